@@ -1,0 +1,212 @@
+"""Algorithm 1: a frozen base learns an unlabelled target through an adapter, taught by itself.
+
+    source clips --F--> target's cameras --------------------> labelled pairs --+
+                                                                                +--> student (one noise sample, H = 1) --> loss (Eq. 9)
+    target 2D --teacher, vmapped over H--> hypotheses --Eq. 4-5--> pseudo-label-+
+
+Only the adapter is differentiated: the low-rank factors and the bias of Eq. 11, a tree apart from the base, which enters
+the compiled step as an argument. The teacher is the student's own weights after the last step (line 20), never
+differentiated. Target poses do not occur here, except under the names `ceiling`, which trains on them to bound what any
+adaptation with this adapter could reach, and `oracle` root in ablations; both are printed beside their numbers.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from posynda_jax import camera, diffusion, hypotheses, lora, parallel, rigs, sampler, skeleton, synthesis
+from posynda_jax.pretrain import pose_loss, see
+
+_VIEW, _TEACHER, _STUDENT = range(3)  # purposes of the step's keys
+SUPERVISIONS = ("adapt", "ceiling")
+STUDENT_INPUTS = ("noise", "diffused")
+REFINEMENTS = ("none", "rays")
+PSEUDO_LABELS = ("best", "mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+  """The paper's settings are the defaults; each field says in DESIGN.md's words what another choice means."""
+
+  num_hypotheses: int = 3
+  select: hypotheses.Granularity = "frame"
+  pseudo_label: str = "best"  # of the hypotheses by reprojection (Eq. 5), or their mean (P-Agg)
+  refine: str = "none"  # `rays` moves the pseudo-label's joints onto the rays of the observed keypoints
+  align: synthesis.Alignment = "clip"
+  tilt_deg: float = 0.0  # F also pitches source clips by up to this, which the paper's does not
+  synthesis: bool = True
+  pseudo: bool = True
+  rank: int = 4
+  scale: float = 1.0
+  target_rule: str = lora.ATTENTION
+  bias: bool = True
+  learning_rate: float = 6e-5
+  num_steps: int = 1000
+  decay: str = "constant"
+  loss: str = "mse"
+  pseudo_weight: float = 1.0
+  reprojection_weight: float = 0.0
+  student_input: str = "noise"
+  teacher_ema: float = 0.0
+  sampling_steps: int = 1
+  diffusion_steps: int = 1000
+  supervision: str = "adapt"
+
+  def __post_init__(self):
+    for name, choices in (
+        ("select", hypotheses.GRANULARITIES), ("align", synthesis.ALIGNMENTS), ("supervision", SUPERVISIONS),
+        ("student_input", STUDENT_INPUTS), ("refine", REFINEMENTS), ("pseudo_label", PSEUDO_LABELS),
+        ("loss", ("mse", "mpjpe")), ("decay", ("constant", "cosine")),
+    ):
+      if getattr(self, name) not in choices:
+        raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+    if not (self.synthesis or self.pseudo):
+      raise ValueError("without synthesis and without pseudo-labels there is nothing to learn from: keep one of them")
+
+
+@flax.struct.dataclass
+class AdaptState:
+  """Everything a resumed run needs. No leaf belongs to the base."""
+
+  step: Array
+  adapter: PyTree  # {"lora": {path: {"a", "b"}}, "bias": [j 3]}
+  teacher: PyTree  # the same tree, as the teacher uses it
+  opt_state: Any
+
+
+def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
+  """Adam, as the paper; the rate constant or decaying to zero by a cosine."""
+  rate = config.learning_rate
+  return optax.adam(optax.cosine_decay_schedule(rate, config.num_steps) if config.decay == "cosine" else rate)
+
+
+def init_adapter(key: Array, base: PyTree, config: AdaptConfig, num_joints: int = 17) -> PyTree:
+  """An adapter that changes nothing yet: b = 0 and bias = 0."""
+  return {"lora": lora.init(key, base, config.rank, config.target_rule), "bias": jnp.zeros((num_joints, 3))}
+
+
+def init_state(key: Array, base: PyTree, config: AdaptConfig) -> AdaptState:
+  """A fresh adapter with its optimizer state, and the same adapter as teacher."""
+  adapter = init_adapter(key, base, config)
+  copy = jax.tree.map(jnp.copy, adapter)
+  return AdaptState(jnp.zeros((), jnp.int32), adapter, copy, make_optimizer(config).init(adapter))
+
+
+def make_denoiser(model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float) -> sampler.Denoiser:
+  """P_theta of Eq. 11: the base with its low-rank update, plus the bias; the bare base for None."""
+  if adapter is None:
+    return lora.bind(model, base, None)
+  denoise = lora.bind(model, base, adapter["lora"], scale)
+  return lambda keypoints, noisy, t: denoise(keypoints, noisy, t) + adapter["bias"]
+
+
+def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: AdaptConfig):
+  """The teacher's answer for target clips (Eq. 4-5): root-relative poses [b f j 3] and what it looked at.
+
+  Each hypothesis gets its own solved root; the one that reprojects best is kept. Returns (pose, diagnostics).
+  """
+  steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
+  poses = sampler.propose(keys, denoise, target["keypoints"], steps, config.num_hypotheses)  # h b f j 3
+  roots = hypotheses.solve_roots(poses, target["keypoints"], target["intrinsics"], target["confidence"])
+  errors = hypotheses.reprojection_error(poses, roots, target["keypoints"], target["intrinsics"])
+  if config.pseudo_label == "mean":
+    pose = poses.mean(0)
+  else:
+    pose = hypotheses.pick(poses, hypotheses.choose(errors, target["confidence"], config.select))
+  if config.refine == "rays":
+    pose = hypotheses.onto_rays(pose, target["keypoints"], target["intrinsics"], target["confidence"])
+  return jax.lax.stop_gradient(pose), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
+
+
+def labelled_pairs(keys: Array, batch: dict, config: AdaptConfig, rig: rigs.Rig | None):
+  """D_aug^s: source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis."""
+  source, partner = batch["source"], batch["partner"]
+  keypoints, poses = see(keys, source, rig)
+  if config.synthesis:
+    if config.tilt_deg:
+      poses = jax.vmap(lambda key, pose: synthesis.tilt(key, pose, config.tilt_deg))(keys, poses)
+    return synthesis.augment(poses, partner["keypoints"], partner["intrinsics"], config.align)
+  return keypoints, skeleton.root_centre(poses)
+
+
+def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx):
+  """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20).
+
+  `batch` holds clips under `source` (labelled), `partner` (the target clip that F pairs with each) and `target` (unlabelled);
+  `frozen` is the base.
+  """
+  target = batch["target"]
+  num_source, num_target = len(batch["source"]["valid"]), len(target["valid"])
+  keys_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
+
+  if config.supervision == "ceiling":
+    sets = [(c["keypoints"], skeleton.root_centre(c["poses"]), c["valid"]) for c in (target, batch["partner"])]
+    diagnostics = {}
+  else:
+    sets, diagnostics = [], {}
+    source_pair = labelled_pairs(keys_for(_VIEW, num_source), batch, config, rig)
+    sets.append((*source_pair, batch["source"]["valid"]))
+    if config.pseudo:
+      teacher = make_denoiser(model, frozen, state.teacher, config.scale)
+      pose, diagnostics = pseudo_label(keys_for(_TEACHER, num_target), teacher, target, config)
+      sets.append((target["keypoints"], pose, config.pseudo_weight * target["valid"]))
+  keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
+  # One noise per clip; the second set's keys continue where the first set's end, whatever the number of devices.
+  student_keys = jnp.concatenate([
+      keys_for(_STUDENT + i, len(part[0])) for i, part in enumerate(sets)
+  ])
+  noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)
+  x_t, t = _student_input(noise, labels, student_keys, config)
+  weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
+
+  def loss_fn(adapter):
+    denoise = make_denoiser(model, frozen, adapter, config.scale)
+    pred = denoise(keypoints, diffusion.clamp(x_t), t)
+    terms = {"pose": pose_loss(pred, labels, weight, config.loss)}
+    if config.reprojection_weight:
+      terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[-num_target:], target)
+    return sum(terms.values()), terms
+
+  grads, terms = jax.grad(loss_fn, has_aux=True)(state.adapter)
+  grads, terms = jax.lax.psum((grads, terms), parallel.AXIS)
+  diagnostics = jax.lax.pmean(diagnostics, parallel.AXIS)
+  if not config.bias:
+    grads = {**grads, "bias": jnp.zeros_like(grads["bias"])}
+  updates, opt_state = tx.update(grads, state.opt_state, state.adapter)
+  adapter = optax.apply_updates(state.adapter, updates)
+  keep = config.teacher_ema
+  teacher = jax.tree.map(lambda old, new: keep * old + (1 - keep) * new, state.teacher, adapter)
+  metrics = {
+      "loss": sum(terms.values()),
+      **{f"loss_{name}": value for name, value in terms.items()},
+      **{f"teacher_{name}": value for name, value in diagnostics.items()},
+      "grad_norm": optax.global_norm(grads),
+      "adapter_norm": optax.global_norm(adapter),
+  }
+  return AdaptState(state.step + 1, adapter, teacher, opt_state), metrics
+
+
+def _student_input(noise, labels, keys, config: AdaptConfig):
+  """(x_t, t): pure noise at t = T-1 (Algorithm 1, line 16), or the diffused label at a random t."""
+  num_clips = len(labels)
+  if config.student_input == "noise":
+    return noise, jnp.full(num_clips, config.diffusion_steps - 1, jnp.int32)
+  draw = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, config.diffusion_steps)
+  t = jax.vmap(draw)(keys)
+  return diffusion.q_sample(diffusion.cosine_schedule(config.diffusion_steps), labels, t, noise), t
+
+
+def reprojection_loss(pred: Float[Array, "b f j 3"], target: dict) -> Float[Array, ""]:
+  """Confidence-weighted squared 2D error of predictions under their own solved roots, a share of the global mean."""
+  rays = camera.rays(target["keypoints"], target["intrinsics"])
+  roots = jax.lax.stop_gradient(camera.solve_root(pred, rays, target["confidence"]))
+  seen = camera.project(pred + roots[..., None, :], target["intrinsics"])
+  weight = target["confidence"] * target["valid"][..., None]
+  total = jax.lax.psum(weight.sum(), parallel.AXIS)
+  return (weight * ((seen - target["keypoints"]) ** 2).sum(-1)).sum() / jnp.maximum(total, 1e-9)

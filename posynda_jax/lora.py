@@ -1,0 +1,120 @@
+"""Low-rank adaptation (Eq. 10) as functions on two trees: the frozen base and a small adapter that mirrors its paths.
+
+    base    = {"params": {"spatial_0": {"attention": {"qkv": {"kernel": W, "bias": b}}}}}
+    adapter = {"spatial_0/attention/qkv": {"a": A [in r], "b": B [r out]}}            # B starts at zero
+
+The model does not know adapters exist: `bind` intercepts the call of every linen Dense and Conv whose module path has an
+entry and adds `s (x a) b` to its output, so there is no gradient, optimizer state or checkpoint for the base. `jax.grad`
+with respect to the adapter is all the freezing there is. `merge` folds the same product into the kernels for serving.
+Nothing here is about poses: it works on any linen module with Dense or Conv layers. For Conv, `a` [window... in r] is a
+convolution with the layer's own strides, padding and dilation, and `b` [r out] is pointwise.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, PyTree
+
+Adapter = Mapping[str, Mapping[str, Array]]  # module path -> {"a", "b"}
+
+ATTENTION = r".*/attention/(qkv|proj)"  # the paper's rule on MixSTE: fused qkv and output projection of every block
+EVERYWHERE = r".*"
+
+
+def targets(base: PyTree, rule: str = ATTENTION) -> dict[str, tuple[int, ...]]:
+  """Paths of the modules whose kernel is adapted, with the kernel's shape.
+
+  `rule` is a regular expression that must match the whole module path. Raises ValueError where nothing matches.
+  """
+  kernels = {path[:-1]: leaf for path, leaf in flatten_dict(base["params"]).items() if path[-1] == "kernel"}
+  shapes = {"/".join(path): jnp.shape(leaf) for path, leaf in kernels.items()}
+  chosen = {path: shape for path, shape in shapes.items() if re.fullmatch(rule, path)}
+  if not chosen:
+    raise ValueError(f"target rule {rule!r} matches no module; the base has kernels at {', '.join(sorted(shapes))}")
+  return chosen
+
+
+def init(key: Array, base: PyTree, rank: int, rule: str = ATTENTION) -> Adapter:
+  """A fresh adapter: a ~ N(0, 1/r) in standard deviation, b = 0, so that the adapted model equals the base.
+
+  Raises ValueError for a rank below 1 or above what a target layer can hold.
+  """
+  adapter = {}
+  for path, shape in sorted(targets(base, rule).items()):
+    limit = min(shape[-2], shape[-1])
+    if not 1 <= rank <= limit:
+      raise ValueError(f"rank {rank} does not fit {path} with kernel {shape}: choose 1 to {limit}")
+    key, a_key = jax.random.split(key)
+    a = jax.random.normal(a_key, shape[:-1] + (rank,)) / rank
+    adapter[path] = {"a": a, "b": jnp.zeros((rank, shape[-1]))}
+  return adapter
+
+
+def bind(model: nn.Module, base: PyTree, adapter: Adapter | None, scale: float = 1.0) -> Callable:
+  """`model.apply` with the base and, factorised, the adapter: a function of the model's own arguments.
+
+  Raises ValueError (while tracing) for an adapter entry that no Dense or Conv of the model answers to.
+  """
+  if not adapter:
+    return lambda *args, **kwargs: model.apply(base, *args, **kwargs)
+
+  def apply(*args, **kwargs):
+    seen = set()
+
+    def interceptor(next_fun, args, kwargs, context):
+      path = "/".join(context.module.path)
+      if context.method_name != "__call__" or path not in adapter:
+        return next_fun(*args, **kwargs)
+      seen.add(path)
+      return next_fun(*args, **kwargs) + scale * _low_rank(context.module, adapter[path], args[0])
+
+    with nn.intercept_methods(interceptor):
+      out = model.apply(base, *args, **kwargs)
+    if missing := set(adapter) - seen:
+      raise ValueError(f"the model never calls {', '.join(sorted(missing))}: this adapter belongs to another model")
+    return out
+
+  return apply
+
+
+def _low_rank(module: nn.Module, factors: Mapping[str, Array], x: Array) -> Array:
+  """(x a) b in the layer's own computation dtype."""
+  dtype = getattr(module, "dtype", None) or x.dtype
+  a, b = factors["a"].astype(dtype), factors["b"].astype(dtype)
+  if isinstance(module, nn.Dense):
+    return (x.astype(dtype) @ a) @ b
+  if isinstance(module, nn.Conv) and module.feature_group_count == 1:
+    rank = a.shape[-1]
+    narrow = nn.Conv(
+        rank, module.kernel_size, module.strides, module.padding, module.input_dilation, module.kernel_dilation,
+        use_bias=False, dtype=dtype, parent=None,
+    )
+    return narrow.apply({"params": {"kernel": a}}, x.astype(dtype)) @ b
+  raise ValueError(f"{'/'.join(module.path)} is a {type(module).__name__}: adapters fit Dense and ungrouped Conv layers")
+
+
+def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
+  """The base with `kernel + scale a b` at every adapted path. Raises ValueError for a path or shape that does not fit."""
+  params = flatten_dict(base["params"])
+  for path, factors in adapter.items():
+    address = tuple(path.split("/")) + ("kernel",)
+    delta = factors["a"] @ factors["b"]
+    if address not in params or jnp.shape(params[address]) != delta.shape:
+      found = jnp.shape(params[address]) if address in params else "nothing"
+      raise ValueError(f"adapter entry {path} has shape {delta.shape}, the base has {found} there: they do not belong together")
+    params[address] = params[address] + (scale * delta).astype(params[address].dtype)
+  return {**base, "params": unflatten_dict(params)}
+
+
+def unmerge(merged: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
+  """Inverse of `merge`, to float rounding."""
+  return merge(merged, adapter, -scale)
+
+
+def count(tree: PyTree) -> int:
+  """Number of parameters in a tree (an adapter, a base, an optimizer's moments)."""
+  return sum(int(jnp.size(leaf)) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,60 @@
+"""Pose errors as pure functions, one value per frame (or per joint): reduced late, by the caller, under a mask.
+
+Poses are root-relative unless said otherwise; errors come in the unit of the inputs. Leading axes are free and broadcast.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+PCK_MM = 150.0
+AUC_MM = np.arange(0.0, 151.0, 5.0)  # the 31 thresholds of the official 3DHP script
+DHP_SCORED = tuple(range(14))  # in 3DHP-17 order: pelvis, spine and head are not scored
+
+
+def joint_errors(pred: Float[Array, "*#b j 3"], target: Float[Array, "*#b j 3"]) -> Float[Array, "*#b j"]:
+  """Euclidean distance of every joint."""
+  return jnp.linalg.norm(pred - target, axis=-1)
+
+
+def mpjpe(pred: Float[Array, "*#b j 3"], target: Float[Array, "*#b j 3"]) -> Float[Array, "*#b"]:
+  """Mean distance over joints, per frame (protocol 1)."""
+  return joint_errors(pred, target).mean(-1)
+
+
+def n_mpjpe(pred: Float[Array, "*#b j 3"], target: Float[Array, "*#b j 3"]) -> Float[Array, "*#b"]:
+  """Protocol 3: error after the best scale per frame."""
+  scale = (target * pred).sum((-2, -1), keepdims=True) / (pred * pred).sum((-2, -1), keepdims=True)
+  return mpjpe(scale * pred, target)
+
+
+def similarity_align(pred: Float[Array, "*#b j 3"], target: Float[Array, "*#b j 3"]) -> Float[Array, "*#b j 3"]:
+  """`pred` after the scale, rotation (never a reflection) and translation that bring it nearest to `target`, per frame."""
+  pred_mean, target_mean = pred.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+  a, b = pred - pred_mean, target - target_mean
+  u, s, vt = jnp.linalg.svd(jnp.swapaxes(a, -1, -2) @ b)
+  sign = jnp.where(jnp.linalg.det(u @ vt) < 0, -1.0, 1.0)
+  d = jnp.concatenate([jnp.ones_like(s[..., :2]), sign[..., None]], -1)  # turns a reflection into the nearest rotation
+  rotation = (u * d[..., None, :]) @ vt
+  scale = (s * d).sum(-1)[..., None, None] / jnp.maximum((a * a).sum((-2, -1), keepdims=True), 1e-12)
+  return scale * (a @ rotation) + target_mean
+
+
+def p_mpjpe(pred: Float[Array, "*#b j 3"], target: Float[Array, "*#b j 3"]) -> Float[Array, "*#b"]:
+  """Protocol 2: error after similarity alignment of every frame."""
+  return mpjpe(similarity_align(pred, target), target)
+
+
+def mpjve(pred: Float[Array, "*#b f j 3"], target: Float[Array, "*#b f j 3"]) -> Float[Array, "*#b f-1"]:
+  """Mean distance of frame-to-frame differences (per frame, not per second)."""
+  return mpjpe(jnp.diff(pred, axis=-3), jnp.diff(target, axis=-3))
+
+
+def pck(errors: Float[Array, "*b j"], threshold: float) -> Float[Array, "*b"]:
+  """Percentage of the given joints' errors strictly below the threshold, per frame."""
+  return 100 * (errors < threshold).mean(-1)
+
+
+def auc(errors_mm: Float[Array, "*b j"], thresholds=AUC_MM) -> Float[Array, "*b"]:
+  """Mean of `pck` over the thresholds, per frame."""
+  return 100 * (errors_mm[..., None] < jnp.asarray(thresholds, errors_mm.dtype)).mean((-1, -2))

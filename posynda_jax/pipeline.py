@@ -1,0 +1,133 @@
+"""Records become clips, and clips become batches: the same dictionary for every dataset, source and target alike.
+
+A record of `fps` frames a second is read as `stride` interleaved tracks of about `clip_fps` each, so that models see one frame
+rate whatever the capture's, and every recorded frame belongs to exactly one track. Clip arrays (float32):
+
+    keypoints [f j 2], intrinsics [9]   screen-normalised        confidence [f j], valid [f]   0..1
+    poses [f j 3]                       absolute, camera frame, metres; only where labels are asked for
+    motion [f j 3]                      of `world` records, which have no camera: metres, Y up
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import grain.python as grain
+import numpy as np
+
+from posynda_jax import clips
+
+UNLABELLED = ("keypoints", "intrinsics", "confidence", "valid")
+LABELLED = UNLABELLED + ("poses",)
+WORLD = ("motion", "valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+  """One phase of one record: per-frame arrays as above, `intrinsics`, and the record's labels (subject, action...)."""
+
+  arrays: dict[str, np.ndarray]
+  info: dict[str, str]
+
+  def __len__(self) -> int:
+    return len(self.arrays["valid"])
+
+
+def make_tracks(records: Sequence[dict], fields: Sequence[str], clip_fps: float) -> list[Track]:
+  """Tracks of the asked fields. Target training asks `UNLABELLED`: 3D poses are then never read.
+
+  Raises ValueError, naming the sequence, for non-finite values in frames that are marked valid.
+  """
+  tracks = []
+  for record in records:
+    arrays = _normalised(record, fields)
+    stride = max(1, round(float(record["fps"]) / clip_fps))
+    info = {k: record[k] for k in ("subject", "action", "camera", "sequence") if k in record}
+    for phase in range(min(stride, len(arrays["valid"]))):
+      one = {k: v if k == "intrinsics" else v[phase::stride] for k, v in arrays.items()}
+      tracks.append(Track(one, info))
+  return tracks
+
+
+def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
+  arrays = {}
+  if "keypoints" in fields:
+    w, h = (float(x) for x in record["resolution"])
+    offset, px = np.array([1.0, h / w]), record["intrinsics"].astype(np.float64)
+    arrays["keypoints"] = record["keypoints_px"] * (2 / w) - offset
+    arrays["intrinsics"] = np.concatenate([px[:2] * 2 / w, px[2:4] * 2 / w - offset, px[4:]])
+    arrays["confidence"] = record["confidence"]
+  if "poses" in fields:
+    if "poses_camera_m" not in record:
+      raise ValueError(f"sequence {record['sequence']} has no 3D poses: it can only be an unlabelled target")
+    arrays["poses"] = record["poses_camera_m"]
+  if "motion" in fields:
+    arrays["motion"] = record["poses_world_m"]
+  arrays = {k: np.asarray(v, np.float32) for k, v in arrays.items()}
+  num_frames = len(next(v for k, v in arrays.items() if k != "intrinsics"))
+  arrays["valid"] = np.asarray(record.get("valid", np.ones(num_frames)), np.float32)
+  for name, value in arrays.items():
+    frames = value[None] if name == "intrinsics" else value[arrays["valid"] > 0]
+    if not np.isfinite(frames).all():
+      raise ValueError(
+          f"sequence {record['sequence']} has non-finite {name} in frames marked valid: mark them invalid or repair them"
+      )
+  if "confidence" in arrays:
+    arrays["valid"] = arrays["valid"] * (arrays["confidence"].max(-1) > 0)
+    if not arrays["valid"].any():
+      raise ValueError(f"sequence {record['sequence']} shows no person in any valid frame: leave it out or check its confidence")
+  invalid = arrays["valid"] == 0
+  for name, value in arrays.items():
+    if name != "intrinsics":
+      arrays[name] = np.where(invalid.reshape((-1,) + (1,) * (value.ndim - 1)), np.nan_to_num(value), value)
+  return arrays
+
+
+class ClipSource(grain.RandomAccessDataSource):
+  """Random access to every clip of the tracks, cut without overlap and in order (the paper's stride = clip length)."""
+
+  def __init__(self, tracks: Sequence[Track], num_frames: int):
+    if not tracks:
+      raise ValueError("no sequences to cut into clips: check the dataset's split")
+    self.tracks = tracks
+    plans = [clips.make_cut(len(track), num_frames) for track in tracks]
+    self._where = [(i, n) for i, plan in enumerate(plans) for n in range(len(plan.frames))]
+    self._plans = plans
+
+  def __len__(self) -> int:
+    return len(self._where)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """A clip; `valid` is also 0 where the cut repeats a frame, and `index` tells which clip it is."""
+    i, n = self._where[index]
+    frames, mask = self._plans[i].frames[n], self._plans[i].mask[n]
+    clip = {k: v if k == "intrinsics" else v[frames] for k, v in self.tracks[i].arrays.items()}
+    clip["valid"] = clip["valid"] * mask
+    clip["index"] = np.int32(index)
+    return clip
+
+  def track_of(self, index: int) -> int:
+    """Which track a clip belongs to."""
+    return self._where[index][0]
+
+
+def batches(sources: dict[str, ClipSource], sizes: dict[str, int], seed: int, start_step: int = 0) -> Iterator[dict]:
+  """Endless shuffled batches {name: {field: [b ...]}}; the batch of a step is a pure function of (seed, step)."""
+  streams = []
+  for number, (name, source) in enumerate(sources.items()):
+    size = sizes[name]
+    stream = grain.MapDataset.source(source).seed(seed + 7919 * number).shuffle().repeat().batch(size)
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    iterator = iter(stream.to_iter_dataset(options))
+    if start_step:
+      iterator.set_state({"next_index": start_step})
+    streams.append((name, iterator))
+  while True:
+    yield {name: next(iterator) for name, iterator in streams}
+
+
+def in_order(source: ClipSource, batch_size: int) -> Iterator[dict]:
+  """Every clip once, in order; the last batch is padded with repeats whose `valid` is 0, so that shapes never change."""
+  for start in range(0, len(source), batch_size):
+    rows = [source[i] for i in range(start, min(start + batch_size, len(source)))]
+    padding = [{**rows[-1], "valid": np.zeros_like(rows[-1]["valid"])}] * (batch_size - len(rows))
+    yield {k: np.stack([row[k] for row in rows + padding]) for k in rows[0]}

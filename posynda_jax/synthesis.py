@@ -1,0 +1,75 @@
+"""Target-specific source augmentation F (Eq. 3): source poses re-placed before the target's cameras.
+
+A source clip is paired with a random target clip (the input pipeline draws it) and moved so that the target's camera sees it at the target's size and
+place; its labels stay root-relative. Scale and position are all that changes: F never turns a pose. Everything is in one
+unit system: metres, and 2D with its intrinsics either both in px or both screen-normalised (the published code mixes them,
+which multiplies the depth by about a thousand).
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from posynda_jax import camera, skeleton
+
+Alignment = Literal["clip", "frame"]
+ALIGNMENTS = ("clip", "frame")
+NEAR_M = 0.5  # no joint is placed nearer to the camera's plane than this
+
+
+def _extent(points: Float[Array, "*b j c"]) -> Float[Array, "*b 2"]:
+  """Width and height of the box around the joints (x and y only)."""
+  return points[..., :2].max(-2) - points[..., :2].min(-2)
+
+
+def place(
+    poses: Float[Array, "*b f j 3"],
+    target_keypoints: Float[Array, "*b f j 2"],
+    intrinsics: Float[Array, "*b 9"],
+    align: Alignment = "clip",
+) -> Float[Array, "*b f j 3"]:
+  """Source poses (m, camera frame, absolute) where the target camera sees them at the target's size and place.
+
+  Depth z = (fx dx + fy dy) / (w + h) from the extents of pose and target box; the root lies on the target root's ray
+  ((u - cx) / fx z, (v - cy) / fy z, z). `frame` does so for every frame (PoseDA); `clip` finds one depth and one ray for the
+  clip, from mean extents and mean root, and keeps the source's own root motion around it.
+  """
+  if align not in ALIGNMENTS:
+    raise ValueError(f"alignment {align!r} is unknown; choose one of {', '.join(ALIGNMENTS)}")
+  size_3d, size_2d = _extent(poses), _extent(target_keypoints)  # *b f 2
+  root_2d = target_keypoints[..., skeleton.ROOT, :]
+  source_root = poses[..., skeleton.ROOT, :]
+  if align == "clip":
+    size_3d, size_2d, root_2d = (x.mean(-2, keepdims=True) for x in (size_3d, size_2d, root_2d))
+    motion = source_root - source_root.mean(-2, keepdims=True)
+  else:
+    motion = 0.0
+  focal, centre = intrinsics[..., None, :2], intrinsics[..., None, 2:4]
+  z = (focal * size_3d).sum(-1, keepdims=True) / jnp.maximum(size_2d.sum(-1, keepdims=True), 1e-6)  # *b f|1 1
+  root = jnp.concatenate([(root_2d - centre) / focal * z, z], -1) + motion  # *b f 3
+  placed = skeleton.root_centre(poses) + root[..., None, :]
+  if align == "clip":  # someone walking toward a close camera must not walk through it
+    deficit = jnp.maximum(NEAR_M - placed[..., 2].min((-2, -1), keepdims=True), 0)[..., None]
+    placed = placed + deficit * jnp.array([0.0, 0.0, 1.0])
+  return placed
+
+
+def tilt(key, poses: Float[Array, "f j 3"], limit_deg: float) -> Float[Array, "f j 3"]:
+  """A clip pitched about its mean root by a random angle: cameras of another domain may look up or down at people."""
+  angle = jnp.deg2rad(jax.random.uniform(key, minval=-limit_deg, maxval=limit_deg))
+  turn = jnp.array([jnp.cos(angle / 2), jnp.sin(angle / 2), 0.0, 0.0])
+  middle = poses[:, skeleton.ROOT].mean(0)
+  return camera.rotate(turn, poses - middle) + middle
+
+
+def augment(
+    source_poses: Float[Array, "b f j 3"],
+    partner_keypoints: Float[Array, "b f j 2"],
+    partner_intrinsics: Float[Array, "b 9"],
+    align: Alignment = "clip",
+) -> tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]]:
+  """F: each source clip with the target clip drawn for it. Returns its new keypoints and its root-relative labels."""
+  placed = place(source_poses, partner_keypoints, partner_intrinsics, align)
+  return camera.project(placed, partner_intrinsics), skeleton.root_centre(placed)
