@@ -1,0 +1,1 @@
+"""Bandai-Namco-Research-Motiondataset as a TFDS dataset."""

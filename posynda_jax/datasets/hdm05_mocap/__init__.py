@@ -1,0 +1,1 @@
+"""HDM05 motion capture as a TFDS dataset."""

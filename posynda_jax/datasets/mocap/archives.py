@@ -1,0 +1,89 @@
+"""Motion capture archives in a download folder: `<name>.zip`, or the folder `<name>/` that it unpacks to.
+
+Nothing is unpacked to disk. Members are named from the archive's own folder on: "02/02_01.amc" of "cmu/02/02_01.amc".
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+
+MAX_MEMBER_BYTES = 256 * 2**20  # the largest true motion file has a few MB: more is no motion file
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+  """An open archive: where it lies, its member names in sorted order, and `read(member) -> bytes`."""
+
+  path: pathlib.Path
+  members: tuple[str, ...]
+  read: Callable[[str], bytes]
+
+  def label(self, member: str) -> str:
+    """How error messages call a member."""
+    return f"{self.path.name}: {member}"
+
+
+@contextlib.contextmanager
+def open_archive(manual_dir, name: str) -> Iterator[Archive]:
+  """The archive `name` in `manual_dir`, the zip file being preferred to the folder.
+
+  Raises FileNotFoundError where there is neither, ValueError for a damaged zip or one whose members lead outside it.
+  """
+  manual_dir = pathlib.Path(manual_dir).expanduser()
+  zip_path, folder = manual_dir / f"{name}.zip", manual_dir / name
+  if zip_path.is_file():
+    with _open_zip(zip_path) as file:
+      yield _zip_archive(zip_path, file, name)
+  elif folder.is_dir():
+    yield _folder_archive(folder)
+  else:
+    raise FileNotFoundError(
+        f"expected {zip_path} or the folder {folder}, found neither; put it there (see the dataset's README.md)"
+    )
+
+
+def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
+  try:
+    return zipfile.ZipFile(path)
+  except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    raise ValueError(f"{path}: not a whole zip archive ({error}); the download broke off, fetch it again") from error
+
+
+def _zip_archive(path: pathlib.Path, file: zipfile.ZipFile, name: str) -> Archive:
+  for member in file.namelist():
+    _refuse_escape(path, member)
+  prefix = f"{name}/"
+  members = {m[len(prefix) :]: m for m in file.namelist() if m.startswith(prefix) and not m.endswith("/")}
+  if not members:
+    raise ValueError(f"{path}: holds no file below {prefix}; expected the archive that unpacks to the folder {name}")
+
+  def read(member: str) -> bytes:
+    info = file.getinfo(members[member])
+    if info.file_size > MAX_MEMBER_BYTES:
+      raise ValueError(f"{path}: {member} has {info.file_size} bytes, expected a motion file; fetch the archive again")
+    try:
+      return file.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+      raise ValueError(f"{path}: {member} is damaged ({error}); fetch the archive again") from error
+
+  return Archive(path, tuple(sorted(members)), read)
+
+
+def _folder_archive(folder: pathlib.Path) -> Archive:
+  root = folder.resolve()
+  paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+  if not paths:
+    raise ValueError(f"{folder}: the folder is empty; unpack the archive there (see the dataset's README.md)")
+  for member, path in paths.items():
+    if not path.resolve().is_relative_to(root):
+      raise ValueError(f"{folder}: {member} links to a file outside the folder, which is refused; remove the link")
+  return Archive(folder, tuple(sorted(paths)), lambda member: paths[member].read_bytes())
+
+
+def _refuse_escape(path: pathlib.Path, member: str):
+  parts = member.split("/")
+  if ".." in parts or member.startswith("/") or "\\" in member or ":" in parts[0]:
+    raise ValueError(f"{path}: member {member!r} leads outside the archive, which is refused; fetch it from its owner")
