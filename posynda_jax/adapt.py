@@ -21,11 +21,12 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from posynda_jax import camera, diffusion, hypotheses, lora, parallel, rigs, sampler, skeleton, synthesis
-from posynda_jax.pretrain import pose_loss, see
+from posynda_jax.pretrain import LOSSES, pose_loss, see
 
-_VIEW, _TEACHER, _STUDENT = range(3)  # purposes of the step's keys
+_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET = range(6)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
+TILTS = ("none", "random", "teacher")
 REFINEMENTS = ("none", "rays")
 PSEUDO_LABELS = ("best", "mean")
 
@@ -37,9 +38,12 @@ class AdaptConfig:
   num_hypotheses: int = 3
   select: hypotheses.Granularity = "frame"
   pseudo_label: str = "best"  # of the hypotheses by reprojection (Eq. 5), or their mean (P-Agg)
+  teacher_flip: bool = False  # the teacher averages each answer with the mirrored one
   refine: str = "none"  # `rays` moves the pseudo-label's joints onto the rays of the observed keypoints
   align: synthesis.Alignment = "clip"
-  tilt_deg: float = 0.0  # F also pitches source clips by up to this, which the paper's does not
+  tilt: str = "none"  # F also pitches source clips, which the paper's does not: at random, or as the teacher sees the target
+  tilt_deg: float = 25.0  # by at most this
+  stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   synthesis: bool = True
   pseudo: bool = True
   rank: int = 4
@@ -62,7 +66,7 @@ class AdaptConfig:
     for name, choices in (
         ("select", hypotheses.GRANULARITIES), ("align", synthesis.ALIGNMENTS), ("supervision", SUPERVISIONS),
         ("student_input", STUDENT_INPUTS), ("refine", REFINEMENTS), ("pseudo_label", PSEUDO_LABELS),
-        ("loss", ("mse", "mpjpe")), ("decay", ("constant", "cosine")),
+        ("loss", LOSSES), ("tilt", TILTS), ("decay", ("constant", "cosine")),
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -112,6 +116,7 @@ def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: A
   Each hypothesis gets its own solved root; the one that reprojects best is kept. Returns (pose, diagnostics).
   """
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
+  denoise = sampler.with_flip(denoise) if config.teacher_flip else denoise
   poses = sampler.propose(keys, denoise, target["keypoints"], steps, config.num_hypotheses)  # h b f j 3
   roots = hypotheses.solve_roots(poses, target["keypoints"], target["intrinsics"], target["confidence"])
   errors = hypotheses.reprojection_error(poses, roots, target["keypoints"], target["intrinsics"])
@@ -124,43 +129,50 @@ def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: A
   return jax.lax.stop_gradient(pose), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
 
 
-def labelled_pairs(keys: Array, batch: dict, config: AdaptConfig, rig: rigs.Rig | None):
-  """D_aug^s: source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis."""
-  source, partner = batch["source"], batch["partner"]
-  keypoints, poses = see(keys, source, rig)
-  if config.synthesis:
-    if config.tilt_deg:
-      poses = jax.vmap(lambda key, pose: synthesis.tilt(key, pose, config.tilt_deg))(keys, poses)
-    return synthesis.augment(poses, partner["keypoints"], partner["intrinsics"], config.align)
-  return keypoints, skeleton.root_centre(poses)
+def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: AdaptConfig, rig: rigs.Rig | None):
+  """D_aug^s: source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis.
+
+  Source clip i is placed before the camera of target clip i: both are random draws. `target_pose` is the teacher's answer for
+  the target clips, which tells how the target's cameras look at people where `tilt` asks.
+  """
+  num_clips = len(source["valid"])
+  keypoints, poses = see(key_for(_VIEW, num_clips), source, rig)
+  if not config.synthesis:
+    return keypoints, skeleton.root_centre(poses)
+  if config.stretch:
+    poses = jax.vmap(lambda key, pose: synthesis.stretch(key, pose, config.stretch))(key_for(_STRETCH, num_clips), poses)
+  limit = jnp.deg2rad(config.tilt_deg)
+  if config.tilt == "random":
+    angle = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0))(key_for(_TILT, num_clips)) * limit
+    poses = synthesis.tilt(poses, angle)
+  elif config.tilt == "teacher":
+    usual = jnp.median(jax.lax.all_gather(synthesis.lean(poses), parallel.AXIS))
+    poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
+  return synthesis.augment(poses, target["keypoints"], target["intrinsics"], config.align)
 
 
 def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx):
   """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20).
 
-  `batch` holds clips under `source` (labelled), `partner` (the target clip that F pairs with each) and `target` (unlabelled);
-  `frozen` is the base.
+  `batch` holds as many clips under `source` (labelled) as under `target` (unlabelled); `frozen` is the base.
   """
   target = batch["target"]
-  num_source, num_target = len(batch["source"]["valid"]), len(target["valid"])
-  keys_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
+  num_clips = len(target["valid"])
+  key_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
 
+  diagnostics = {}
   if config.supervision == "ceiling":
-    sets = [(c["keypoints"], skeleton.root_centre(c["poses"]), c["valid"]) for c in (target, batch["partner"])]
-    diagnostics = {}
+    sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
-    sets, diagnostics = [], {}
-    source_pair = labelled_pairs(keys_for(_VIEW, num_source), batch, config, rig)
-    sets.append((*source_pair, batch["source"]["valid"]))
-    if config.pseudo:
+    pose = None
+    if config.pseudo or config.tilt == "teacher":
       teacher = make_denoiser(model, frozen, state.teacher, config.scale)
-      pose, diagnostics = pseudo_label(keys_for(_TEACHER, num_target), teacher, target, config)
+      pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config)
+    sets = [(*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"])]
+    if config.pseudo:
       sets.append((target["keypoints"], pose, config.pseudo_weight * target["valid"]))
   keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
-  # One noise per clip; the second set's keys continue where the first set's end, whatever the number of devices.
-  student_keys = jnp.concatenate([
-      keys_for(_STUDENT + i, len(part[0])) for i, part in enumerate(sets)
-  ])
+  student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET), sets)])  # one noise a clip
   noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)
   x_t, t = _student_input(noise, labels, student_keys, config)
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
@@ -169,8 +181,8 @@ def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, 
     denoise = make_denoiser(model, frozen, adapter, config.scale)
     pred = denoise(keypoints, diffusion.clamp(x_t), t)
     terms = {"pose": pose_loss(pred, labels, weight, config.loss)}
-    if config.reprojection_weight:
-      terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[-num_target:], target)
+    if config.reprojection_weight and config.pseudo:
+      terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[-num_clips:], target)
     return sum(terms.values()), terms
 
   grads, terms = jax.grad(loss_fn, has_aux=True)(state.adapter)

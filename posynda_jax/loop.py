@@ -34,6 +34,7 @@ def train(
   checkpoints are written only after their interval proved finite, so the last one is good.
   """
   num_devices = num_devices or jax.local_device_count()
+  state, frozen, seed_key = parallel.replicate((state, frozen, seed_key), jax.local_devices()[:num_devices])
   first, rows, pending = int(state.step), [], []
   waited, since = 0.0, time.perf_counter()
   bar = tqdm(range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2, dynamic_ncols=True)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jaxtyping import Array, PyTree
 
 AXIS = "devices"
@@ -21,6 +22,13 @@ def make_parallel_step(step: Callable, devices=None) -> Callable:
   return jax.pmap(
       step, axis_name=AXIS, in_axes=(None, None, 0, None), out_axes=None, donate_argnums=(0,), devices=devices
   )
+
+
+def replicate(tree: PyTree, devices=None) -> PyTree:
+  """The tree on every device, laid out as a parallel step returns it: the first step then compiles what all others run."""
+  devices = jax.local_devices() if devices is None else devices
+  sharding = jax.sharding.NamedSharding(jax.sharding.Mesh(np.array(devices), (AXIS,)), jax.sharding.PartitionSpec())
+  return jax.device_put(tree, sharding)
 
 
 def shard(batch: PyTree, num_devices: int) -> PyTree:
@@ -43,4 +51,4 @@ def purpose_key(seed_key: Array, step: Array, purpose: int) -> Array:
 def clip_keys(key: Array, num_clips: int) -> Array:
   """One key for each clip of this device's share, by the clip's place in the whole batch (inside a parallel step)."""
   first = jax.lax.axis_index(AXIS) * num_clips
-  return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jax.numpy.arange(num_clips))
+  return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(np.arange(num_clips))

@@ -10,11 +10,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from posynda_jax import camera, skeleton
 
 Alignment = Literal["clip", "frame"]
+_THORAX = 8
 ALIGNMENTS = ("clip", "frame")
 NEAR_M = 0.5  # no joint is placed nearer to the camera's plane than this
 
@@ -56,20 +58,36 @@ def place(
   return placed
 
 
-def tilt(key, poses: Float[Array, "f j 3"], limit_deg: float) -> Float[Array, "f j 3"]:
-  """A clip pitched about its mean root by a random angle: cameras of another domain may look up or down at people."""
-  angle = jnp.deg2rad(jax.random.uniform(key, minval=-limit_deg, maxval=limit_deg))
-  turn = jnp.array([jnp.cos(angle / 2), jnp.sin(angle / 2), 0.0, 0.0])
-  middle = poses[:, skeleton.ROOT].mean(0)
+def lean(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
+  """Angle (radians) of the clip's mean spine from the camera's vertical, in the y-z plane: positive leans away."""
+  spine = (poses[..., _THORAX, :] - poses[..., skeleton.ROOT, :]).mean(-2)
+  return jnp.arctan2(spine[..., 2], -spine[..., 1])
+
+
+def tilt(poses: Float[Array, "*b f j 3"], angle: Float[Array, "*b"]) -> Float[Array, "*b f j 3"]:
+  """Clips pitched about their mean root so that their `lean` grows by `angle` (radians): cameras look up or down at people."""
+  half, zero = -angle / 2, jnp.zeros_like(angle)
+  turn = jnp.stack([jnp.cos(half), jnp.sin(half), zero, zero], -1)[..., None, None, :]
+  middle = poses[..., skeleton.ROOT : skeleton.ROOT + 1, :].mean(-3, keepdims=True)
   return camera.rotate(turn, poses - middle) + middle
+
+
+def stretch(key: Array, poses: Float[Array, "f j 3"], spread: float) -> Float[Array, "f j 3"]:
+  """A clip performed by another body: every bone length times exp(N(0, spread)), left and right alike, directions kept."""
+  draws = jnp.exp(spread * jax.random.normal(key, (len(skeleton.PARENTS),)))
+  factor = draws.at[np.array(skeleton.LEFT)].set(draws[np.array(skeleton.RIGHT)])
+  joints = [poses[..., skeleton.ROOT, :]]
+  for child, parent in enumerate(skeleton.PARENTS[1:], start=1):
+    joints.append(joints[parent] + factor[child] * (poses[..., child, :] - poses[..., parent, :]))
+  return jnp.stack(joints, -2)
 
 
 def augment(
     source_poses: Float[Array, "b f j 3"],
-    partner_keypoints: Float[Array, "b f j 2"],
-    partner_intrinsics: Float[Array, "b 9"],
+    target_keypoints: Float[Array, "b f j 2"],
+    target_intrinsics: Float[Array, "b 9"],
     align: Alignment = "clip",
 ) -> tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]]:
   """F: each source clip with the target clip drawn for it. Returns its new keypoints and its root-relative labels."""
-  placed = place(source_poses, partner_keypoints, partner_intrinsics, align)
-  return camera.project(placed, partner_intrinsics), skeleton.root_centre(placed)
+  placed = place(source_poses, target_keypoints, target_intrinsics, align)
+  return camera.project(placed, target_intrinsics), skeleton.root_centre(placed)

@@ -77,15 +77,16 @@ def load(name: str, split: str, *, data_dir, manual_dir=None) -> Records:
 
 
 def world_config(name: str) -> tuple[str, str]:
-  """The motion behind `dataset/<rig>`, or `synthetic_motion/<domain>`: (its world config, the rig that sees it).
+  """The motion behind `dataset/<rig>` or `synthetic_motion/<domain>`: (its world config, the rig that sees it).
 
-  Raises ValueError for a dataset that is recorded by real cameras and has no world config.
+  Raises ValueError for a dataset that was recorded by real cameras and has no world config, and for an unknown view.
   """
-  dataset, _, view = name.partition("/")
-  builder = builder_class(dataset)
-  for config in builder.builder_configs.values():
-    if config.name in ("world", f"{view}_world"):
-      return config.name, getattr(config, "rig", None) or view
+  dataset, view = _dataset_and_config(name)
+  view = view.removesuffix("_gt")
+  configs = builder_class(dataset).builder_configs
+  for world in (f"{view}_world", "world"):
+    if world in configs:
+      return world, configs[f"{view}_gt"].rig
   raise ValueError(f"{dataset} has no world motion to draw fresh views of: give one of its configs in full")
 
 

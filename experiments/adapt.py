@@ -1,0 +1,216 @@
+"""Adapts a base to an unlabelled target domain (Algorithm 1) and scores it before and after.
+
+    python -m experiments.adapt                                   # the embedded pair, about five minutes on two cores
+    python -m experiments.adapt --base=runs/base_cmu --manual_dir=DIR --flagfile=experiments/presets/cmu_to_hdm05_wild.flags
+
+Without any flag it runs the preset `embedded.flags`: a compact base is trained on synthetic motion if the work directory has
+none yet, then adapted to a target with other bodies, motions and cameras. Flag defaults are the paper's settings.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+
+from absl import flags
+import jax
+import numpy as np
+
+from experiments import common, pretrain as pretrain_script
+from posynda_jax import adapt, checkpoint, evaluate, hypotheses, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis
+
+BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; without it a base is trained in WORKDIR/base.")
+TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Unlabelled target, dataset/config.")
+TARGET_SPLIT = flags.DEFINE_string("target_split", "train", "Split adapted on; its 3D is never read (except by --ceiling).")
+TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Target split that is scored.")
+CEILING = flags.DEFINE_bool("ceiling", False, "Also train the same adapter with target labels: the bound of this adapter.")
+UPDATES = flags.DEFINE_integer("updates", 1000, "Updates of the adapter (paper: 1,000).")
+CLIPS = flags.DEFINE_integer("clips", 4, "Source clips an update, and as many target clips (paper: 4 + 4).")
+ADAPT_RATE = flags.DEFINE_float("adapt_rate", 6e-5, "Adam rate of the adapter (paper: 6e-5).")
+ADAPT_DECAY = flags.DEFINE_enum("adapt_decay", "constant", ["constant", "cosine"], "Its schedule.")
+HYPOTHESES = flags.DEFINE_integer("hypotheses", 3, "H, hypotheses of the teacher (paper: 3).")
+SELECT = flags.DEFINE_enum("select", "frame", hypotheses.GRANULARITIES, "What Eq. 4 chooses a hypothesis for.")
+PSEUDO = flags.DEFINE_enum("pseudo_label", "best", adapt.PSEUDO_LABELS, "Chosen hypothesis (Eq. 5), or the mean of all.")
+REFINE = flags.DEFINE_enum("refine", "none", adapt.REFINEMENTS, "`rays` puts pseudo-label joints on the rays of the observed 2D.")
+ALIGN = flags.DEFINE_enum("align", "clip", synthesis.ALIGNMENTS, "One placement F for a clip, or one for every frame.")
+TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also pitches source clips: at random, or as the teacher sees the target.")
+TILT_DEG = flags.DEFINE_float("tilt_deg", 25.0, "By at most this many degrees.")
+STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
+TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
+RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
+SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
+RULE = flags.DEFINE_string("lora_rule", lora.ATTENTION, "Regular expression on module paths: which kernels are adapted.")
+USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source augmentation F (Eq. 3).")
+USE_PSEUDO = flags.DEFINE_bool("pseudo", True, "Pseudo-labelled target clips (Eq. 4-5).")
+USE_BIAS = flags.DEFINE_bool("bias", True, "Cross-dataset bias (Eq. 11).")
+ADAPT_LOSS = flags.DEFINE_enum("adapt_loss", "mse", pretrain.LOSSES, "Loss of adaptation (Eq. 9: mse).")
+PSEUDO_WEIGHT = flags.DEFINE_float("pseudo_weight", 1.0, "Weight of a pseudo-labelled frame against a source frame.")
+REPROJECTION = flags.DEFINE_float("reprojection_weight", 0.0, "Weight of a 2D reprojection term on target clips.")
+STUDENT_INPUT = flags.DEFINE_enum("student_input", "noise", adapt.STUDENT_INPUTS, "Pure noise at T-1, or the diffused label.")
+TEACHER_EMA = flags.DEFINE_float("teacher_ema", 0.0, "Share of the old teacher kept at each step (paper: 0).")
+TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", 1, "K, DDIM steps of the teacher.")
+FLIP = flags.DEFINE_bool("flip", False, "Average each evaluation step with its mirror image.")
+
+
+def adapt_config(supervision: str, diffusion_steps: int) -> adapt.AdaptConfig:
+  """The flags as one frozen config."""
+  return adapt.AdaptConfig(
+      num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, align=ALIGN.value,
+      tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value, synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
+      target_rule=RULE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value,
+      decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value, pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value,
+      student_input=STUDENT_INPUT.value, teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value,
+      diffusion_steps=diffusion_steps, supervision=supervision,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A base, a labelled source and a target: what every adaptation of a comparison shares."""
+
+  base: common.Base
+  source: common.Source
+  target: str
+  target_split: str
+  test_split: str
+  num_clips: int
+  seed: int
+  score_config: evaluate.EvaluateConfig
+  score: Callable  # compiled ((base params, adapter), clip) -> poses, errors
+  test: pipeline.ClipSource
+
+  @property
+  def clip_fps(self) -> float:
+    return self.base.config["clip_fps"]
+
+  def rate(self, adapter) -> dict[str, float]:
+    """The adapter (None: the bare base) on the labelled test split."""
+    return evaluate.evaluate(self.score, (self.base.params, adapter), self.test, self.score_config.batch_size)
+
+
+def make_task(base: common.Base, scale: float) -> Task:
+  """The task that the flags describe."""
+  clip_fps = base.config["clip_fps"]
+  score_config = evaluate.EvaluateConfig(flip=FLIP.value, diffusion_steps=base.config["pretrain"]["diffusion_steps"])
+  score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), score_config)
+  tracks = pipeline.make_tracks(common.load_records(TARGET.value, TEST_SPLIT.value), pipeline.LABELLED, clip_fps)
+  return Task(
+      base=base, source=common.load_source(pretrain_script.SOURCE.value, pretrain_script.SPLIT.value, clip_fps),
+      target=TARGET.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, num_clips=CLIPS.value,
+      seed=common.SEED.value, score_config=score_config, score=score,
+      test=pipeline.ClipSource(tracks, base.model.num_frames),
+  )
+
+
+def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: str):
+  """One adapter, trained or resumed in the run's folder under `name`. Returns (adapter, seconds).
+
+  The target's 3D poses are not even read, unless the config asks for its ceiling.
+  """
+  num_frames = task.base.model.num_frames
+  fields = pipeline.UNLABELLED if config.supervision == "adapt" else pipeline.LABELLED
+  records = common.load_records(task.target, task.target_split)
+  target = pipeline.ClipSource(pipeline.make_tracks(records, fields, task.clip_fps), num_frames)
+  if config.supervision == "ceiling":  # as many clips an update as adaptation sees, all of them the target's
+    streams, sizes = {"target": target}, {"target": 2 * task.num_clips}
+  else:
+    source = pipeline.ClipSource(task.source.tracks, num_frames)
+    streams, sizes = {"source": source, "target": target}, {"source": task.num_clips, "target": task.num_clips}
+  tx = adapt.make_optimizer(config)
+  state = adapt.init_state(jax.random.key(task.seed), task.base.params, config)
+  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=task.source.rig, tx=tx)
+  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name)
+  if checkpoints.latest() is not None:
+    state = checkpoints.restore(state)
+    print(f"Resuming {name} at step {int(state.step)}", flush=True)
+  started = time.perf_counter()
+  state, rows = loop.train(
+      step, state, task.base.params, pipeline.batches(streams, sizes, task.seed, int(state.step)),
+      jax.random.key(task.seed + 1), num_steps=config.num_steps, checkpoints=checkpoints,
+      save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value, write=run.write_scalars(name), name=name,
+  )
+  seconds = time.perf_counter() - started
+  checkpoints.close()
+  checkpoint.save_tree(run.folder / name, state.adapter)
+  if rows:
+    names = ("loss", "loss_pose", "teacher_spread_mm", "grad_norm", "adapter_norm")
+    render.save_curves(run.folder / "figures" / f"{name}.png", rows, names)
+  return state.adapter, seconds
+
+
+def count_trainable(task: Task, config: adapt.AdaptConfig) -> int:
+  """Parameters that the config's adapter trains."""
+  adapter = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), task.base.params, config))
+  return lora.count(adapter["lora"]) + (adapter["bias"].size if config.bias else 0)
+
+
+def print_table(results: dict, protocol: dict) -> None:
+  """Rows with their protocol; gap closure where a ceiling was trained."""
+  print(f"\n{'':14}{'MPJPE mm':>10}{'P-MPJPE mm':>12}{'frames':>9}{'trainable':>11}{'seconds':>9}")
+  for name, row in results.items():
+    print(f"{name:14}{row['mpjpe_mm']:10.1f}{row['p_mpjpe_mm']:12.1f}{row['frames']:9,}{row['trainable']:11,}{row['seconds']:9.0f}")
+  if "ceiling" in results:
+    print(f"gap closure {100 * closure(results):.0f}%")
+  print("protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()) + "\n", flush=True)
+
+
+def closure(results: dict) -> float:
+  """(source-only - adapted) / (source-only - ceiling), in MPJPE."""
+  source_only, adapted, ceiling = (results[k]["mpjpe_mm"] for k in ("source_only", "adapted", "ceiling"))
+  return (source_only - adapted) / (source_only - ceiling)
+
+
+def save_picture(path, task: Task, adapter) -> None:
+  """Before, after and ground truth for the middle frames of a few test clips spread over the split."""
+  picked = np.linspace(0, len(task.test) - 1, 6).astype(int)[1:-1]
+  rows, size = [task.test[i] for i in picked], task.score_config.batch_size
+  batch = {k: np.stack([row[k] for row in (rows * size)[:size]]) for k in rows[0]}
+  middle = task.base.model.num_frames // 2
+  shown = lambda poses: np.asarray(poses)[: len(rows), middle]
+  poses = lambda adapter: shown(task.score((task.base.params, adapter), batch)[0])
+  fresh = jax.tree.map(np.zeros_like, adapter)
+  columns = {"source only": poses(fresh), "adapted": poses(adapter), "ground truth": shown(skeleton.root_centre(batch["poses"]))}
+  render.save_comparison(path, shown(batch["keypoints"]), columns)
+
+
+def main() -> None:
+  common.check_batch(CLIPS.value, "clips")
+  if common.WORKDIR.value is None:
+    raise ValueError("--workdir is not given: name a folder for this run")
+  common.print_devices()
+  base_folder = BASE.value or f"{common.WORKDIR.value}/base"
+  base = common.load_base(base_folder) if BASE.value else pretrain_script.from_flags(base_folder)
+  diffusion_steps = base.config["pretrain"]["diffusion_steps"]
+  config = adapt_config("adapt", diffusion_steps)
+  run = runs.Run(common.WORKDIR.value, {
+      "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
+      "source": pretrain_script.SOURCE.value, "target": TARGET.value, "target_split": TARGET_SPLIT.value,
+      "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
+  })
+  task = make_task(base, config.scale)
+  trainable = count_trainable(task, config)
+  print(f"Adapter: {trainable:,} parameters train; the base's {lora.count(base.params):,} are frozen", flush=True)
+
+  adapter, seconds = train_adapter(task, config, run, "adapted")
+  fresh = jax.tree.map(np.zeros_like, adapter)
+  results = {
+      "source_only": task.rate(fresh) | {"trainable": 0, "seconds": 0.0},
+      "adapted": task.rate(adapter) | {"trainable": trainable, "seconds": seconds},
+  }
+  save_picture(run.folder / "figures" / "comparison.png", task, adapter)
+  if CEILING.value:
+    bound, seconds = train_adapter(task, adapt_config("ceiling", diffusion_steps), run, "ceiling")
+    results["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
+  protocol = evaluate.protocol(TARGET.value, TEST_SPLIT.value, task.clip_fps, task.score_config)
+  protocol |= {"adapted_on": f"{TARGET.value}:{TARGET_SPLIT.value} (2D and intrinsics only)", "run_seed": common.SEED.value}
+  runs.write_json(run.folder / "metrics.json", {**results, "protocol": protocol})
+  print_table(results, protocol)
+  print(f"Everything is in {run.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)
+
+
+if __name__ == "__main__":
+  if len(sys.argv) == 1:
+    preset = common.PRESETS / "embedded.flags"
+    print(f"No flags given: --flagfile={preset}", flush=True)
+    sys.argv.append(f"--flagfile={preset}")
+  common.run(main)

@@ -1,0 +1,148 @@
+"""What the scripts share: flags for data and model, sources and targets by name, bases on disk, one-line errors."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+# Set before JAX starts: compiled programs are kept between runs, and its start-up chatter is not.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/posynda_jax/compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from posynda_jax import checkpoint, parallel, pipeline, pretrain, rigs, runs  # noqa: E402
+from posynda_jax.datasets import load  # noqa: E402
+from posynda_jax.denoisers.mixste import MixSTE  # noqa: E402
+
+PRESETS = pathlib.Path(__file__).parent / "presets"
+
+DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/posynda_jax/datasets", "Where built datasets are kept.")
+MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder that holds the owners' archives (cmu.zip, hdm05.zip, ...).")
+WORKDIR = flags.DEFINE_string("workdir", None, "This run's folder; a second start with the same flags resumes it.")
+SEED = flags.DEFINE_integer("seed", 0, "Every random number of a run follows from it.")
+CLIP_FPS = flags.DEFINE_float("clip_fps", 50.0, "Frame rate of the clips; faster captures are read as interleaved tracks.")
+NUM_FRAMES = flags.DEFINE_integer("num_frames", 27, "Frames in a clip (paper: 243 on H3.6M, 27 on 3DHP and 3DPW).")
+WIDTH = flags.DEFINE_integer("width", 512, "Width of the denoiser.")
+DEPTH = flags.DEFINE_integer("depth", 8, "Depth of the denoiser: spatial and temporal block pairs.")
+HEADS = flags.DEFINE_integer("heads", 8, "Attention heads; compact models want a head width of 32 or more.")
+DROP_PATH = flags.DEFINE_float("drop_path", 0.1, "Stochastic depth of the last depth, in pretraining.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
+LOG_EVERY = flags.DEFINE_integer("log_every", 50, "Steps between log rows.")
+SAVE_EVERY = flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.")
+
+# Small denoisers on a CPU spend more time asking the kernel for memory than computing unless malloc keeps what it has.
+def _keep_memory() -> None:
+  import ctypes
+
+  try:
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped, and returned to the kernel, on its own
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+  except (OSError, AttributeError):  # another C library: only slower
+    pass
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a script's main: what a user can get wrong ends in one line and exit code 1."""
+
+  def guarded(argv):
+    if len(argv) > 1:
+      raise app.UsageError(f"unexpected argument {argv[1]!r}: options are written --name=value")
+    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS narrate every file
+    _keep_memory()
+    try:
+      main()
+    except (ValueError, FileNotFoundError, FloatingPointError, PermissionError) as error:
+      print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+      sys.exit(1)
+
+  app.run(guarded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A labelled source: its tracks, and the rig that sees them afresh where they are world motion."""
+
+  tracks: list[pipeline.Track]
+  rig: rigs.Rig | None
+
+
+def load_records(name: str, split: str):
+  """Records of a dataset under the data flags."""
+  return load.load(name, split, data_dir=DATA_DIR.value, manual_dir=MANUAL_DIR.value)
+
+
+def load_source(name: str, split: str, clip_fps: float) -> Source:
+  """A source by name. `dataset/<rig>` or `synthetic_motion/<domain>` is world motion under fresh virtual views of the rig;
+  a full config name (`..._gt`, `..._detected`) is its fixed views."""
+  dataset, _, config = name.partition("/")
+  if config.endswith(("_gt", "_detected")):
+    return Source(pipeline.make_tracks(load_records(name, split), pipeline.LABELLED, clip_fps), None)
+  world, rig = load.world_config(name)
+  return Source(pipeline.make_tracks(load_records(f"{dataset}/{world}", split), pipeline.WORLD, clip_fps), rigs.get_rig(rig))
+
+
+def fixed_views(name: str) -> str:
+  """The fixed, exact-2D views that score a dataset given by rig or domain."""
+  return name if name.endswith(("_gt", "_detected")) else f"{name}_gt"
+
+
+def model_config() -> dict:
+  """The denoiser's fields as the flags give them."""
+  if WIDTH.value % HEADS.value or WIDTH.value < 4:
+    raise ValueError(f"width {WIDTH.value} is not a multiple of {HEADS.value} heads: choose one that is")
+  return {
+      "num_frames": NUM_FRAMES.value, "width": WIDTH.value, "depth": DEPTH.value, "num_heads": HEADS.value,
+      "drop_path": DROP_PATH.value, "dtype": DTYPE.value,
+  }
+
+
+def make_model(config: dict) -> MixSTE:
+  """The denoiser of a saved or flag-made config."""
+  return MixSTE(**{**config, "dtype": np.dtype(config["dtype"]) if config["dtype"] != "bfloat16" else jax.numpy.bfloat16})
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """A frozen base: its model, parameters, digest and the config it was made with."""
+
+  model: MixSTE
+  params: dict
+  digest: str
+  config: dict
+
+
+def load_base(folder) -> Base:
+  """The base of a pretraining run folder, checked against its own config."""
+  config = runs.read_config(folder)
+  if "model" not in config:
+    raise ValueError(f"{folder} is a run of another kind: --base takes the folder of a pretraining run")
+  model = make_model(config["model"])
+  like = jax.eval_shape(lambda: pretrain.init_state(jax.random.key(0), model, pretrain.PretrainConfig()).params)
+  params = checkpoint.load_tree(pathlib.Path(folder).expanduser() / "base", like)
+  return Base(model, params, checkpoint.digest(params), config)
+
+
+def check_batch(size: int, name: str) -> None:
+  """Refuses a batch that the devices cannot share, before anything is loaded."""
+  devices = jax.local_device_count()
+  if size < 1 or size % devices:
+    raise ValueError(f"{name} {size} is not divisible by {devices} devices: choose a multiple of {devices}")
+
+
+def print_devices() -> None:
+  """One line: which devices this run uses."""
+  device = jax.devices()[0]
+  print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}", flush=True)
+
+
+def make_step(step: Callable, **static) -> Callable:
+  """The parallel form of a step with its static arguments bound."""
+  return parallel.make_parallel_step(functools.partial(step, **static))

@@ -1,0 +1,1 @@
+"""Procedural human motion as a TFDS dataset."""

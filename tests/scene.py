@@ -1,0 +1,40 @@
+"""Small bodies, cameras and models that the tests share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posynda_jax.denoisers.mixste import MixSTE
+
+# A standing person, metres, Y up, hips at 0.95 m (H36M-17 order).
+_STANDING = np.array([
+    [0, 0.95, 0], [-0.13, 0.95, 0], [-0.14, 0.5, 0.03], [-0.14, 0.08, 0], [0.13, 0.95, 0], [0.14, 0.5, 0.03], [0.14, 0.08, 0],
+    [0, 1.18, 0], [0, 1.43, 0], [0, 1.53, 0.04], [0, 1.65, 0], [0.16, 1.4, 0], [0.2, 1.12, 0], [0.22, 0.87, 0.05],
+    [-0.16, 1.4, 0], [-0.2, 1.12, 0], [-0.22, 0.87, 0.05],
+], np.float32)
+INTRINSICS = np.array([2.3, 2.3, 0.02, -0.01, -0.2, 0.24, -0.001, -0.0009, -0.0014], np.float32)  # screen-normalised
+
+
+def motion(num_frames: int, seed: int = 0) -> np.ndarray:
+  """World motion [f 17 3]: a standing person whose joints sway smoothly."""
+  rng = np.random.default_rng(seed)
+  phase, rate = rng.uniform(0, 6, (17, 3)), rng.uniform(0.05, 0.2, (17, 3))
+  time = np.arange(num_frames)[:, None, None]
+  return (_STANDING + 0.05 * np.sin(phase + rate * time)).astype(np.float32)
+
+
+def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarray:
+  """Absolute camera-frame poses [*batch 17 3] of swaying people around (0, 0, depth)."""
+  rng = np.random.default_rng(seed)
+  body = _STANDING * [1, -1, -1] + [0, 0.95, 0]
+  place = rng.uniform([-0.8, -0.5, depth - 1], [0.8, 0.5, depth + 1], batch + (1, 3))
+  return (body + 0.05 * rng.standard_normal(batch + (17, 3)) + place).astype(np.float32)
+
+
+def tiny_model(num_frames: int = 3) -> tuple[MixSTE, dict]:
+  """A denoiser 16 wide with two depths, and parameters that answer to everything."""
+  model = MixSTE(num_frames=num_frames, width=16, depth=2, num_heads=2)
+  shape = (1, num_frames, 17)
+  params = model.init(jax.random.key(1), jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
+  keys = iter(jax.random.split(jax.random.key(2), 1000))
+  return model, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)

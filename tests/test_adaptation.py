@@ -1,0 +1,248 @@
+"""Laws of F, of choosing hypotheses, of the adaptation step and of sharing it over devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from posynda_jax import adapt, camera, hypotheses, lora, parallel, pretrain, rigs, skeleton, synthesis
+from tests import scene
+
+FRAMES = 3
+
+
+def clips(num: int, seed: int = 0, labelled: bool = False) -> dict:
+  """A batch of target clips, or of labelled ones."""
+  poses = scene.poses((num, FRAMES), seed)
+  intrinsics = np.tile(scene.INTRINSICS, (num, 1))
+  batch = {
+      "keypoints": np.asarray(camera.project(poses, intrinsics)), "intrinsics": intrinsics,
+      "confidence": np.ones((num, FRAMES, 17), np.float32), "valid": np.ones((num, FRAMES), np.float32),
+  }
+  return batch | ({"poses": poses} if labelled else {})
+
+
+def batch(num: int = 8) -> dict:
+  return {"source": clips(num, 1, labelled=True), "target": clips(num, 3)}
+
+
+def run_steps(config: adapt.AdaptConfig, num_devices: int, num_steps: int = 2, data=None, tx=None):
+  model, base = scene.tiny_model(FRAMES)
+  devices = jax.local_devices()[:num_devices]
+  tx = tx or adapt.make_optimizer(config)
+  step = parallel.make_parallel_step(functools.partial(adapt.adapt_step, model=model, config=config, rig=None, tx=tx), devices)
+  state = adapt.init_state(jax.random.key(0), base, config)
+  state, base, key = parallel.replicate((state, base, jax.random.key(7)), devices)
+  for _ in range(num_steps):
+    state, metrics = step(state, base, parallel.shard(data or batch(), num_devices), key)
+  return jax.device_get(state), jax.device_get(metrics)
+
+
+def test_clip_placement_lands_on_the_targets_ray_at_the_targets_size():
+  source, target = jnp.asarray(scene.poses((6, 1), 1)), clips(6, 2)
+  flat = source.at[..., 2].set(source[..., :1, 2])  # without depth of its own the box is exactly the target's
+  keypoints = target["keypoints"][:, :1]
+  intrinsics = jnp.asarray(target["intrinsics"]).at[:, 4:].set(0)
+  for align in synthesis.ALIGNMENTS:
+    placed = synthesis.place(flat, keypoints, intrinsics, align)
+    seen = camera.project(placed, intrinsics)
+    np.testing.assert_allclose(seen[..., 0, :], keypoints[..., 0, :], atol=1e-5)
+    size = lambda points: (points.max(-2) - points.min(-2)).sum(-1)
+    np.testing.assert_allclose(size(seen), size(keypoints), rtol=1e-4)
+
+
+def test_placement_keeps_the_pose_and_clip_placement_the_motion():
+  source, target = jnp.asarray(scene.poses((4, 5), 1)), clips(4, 2)
+  keypoints = jnp.repeat(jnp.asarray(target["keypoints"][:, :1]), 5, 1)
+  for align in synthesis.ALIGNMENTS:
+    placed = synthesis.place(source, keypoints, target["intrinsics"], align)
+    np.testing.assert_allclose(skeleton.root_centre(placed), skeleton.root_centre(source), atol=1e-5)
+  placed = synthesis.place(source, keypoints, target["intrinsics"], "clip")
+  np.testing.assert_allclose(jnp.diff(placed[:, :, 0], axis=1), jnp.diff(source[:, :, 0], axis=1), atol=1e-5)
+
+
+def test_placement_is_the_same_in_px_and_in_screen_units():
+  source, target = jnp.asarray(scene.poses((4, 3), 1)), clips(4, 2)
+  resolution = np.array([1000.0, 1002.0])
+  px = target["intrinsics"].copy()
+  px[:, :2] *= 500
+  px[:, 2:4] = np.asarray(camera.unnormalise_screen(target["intrinsics"][:, None, 2:4], resolution))[:, 0]
+  keypoints_px = camera.unnormalise_screen(target["keypoints"], resolution)
+  for align in synthesis.ALIGNMENTS:
+    ours = synthesis.place(source, target["keypoints"], target["intrinsics"], align)
+    np.testing.assert_allclose(synthesis.place(source, keypoints_px, px, align), ours, atol=1e-3)
+
+
+def test_nobody_is_placed_behind_the_camera():
+  source = jnp.asarray(scene.poses((1, 9), 1))
+  walk = source.at[..., 2].add(jnp.linspace(-4, 4, 9)[None, :, None])
+  target = clips(1, 2)
+  placed = synthesis.place(walk, jnp.repeat(target["keypoints"][:, :1], 9, 1) * 3, target["intrinsics"], "clip")
+  assert placed[..., 2].min() >= synthesis.NEAR_M - 1e-5
+
+
+def test_tilt_keeps_bones_and_adds_to_the_lean():
+  pose, angle = jnp.asarray(scene.poses((3, 5))), jnp.array([-0.4, 0.0, 0.3])
+  tilted = synthesis.tilt(pose, angle)
+  np.testing.assert_allclose(skeleton.bone_lengths(tilted), skeleton.bone_lengths(pose), atol=1e-5)
+  np.testing.assert_allclose(synthesis.lean(tilted) - synthesis.lean(pose), angle, atol=1e-5)
+  np.testing.assert_allclose(tilted[..., 0, :].mean(1), pose[..., 0, :].mean(1), atol=1e-5)
+
+
+def test_stretch_makes_another_symmetric_body_of_the_same_directions():
+  pose = jnp.asarray(scene.poses((5,)))
+  other = synthesis.stretch(jax.random.key(0), pose, 0.1)
+  ratio = np.asarray(skeleton.bone_lengths(other) / skeleton.bone_lengths(pose))
+  np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape), rtol=1e-4)
+  np.testing.assert_allclose(ratio[0, np.array(skeleton.LEFT) - 1], ratio[0, np.array(skeleton.RIGHT) - 1], rtol=1e-4)
+  assert 0.02 < np.log(ratio[0]).std() < 0.3
+  np.testing.assert_allclose(other[:, 0], pose[:, 0], atol=1e-6)
+
+
+def test_the_true_pose_is_chosen_at_every_granularity():
+  target = clips(4, 5, labelled=True)
+  truth = skeleton.root_centre(target["poses"])
+  wrong = truth + 0.2 * np.random.default_rng(0).normal(size=(2,) + truth.shape)
+  poses = jnp.stack([wrong[0], truth, wrong[1]])
+  roots = hypotheses.solve_roots(poses, target["keypoints"], target["intrinsics"], target["confidence"])
+  errors = hypotheses.reprojection_error(poses, roots, target["keypoints"], target["intrinsics"])
+  for by in ("sequence", "frame"):
+    index = hypotheses.choose(errors, target["confidence"], by)
+    assert (index == 1).all()
+    np.testing.assert_allclose(hypotheses.pick(poses, index), truth, atol=1e-6)
+  oracle = jnp.asarray(target["poses"])[None, ..., 0, :]  # joint by joint a wrong root can flatter a wrong joint
+  errors = hypotheses.reprojection_error(poses, oracle, target["keypoints"], target["intrinsics"])
+  assert (hypotheses.choose(errors, target["confidence"], "joint")[..., 1:] == 1).mean() > 0.95
+
+
+def test_a_joint_without_confidence_has_no_say():
+  errors = jnp.array([[0.1, 9.0], [0.2, 0.0]]).reshape(2, 1, 1, 2)
+  choose = lambda confidence: int(hypotheses.choose(errors, jnp.array(confidence).reshape(1, 1, 2), "frame")[0, 0, 0])
+  assert choose([1.0, 1.0]) == 1 and choose([1.0, 0.0]) == 0
+
+
+def test_unknown_selection_lists_the_choices():
+  with pytest.raises(ValueError, match="sequence, frame, joint"):
+    hypotheses.choose(jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1)), "video")
+
+
+def test_ray_refinement_is_identity_on_the_truth_and_mends_the_image_plane():
+  target = clips(4, 5, labelled=True)
+  truth = skeleton.root_centre(target["poses"])
+  refine = lambda pose: hypotheses.onto_rays(pose, target["keypoints"], target["intrinsics"], target["confidence"])
+  np.testing.assert_allclose(refine(jnp.asarray(truth)), truth, atol=2e-4)
+  off = truth + np.array([0.05, 0.05, 0]) * np.random.default_rng(0).normal(size=truth.shape)
+  error = lambda pose: np.linalg.norm(pose - truth, axis=-1).mean()
+  assert error(refine(jnp.asarray(off))) < 0.5 * error(off)
+
+
+def test_no_leaf_of_the_state_belongs_to_the_base():
+  model, base = scene.tiny_model(FRAMES)
+  config = adapt.AdaptConfig(rank=2)
+  state = adapt.init_state(jax.random.key(0), base, config)
+  num_adapter = lora.count(state.adapter)
+  assert num_adapter == lora.count(state.adapter["lora"]) + 51
+  moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+  assert sum(leaf.size for leaf in moments) == 2 * num_adapter  # Adam's two moments, of the adapter alone
+  base_shapes = {leaf.shape for leaf in jax.tree.leaves(base)}
+  assert not base_shapes & {leaf.shape for leaf in jax.tree.leaves(state.adapter["lora"])}
+
+
+def test_a_step_moves_the_adapter_and_synchronises_the_teacher():
+  state, metrics = run_steps(adapt.AdaptConfig(rank=2, learning_rate=1e-2), 1)
+  assert metrics["loss"] > 0 and metrics["teacher_spread_mm"] > 0
+  assert np.abs(state.adapter["bias"]).max() > 0
+  for ours, teacher in zip(jax.tree.leaves(state.adapter), jax.tree.leaves(state.teacher), strict=True):
+    np.testing.assert_array_equal(ours, teacher)
+
+
+def test_without_bias_the_bias_stays_zero():
+  state, _ = run_steps(adapt.AdaptConfig(rank=2, learning_rate=1e-2, bias=False), 1)
+  assert not state.adapter["bias"].any()
+
+
+@pytest.mark.parametrize("num_devices, extras", [(2, {}), (4, dict(tilt="teacher", stretch=0.1, refine="rays")), (8, {})])
+def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
+  # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.
+  config, tx = adapt.AdaptConfig(rank=2, **extras), optax.sgd(1e-2)
+  alone, metrics = run_steps(config, 1, tx=tx)
+  shared, shared_metrics = run_steps(config, num_devices, tx=tx)
+  for ours, theirs in zip(jax.tree.leaves(alone.adapter), jax.tree.leaves(shared.adapter), strict=True):
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)
+  np.testing.assert_allclose(shared_metrics["loss"], metrics["loss"], rtol=1e-5)
+
+
+def test_pretraining_is_shared_over_devices_too():
+  model, _ = scene.tiny_model(FRAMES)
+  config = pretrain.PretrainConfig(num_steps=10, loss="mse")
+  data = {"source": {"motion": np.stack([scene.motion(FRAMES, i) for i in range(8)]), "valid": np.ones((8, FRAMES), np.float32)}}
+  results = []
+  for num_devices in (1, 4):
+    devices, tx = jax.local_devices()[:num_devices], optax.sgd(1e-3)
+    static = dict(model=model.clone(drop_path=0.0), config=config, rig=rigs.RIGS["h36m_rig"], tx=tx)
+    step = parallel.make_parallel_step(functools.partial(pretrain.pretrain_step, **static), devices)
+    state = pretrain.init_state(jax.random.key(0), model, config).replace(opt_state=None)
+    state = parallel.replicate(state.replace(opt_state=tx.init(state.params)), devices)
+    state, _ = step(state, (), parallel.shard(data, num_devices), parallel.replicate(jax.random.key(1), devices))
+    results.append(jax.device_get(state.params))
+  for ours, theirs in zip(*map(jax.tree.leaves, results), strict=True):
+    np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+def test_batch_that_devices_cannot_share_is_refused():
+  with pytest.raises(ValueError, match="batch size 6 is not divisible by 4 devices"):
+    parallel.shard(clips(6), 4)
+
+
+def test_invalid_frames_do_not_teach():
+  data = batch()
+  spoiled = jax.tree.map(np.copy, data)
+  for name in ("source", "target"):
+    spoiled[name]["valid"][:, -1] = data[name]["valid"][:, -1] = 0
+  spoiled["source"]["poses"][:, -1] += 0.3 * np.random.default_rng(0).normal(size=(8, 17, 3)).astype(np.float32)
+  config = adapt.AdaptConfig(rank=2, synthesis=False, pseudo=True)
+  ours, _ = run_steps(config, 1, 1, data)
+  theirs, _ = run_steps(config, 1, 1, spoiled)
+  for a, b in zip(jax.tree.leaves(ours.adapter), jax.tree.leaves(theirs.adapter), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_the_step_is_traced_once():
+  model, base = scene.tiny_model(FRAMES)
+  config, traces = adapt.AdaptConfig(rank=2), []
+
+  def counted(*args, **kwargs):
+    traces.append(1)
+    return adapt.adapt_step(*args, **kwargs)
+
+  devices = jax.local_devices()[:2]
+  tx = adapt.make_optimizer(config)
+  step = parallel.make_parallel_step(functools.partial(counted, model=model, config=config, rig=None, tx=tx), devices)
+  state = adapt.init_state(jax.random.key(0), base, config)
+  state, base, key = parallel.replicate((state, base, jax.random.key(7)), devices)
+  for _ in range(3):
+    state, _ = step(state, base, parallel.shard(batch(), 2), key)
+  assert len(traces) == 1
+
+
+@pytest.mark.parametrize("field, value", [("select", "video"), ("align", "joint"), ("loss", "l1"), ("refine", "depth")])
+def test_unknown_settings_list_the_choices(field, value):
+  with pytest.raises(ValueError, match="choose one of"):
+    adapt.AdaptConfig(**{field: value})
+
+
+def test_nothing_to_learn_from_is_refused():
+  with pytest.raises(ValueError, match="nothing to learn from"):
+    adapt.AdaptConfig(synthesis=False, pseudo=False)
+
+
+def test_learning_from_labels_lowers_the_error():
+  """The ceiling's step fits its labels: the whole chain of gradients is wired to the adapter."""
+  data = {"target": clips(8, 4, labelled=True)}
+  config = adapt.AdaptConfig(rank=4, learning_rate=2e-2, supervision="ceiling")
+  _, first = run_steps(config, 1, 1, data)
+  _, last = run_steps(config, 1, 60, data)
+  assert last["loss"] < 0.3 * first["loss"]
