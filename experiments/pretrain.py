@@ -29,8 +29,7 @@ WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "AdamW weight decay.")
 EMA = flags.DEFINE_float("ema", 0.995, "Exponential average of the weights that is kept as the base; 0 keeps the last.")
 LOSS = flags.DEFINE_enum("loss", "mpjpe", pretrain.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
 FINAL_SHARE = flags.DEFINE_float("final_step_share", 0.5, "Share of clips trained at t = T-1, where K = 1 inference happens.")
-DIFFUSION_EVAL_SPLIT = flags.DEFINE_string("eval_split", "test", "Which split of it, in TFDS syntax.")
-STEPS = flags.DEFINE_integer("diffusion_steps", 1000, "T of the schedule.")
+DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", 1000, "T of the schedule.")
 
 
 def train_base(folder, *, source: str, split: str, model_config: dict, config: pretrain.PretrainConfig, batch: int, seed: int,
