@@ -5,7 +5,7 @@ import pytest
 
 from posynda_jax import camera, skeleton
 from posynda_jax.datasets import load
-from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.datasets.synthetic_motion import body, kinematics, motion
 from posynda_jax.datasets.synthetic_motion import synthetic_motion_dataset_builder as builder
 
 FPS = 50.0
@@ -45,7 +45,50 @@ def test_joints_keep_their_limits_and_motion_is_smooth(family, seed):
   for shoulder, elbow, wrist in ((11, 12, 13), (14, 15, 16)):
     assert angle(poses, shoulder, elbow, wrist).min() > 15
   speed = np.linalg.norm(np.diff(poses, axis=0), axis=-1) * FPS
-  assert speed.max() < 14, "metres per second"
+  assert speed.max() < 12, "metres per second"
+  acceleration = np.linalg.norm(np.diff(poses, n=2, axis=0), axis=-1) * FPS**2
+  assert acceleration.max() < 150, "metres per second squared"
+
+
+@pytest.mark.parametrize("family", motion.FAMILIES)
+def test_angles_stay_within_their_limits(family):
+  angles = motion.draw_angles(np.random.default_rng(5), family, 150, FPS)
+  for name, (low, high) in kinematics.LIMITS.items():
+    assert low - 1e-6 <= angles[name].min() and angles[name].max() <= high + 1e-6, name
+
+
+@pytest.mark.parametrize("family", motion.FAMILIES)
+def test_no_knee_is_hyperextended(family):
+  for seed in range(3):
+    poses = perform(family, seed)
+    to_the_left = poses[:, 4] - poses[:, 1]
+    for hip, knee, ankle in ((1, 2, 3), (4, 5, 6)):
+      hinge = np.cross(poses[:, knee] - poses[:, hip], poses[:, ankle] - poses[:, knee])
+      assert (np.einsum("fc,fc->f", hinge, to_the_left) > 0).all()
+
+
+def test_the_elbow_of_a_hanging_arm_brings_the_wrist_forward():
+  angles = dict.fromkeys((*kinematics.LIMITS, *kinematics.UNLIMITED), np.zeros(1))
+  angles |= {"left_elbow": np.array([90.0]), "right_elbow": np.array([90.0])}
+  pose = kinematics.forward(body.draw_body(np.random.default_rng(0), body.BodyRange()), angles)[0]
+  for elbow, wrist in ((12, 13), (15, 16)):  # heading 0 looks along z
+    forearm = pose[wrist] - pose[elbow]
+    np.testing.assert_allclose(forearm / np.linalg.norm(forearm), [0, 0, 1], atol=1e-9)
+
+
+def test_a_foot_that_carries_does_not_slide():
+  rng = np.random.default_rng(1)
+  subject = body.draw_body(rng, body.BodyRange())
+  for family in ("gesturing", "reaching", "bending"):
+    poses = motion.draw_motion(rng, subject, family, 150, FPS)
+    speed = np.linalg.norm(np.diff(poses[:, [3, 6]][..., [0, 2]], axis=0), axis=-1) * FPS
+    assert speed.min(-1).mean() < 0.05, "metres per second"
+
+
+@pytest.mark.parametrize("domain", builder.DOMAINS)
+def test_every_family_has_a_share_in_every_domain(domain):
+  shares = builder.DOMAINS[domain].families
+  assert set(shares) == set(motion.FAMILIES) and min(shares.values()) > 0
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -37,16 +37,17 @@ def kicking(rng: np.random.Generator, t: np.ndarray) -> Angles:
   """Stands on one leg and raises or kicks with the other: forward, knee up, sideways, back."""
   side = SIDES[rng.integers(2)]
   other, sign = SIDES[1 - SIDES.index(side)], 1 if side == "left" else -1
-  quick = rng.random() < 0.5
+  move_s, hold_s = ((0.35, 0.6), (0.0, 0.3)) if rng.random() < 0.5 else ((0.7, 1.2), (0.3, 1.2))
   draw = lambda: np.append(_KICKS[rng.integers(len(_KICKS))] * rng.uniform(0.6, 1.05), 1.0)
-  flexion, abduction, knee, pitch, on = excursions(rng, t, draw, *(((0.35, 0.6), (0.0, 0.3)) if quick else ((0.7, 1.2), (0.3, 1.2)))).T
+  flexion, abduction, knee, pitch, on = excursions(rng, t, draw, move_s, hold_s).T
   angles = idle(rng, t)
   # The free leg leaves the floor at once, bent, whatever it does later.
   clear = 4 * on * (1 - on) * 25
   lean = sign * (5 * on + 0.25 * abduction)  # away from the free leg: its hip rises
   angles = added(angles, pelvis_pitch=pitch * 0.6, spine_pitch=pitch * 0.4, pelvis_roll=lean, spine_roll=-0.4 * lean)
   angles = added(angles, **{
-      f"{side}_hip_flexion": flexion + clear * 0.5 + pitch * 0.3, f"{side}_hip_abduction": abduction, f"{side}_knee": knee + clear,
+      f"{side}_hip_flexion": flexion + clear * 0.5 + pitch * 0.3, f"{side}_hip_abduction": abduction,
+      f"{side}_knee": knee + clear,
       f"{other}_hip_flexion": pitch * 0.6, f"{other}_hip_abduction": np.abs(lean) - 7 * on,
   })
   balance = rng.uniform(15, 75)

@@ -75,11 +75,11 @@ def draw_body(rng: np.random.Generator, bodies: BodyRange) -> Body:
 
 def length_ranges(bodies: BodyRange) -> np.ndarray:
   """Shortest and longest possible bone [16 2], m, in the order of `posynda_jax.skeleton.bone_lengths`."""
-  low, high = ({f.name: getattr(bodies, f.name)[i] for f in dataclasses.fields(bodies)} for i in (0, 1))
-  leg, arm = ("hip", "thigh", "shin"), ("shoulder", "upper_arm", "forearm")
-  out = []
-  for end, split in ((low, (low["torso_split"], 1 - high["torso_split"])), (high, (high["torso_split"], 1 - low["torso_split"]))):
-    spine = [end["torso"] * split[0], end["torso"] * split[1], end["neck"], end["head"]]
-    shares = [end[name] for name in leg * 2] + spine + [end[name] for name in arm * 2]
-    out.append(np.array(shares) * end["stature_m"])
-  return np.stack(out, -1)
+  columns = []
+  for end in (0, 1):
+    share = {field.name: getattr(bodies, field.name)[end] for field in dataclasses.fields(bodies)}
+    upper = 1 - bodies.torso_split[1 - end]  # the upper spine is longest where the split is lowest
+    spine = [share["torso"] * share["torso_split"], share["torso"] * upper, share["neck"], share["head"]]
+    leg, arm = ([share[name] for name in names] for names in (("hip", "thigh", "shin"), ("shoulder", "upper_arm", "forearm")))
+    columns.append(np.array(leg * 2 + spine + arm * 2) * share["stature_m"])
+  return np.stack(columns, -1)
