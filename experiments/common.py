@@ -17,7 +17,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from posynda_jax import checkpoint, parallel, pipeline, pretrain, rigs, runs  # noqa: E402
+from posynda_jax import adapt, checkpoint, parallel, pipeline, pretrain, rigs, runs  # noqa: E402
 from posynda_jax.datasets import load  # noqa: E402
 from posynda_jax.denoisers.mixste import MixSTE  # noqa: E402
 
@@ -128,6 +128,20 @@ def load_base(folder) -> Base:
   like = jax.eval_shape(lambda: pretrain.init_state(jax.random.key(0), model, pretrain.PretrainConfig()).params)
   params = checkpoint.load_tree(pathlib.Path(folder).expanduser() / "base", like)
   return Base(model, params, checkpoint.digest(params), config)
+
+
+def load_weights(folder, which: str):
+  """(base, adapter or None, LoRA scale) of a run folder of either kind."""
+  config = runs.read_config(folder)
+  if "adapt" not in config:
+    return load_base(folder), None, 1.0
+  base = load_base(config["base_folder"])
+  if base.digest != config["base"]:
+    raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
+  settings = adapt.AdaptConfig(**config["adapt"])
+  like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
+  adapter = None if which == "source_only" else checkpoint.load_tree(f"{folder}/{which}", like)
+  return base, adapter, settings.scale
 
 
 def check_batch(size: int, name: str) -> None:

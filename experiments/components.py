@@ -31,6 +31,7 @@ ROWS = {
     "tilt_posynda": dict(_PAPER, tilt="teacher"),
     "tilt_rays": dict(_PAPER, tilt="teacher", refine="rays", pseudo_label="mean"),
     "tilt_stretch": dict(_F, tilt="teacher", stretch=0.1),
+    "tilt_rays_stretch": dict(_PAPER, tilt="teacher", refine="rays", pseudo_label="mean", stretch=0.05),
     "f_tilt_random": dict(_F, tilt="random"),
     "f_tilt": dict(_F, tilt="teacher"),
     "f_stretch": dict(_F, stretch=0.1),

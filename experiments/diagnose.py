@@ -18,15 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import adapt as script, common
-from experiments import evaluate as evaluate_script
-from experiments import pretrain as pretrain_script
-from posynda_jax import adapt, evaluate, hypotheses, metrics, pipeline, rigs, runs, sampler, skeleton
-from posynda_jax import diffusion
+from experiments import common
+from posynda_jax import adapt, diffusion, evaluate, hypotheses, metrics, pipeline, runs, sampler, skeleton
 from posynda_jax.datasets.mocap import views
 
+BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run.")
 DATASETS = flags.DEFINE_list("datasets", ["cmu_mocap", "hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config.")
-RIGS = flags.DEFINE_list("rigs", list(rigs.RIGS), "Rigs that see them.")
+RIGS = flags.DEFINE_list("rigs", ["h36m_rig", "dhp_rig", "wild_rig"], "Rigs that see them.")
 WEIGHTS_OF = flags.DEFINE_string("weights", None, "RUN/adapted or RUN/ceiling: an adapter on the base, else the bare base.")
 NUM = flags.DEFINE_integer("num_hypotheses", 3, "H of the hypothesis study.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
@@ -95,23 +93,23 @@ def study_hypotheses(base: common.Base, weights, clips: pipeline.ClipSource, sca
   for clip in pipeline.in_order(clips, 64):
     for name, value in study(weights, clip).items():
       totals[name] = totals.get(name, 0.0) + float((np.asarray(value, np.float64) * clip["valid"]).sum())
-    frames += clip["valid"].sum()
+    frames += float(clip["valid"].sum())
   return {f"{name}_mm": 1000 * total / frames for name, total in totals.items()}
 
 
 def main() -> None:
-  if script.BASE.value is None:
+  if BASE.value is None:
     raise ValueError("--base is not given: name the folder of a pretraining run")
-  base = common.load_base(script.BASE.value)
+  base = common.load_base(BASE.value)
   adapter, scale = None, 1.0
   if WEIGHTS_OF.value:
     folder, _, which = WEIGHTS_OF.value.rpartition("/")
-    base, adapter, scale = evaluate_script.load_weights(folder, which)
+    base, adapter, scale = common.load_weights(folder, which)
   weights, clip_fps = (base.params, adapter), base.config["clip_fps"]
   config = evaluate.EvaluateConfig()
   score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
-  source = pretrain_script.SOURCE.value if not pretrain_script.SOURCE.using_default_value else base.config["source"]
-  body = mean_body(common.load_records(f"{source.partition('/')[0]}/world", "train"))
+  source = base.config["source"].partition("/")[0]
+  body = mean_body(common.load_records(f"{source}/world", "train"))
   rows = []
   for dataset in DATASETS.value:
     records = common.load_records(f"{dataset}/world", "test")

@@ -9,10 +9,9 @@ Prints one table and appends one JSON row a call to `evaluations.jsonl` in the r
 import json
 
 from absl import flags
-import jax
 
 from experiments import common
-from posynda_jax import adapt, checkpoint, evaluate, hypotheses, pipeline, runs
+from posynda_jax import adapt, evaluate, hypotheses, pipeline
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run.")
 DATASET = flags.DEFINE_string("dataset", None, "dataset/config with labels.")
@@ -26,24 +25,10 @@ FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image
 BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.")
 
 
-def load_weights(folder, which: str):
-  """(base, adapter or None, LoRA scale) of a run folder of either kind."""
-  config = runs.read_config(folder)
-  if "adapt" not in config:
-    return common.load_base(folder), None, 1.0
-  base = common.load_base(config["base_folder"])
-  if base.digest != config["base"]:
-    raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
-  settings = adapt.AdaptConfig(**config["adapt"])
-  like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
-  adapter = None if which == "source_only" else checkpoint.load_tree(f"{folder}/{which}", like)
-  return base, adapter, settings.scale
-
-
 def main() -> None:
   if RUN.value is None or DATASET.value is None:
     raise ValueError("--run and --dataset are needed: a run folder, and dataset/config to score it on")
-  base, adapter, scale = load_weights(RUN.value, WEIGHTS.value)
+  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value)
   clip_fps = base.config["clip_fps"]
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,

@@ -73,6 +73,8 @@ RIGS = {
             pitch_deg=25.0,
             focal_scale=(0.85, 1.2),
         ),
+        # Not for the motion capture benchmarks: the embedded target, where people fill an upright phone's image.
+        Rig("phone_rig", (_PORTRAIT,) * 4, distance_m=(1.3, 3.0), pitch_deg=15.0, focal_scale=(0.85, 1.2)),
     )
 }
 

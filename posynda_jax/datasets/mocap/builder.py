@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax import rigs
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import archives, views
 
@@ -49,7 +48,7 @@ def configs() -> list[MotionConfig]:
           rig=rig,
           detected=keypoints == "detected",
       )
-      for rig in rigs.RIGS
+      for rig in ("h36m_rig", "dhp_rig", "wild_rig")
       for keypoints in KEYPOINTS
   ]
 

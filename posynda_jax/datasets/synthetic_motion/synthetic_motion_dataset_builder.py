@@ -34,11 +34,11 @@ DOMAINS = {
     ),
     "target": Domain(
         BodyRange(
-            stature_m=(1.20, 1.95), thigh=(0.21, 0.27), shin=(0.21, 0.27), torso=(0.26, 0.33), hip=(0.055, 0.085),
-            shoulder=(0.075, 0.11), upper_arm=(0.14, 0.18), forearm=(0.12, 0.16),
+            stature_m=(1.50, 1.90), thigh=(0.235, 0.265), shin=(0.235, 0.265), torso=(0.265, 0.305), hip=(0.062, 0.08),
+            shoulder=(0.08, 0.1), upper_arm=(0.148, 0.172), forearm=(0.13, 0.153),
         ),
-        dict(locomotion=1, gesturing=1, reaching=1, turning=1, sitting=1, bending=2, squatting=2, kicking=3, jumping=2, lunging=3),
-        "wild_rig",
+        dict(locomotion=3, gesturing=2, reaching=2, turning=1, sitting=1, bending=1, squatting=2, kicking=1, jumping=2, lunging=2),
+        "phone_rig",
     ),
 }
 
