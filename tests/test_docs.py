@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -20,6 +21,9 @@ def test_every_file_and_preset_that_readme_names_exists():
 def test_ci_runs_exactly_the_test_command_of_readme():
   block = re.search(r"<!-- test command -->\n```\n(.+?)\n```", README, re.S)[1]
   assert "\n" not in block and "pytest" in block and "requirements.txt" in block
+  extract = re.search(r"command=\$\((.+)\)\n", (ROOT / ".ci" / "run").read_text())[1]
+  done = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == block
 
 
 @pytest.mark.parametrize("path", sorted(p for p in (ROOT / "docs" / "results").glob("*.json") if p.stem != "gap"), ids=lambda p: p.stem)
