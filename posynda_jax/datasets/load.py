@@ -20,6 +20,9 @@ DATASETS = {
     "cmu_mocap": "posynda_jax.datasets.cmu_mocap.cmu_mocap_dataset_builder:CmuMocap",
     "hdm05_mocap": "posynda_jax.datasets.hdm05_mocap.hdm05_mocap_dataset_builder:Hdm05Mocap",
     "bandai_namco_mocap": "posynda_jax.datasets.bandai_namco_mocap.bandai_namco_mocap_dataset_builder:BandaiNamcoMocap",
+    "human36m": "posynda_jax.datasets.human36m.human36m_dataset_builder:Human36m",
+    "mpi_inf_3dhp": "posynda_jax.datasets.mpi_inf_3dhp.mpi_inf_3dhp_dataset_builder:MpiInf3dhp",
+    "threedpw": "posynda_jax.datasets.threedpw.threedpw_dataset_builder:Threedpw",
     "synthetic_motion": "posynda_jax.datasets.synthetic_motion.synthetic_motion_dataset_builder:SyntheticMotion",
 }
 
@@ -70,10 +73,28 @@ def load(name: str, split: str, *, data_dir, manual_dir=None) -> Records:
       if not _is_built(builder):
         raise
   try:
-    return Records(builder.as_data_source(split=split))
+    return Records(builder.as_data_source(split=_expand(split, getattr(builder, "SPLIT_ALIASES", {}))))
   except (ValueError, KeyError, AssertionError) as error:
-    choices = ", ".join(builder.info.splits)
+    aliases = getattr(builder, "SPLIT_ALIASES", {})
+    published = "+".join(aliases.values()).split("+")
+    missing = [part for part in _expand(split, aliases).split("+") if part in published and part not in builder.info.splits]
+    if missing:
+      raise ValueError(
+          f"split {split!r} of {name} needs {', '.join(missing)}, absent when it was built: complete manual_dir, remove "
+          f"{builder.data_dir}, and it is built again"
+      ) from error
+    choices = ", ".join([*aliases, *builder.info.splits])
     raise ValueError(f"split {split!r} of {name} cannot be read; choose among {choices} and their sums") from error
+
+
+def _expand(split: str, aliases: dict[str, str]) -> str:
+  """`split` with a dataset's shorthands written out: Human3.6M's "train" is "S1+S5+S6+S7+S8"."""
+  return "+".join(aliases.get(part.strip(), part) for part in split.split("+"))
+
+
+def has_world(dataset: str) -> bool:
+  """Whether virtual rigs see this dataset's motion afresh; real cameras recorded the others."""
+  return any(config.endswith("world") for config in builder_class(dataset).builder_configs)
 
 
 def world_config(name: str) -> tuple[str, str]:

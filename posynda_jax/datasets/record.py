@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 NUM_JOINTS = 17
 
 
-def view_features() -> tfds.features.FeaturesDict:
-  """Features of one camera's view of one sequence of T frames (T varies)."""
+def view_features(**extra) -> tfds.features.FeaturesDict:
+  """Features of one camera's view of one sequence of T frames (T varies), and what a dataset measured besides."""
   tensor = tfds.features.Tensor
   return tfds.features.FeaturesDict({
       "keypoints_px": tensor(shape=(None, NUM_JOINTS, 2), dtype=np.float32),
@@ -24,6 +24,7 @@ def view_features() -> tfds.features.FeaturesDict:
       "fps": np.float32,
       **_labels(),
       "camera": tfds.features.Text(),
+      **extra,
   })
 
 
