@@ -1,0 +1,1 @@
+"""MPI-INF-3DHP as a TFDS dataset."""

@@ -1,0 +1,171 @@
+"""The official files as they are published: `annot.mat` and `camera.calibration` (training), `annot_data.mat` (test).
+
+`annot.mat` is a MATLAB v5 file with one cell a camera; `annot_data.mat` is v7.3, that is HDF5, whose axes come out reversed:
+MATLAB's 2 x 17 x 1 x N is (N, 1, 17, 2) here. Rows are checked against the published frame counts.
+"""
+
+import functools
+import pathlib
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+import h5py
+import numpy as np
+import scipy.io
+
+from posynda_jax import camera_tables
+from posynda_jax.datasets.mpi_inf_3dhp import tables, views
+from posynda_jax.datasets.mpi_inf_3dhp.views import Fault
+
+NUM_CAMERAS = 14
+MAX_CALIBRATION_BYTES = 2**20
+# get_testset.sh unpacks the test set two folders down.
+TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set")
+
+
+def files(folder) -> dict[str, pathlib.Path]:
+  """The annotation file of every sequence that lies in the folder, in the order of the tables."""
+  folder = pathlib.Path(folder)
+  found = {sequence: folder / sequence / "annot.mat" for sequence in tables.TRAIN}
+  for sequence in tables.TEST:
+    places = [folder / below / sequence / "annot_data.mat" for below in TEST_FOLDERS]
+    found[sequence] = next((place for place in places if place.is_file()), places[0])
+  return {sequence: path for sequence, path in found.items() if path.is_file()}
+
+
+def sequences(folder, cameras: tuple[int, ...]) -> dict[str, Callable[[], Iterator[tuple[int, dict]]]]:
+  """A reader of (camera, view) for every sequence in the folder; views are read when asked for and raise Fault."""
+  return {
+      sequence: functools.partial(read_train, path, sequence, cameras)
+      if sequence in tables.TRAIN
+      else functools.partial(read_test, path, sequence)
+      for sequence, path in files(folder).items()
+  }
+
+
+def read_train(path: pathlib.Path, sequence: str, cameras: tuple[int, ...]) -> Iterator[tuple[int, dict]]:
+  """Views of a training sequence, cut to its published frame count. Raises Fault."""
+  calibration = read_calibration(path.with_name("camera.calibration"))
+  cells = _read_mat(path)
+  ids = cells.pop("cameras").ravel().tolist()
+  if ids != list(range(NUM_CAMERAS)):
+    raise Fault(path, f"its cameras are {ids}, expected 0 to {NUM_CAMERAS - 1} in order")
+  for camera in cameras:
+    where = f"{path}, camera {camera}"
+    if camera not in calibration:
+      raise Fault(path.with_name("camera.calibration"), f"camera {camera} is missing among {sorted(calibration)}")
+    intrinsics, resolution = calibration[camera]
+    if resolution != tables.TRAIN_RESOLUTION:
+      raise Fault(where, "its calibration is for %dx%d, expected %dx%d" % (*resolution, *tables.TRAIN_RESOLUTION))
+    keypoints = _cell(cells["annot2"], camera, f"{where}, annot2", 2, sequence)
+    poses = _cell(cells["annot3"], camera, f"{where}, annot3", 3, sequence)
+    yield camera, views.make_view(
+        where, keypoints, poses, "dhp28", intrinsics=intrinsics, intrinsics_from="calibration", resolution=resolution
+    )
+
+
+def _read_mat(path: pathlib.Path) -> dict[str, np.ndarray]:
+  names = ("annot2", "annot3", "cameras")
+  _check_whole(path)
+  try:
+    content = scipy.io.loadmat(path, variable_names=names)
+  except (ValueError, TypeError, LookupError, OSError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError) as error:
+    raise Fault(path, f"is not a readable MATLAB file ({error})") from error
+  for name in names:
+    if name not in content:
+      raise Fault(path, f"holds no {name}, expected {', '.join(names)}")
+  return {name: content[name] for name in names}
+
+
+def _check_whole(path: pathlib.Path) -> None:
+  """Raises Fault unless MATLAB v5 variables fill the file: scipy reads no further than to the variables that it is asked for."""
+  size, position = path.stat().st_size, 128
+  with path.open("rb") as file:
+    version, order = struct.unpack("2s2s", file.read(128)[124:].ljust(4, b"\0"))
+    if (version, order) == (b"\0\2", b"IM"):
+      raise Fault(path, "is a MATLAB v7.3 file, expected the published v5 one")
+    if order not in (b"IM", b"MI"):
+      raise Fault(path, f"has {size:,} bytes and does not begin as a MATLAB v5 file")
+    while position < size:
+      file.seek(position)
+      position += 8 + struct.unpack("<4xI" if order == b"IM" else ">4xI", file.read(8).ljust(8, b"\0"))[0]
+  if position != size:
+    raise Fault(path, f"has {size:,} bytes, its variables need {position:,}: the download broke off")
+
+
+def _cell(cells: np.ndarray, camera: int, where: str, coordinates: int, sequence: str) -> np.ndarray:
+  """One camera's points [frames 28 coordinates] of a MATLAB cell array (14, 1) of (rows, 28 * coordinates)."""
+  if cells.dtype != object or cells.shape != (NUM_CAMERAS, 1):
+    raise Fault(where, f"is {cells.dtype}{cells.shape}, expected a cell array ({NUM_CAMERAS}, 1)")
+  rows, width, num_frames = cells[camera, 0], 28 * coordinates, tables.TRAIN[sequence][0]
+  if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind != "f":
+    raise Fault(where, f"is {rows.dtype}{rows.shape}, expected floats ({num_frames}, {width})")
+  if len(rows) < num_frames:
+    raise Fault(where, f"has {len(rows)} rows, {sequence} has {num_frames} frames: frame-count mismatch")
+  return rows[:num_frames].reshape(num_frames, 28, coordinates)
+
+
+def read_calibration(path: pathlib.Path) -> dict[int, tuple[np.ndarray, tuple[int, int]]]:
+  """Camera id -> (fx fy cx cy in px, (w, h)) of a `camera.calibration`, read by keyword. Raises Fault."""
+  if not path.is_file():
+    raise Fault(path, "is missing, expected beside annot.mat")
+  if path.stat().st_size > MAX_CALIBRATION_BYTES:
+    raise Fault(path, f"has {path.stat().st_size:,} bytes, expected a few thousand")
+  blocks: list[dict[str, list[str]]] = []
+  header, *lines = path.read_text(errors="replace").splitlines() or [""]
+  if not header.startswith("Skeletool Camera Calibration File"):
+    raise Fault(path, f"begins with {header[:40]!r}, expected Skeletool Camera Calibration File")
+  for line in lines:
+    words = line.split()
+    if words and words[0] == "name":
+      blocks.append({})
+    if words and blocks:
+      blocks[-1][words[0]] = words[1:]
+  try:
+    return {int(block["name"][0]): _camera(block) for block in blocks}
+  except (KeyError, IndexError, ValueError) as error:
+    raise Fault(path, f"one of its {len(blocks)} camera blocks is not whole ({type(error).__name__}: {error})") from error
+
+
+def _camera(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[int, int]]:
+  matrix = np.array(block["intrinsic"], np.float64).reshape(4, 4)
+  if any(float(x) for x in block["radial"]):
+    raise ValueError(f"radial {' '.join(block['radial'])}, expected 0")
+  width, height = (int(float(x)) for x in block["size"])
+  return matrix[[0, 1, 0, 1], [0, 1, 2, 2]], (width, height)
+
+
+def read_test(path: pathlib.Path, sequence: str) -> Iterator[tuple[int, dict]]:
+  """The one view of a test sequence. Raises Fault."""
+  num_frames = tables.TEST[sequence][0]
+  names = {"annot2": (1, 17, 2), "annot3": (1, 17, 3), "valid_frame": (1,), "activity_annotation": (1,)}
+  arrays = {}
+  try:
+    with h5py.File(path) as file:
+      for name, shape in names.items():
+        if name not in file:
+          raise Fault(path, f"holds no {name}, expected {', '.join(names)}")
+        if file[name].shape[1:] != shape:
+          raise Fault(path, f"{name} is {file[name].shape}, expected ({num_frames}, {str(shape)[1:]}")
+        if len(file[name]) != num_frames:
+          raise Fault(path, f"{name} has {len(file[name])} rows, {sequence} has {num_frames} frames: frame-count mismatch")
+        arrays[name] = file[name][()].squeeze(1)
+  except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    raise Fault(path, f"is not a whole MATLAB v7.3 (HDF5) file ({error})") from error
+  yield 0, make_test_view(path, sequence, arrays)
+
+
+def make_test_view(where, sequence: str, arrays: dict[str, np.ndarray]) -> dict:
+  """A test view of `annot2`, `annot3`, `valid_frame` and, where there is one, `activity_annotation`. Raises Fault."""
+  valid, activity = arrays["valid_frame"], arrays.get("activity_annotation")
+  if not np.isin(valid, (0, 1)).all():
+    raise Fault(where, f"valid_frame holds {np.unique(valid)[:4]}, expected 0 and 1")
+  if activity is not None and not np.isin(activity, range(len(tables.ACTIVITIES))).all():
+    raise Fault(where, f"activity_annotation holds {np.unique(activity)[:9]}, expected 1 to 7")
+  resolution, intrinsics = camera_tables.DHP_TEST_INTRINSICS[sequence]
+  return views.make_view(
+      where, arrays["annot2"], arrays["annot3"], "dhp17",
+      intrinsics=np.array(intrinsics[:4]), intrinsics_from="table", resolution=resolution,
+      valid=valid.astype(bool), activity=None if activity is None else activity.astype(np.int32),
+  )
