@@ -1,0 +1,1 @@
+"""3D Poses in the Wild as a TFDS dataset."""

@@ -1,0 +1,109 @@
+"""One 3DPW sequence file: a Python 2 pickle of plain arrays, read through the restricted unpickler and checked.
+
+Nothing is converted here but number types: lengths are metres, `world` is the dataset's own frame, image positions are px.
+`T` is the number of images. DATASETS.md section 3 lists the keys.
+"""
+
+import dataclasses
+import io
+
+import numpy as np
+
+from posynda_jax.interop import safe_pickle
+
+FPS = 30.0  # rate of the images, and of `poses`, `jointPositions` and `poses2d`; the *_60Hz keys are not read
+RESOLUTIONS = ((1920, 1080), (1080, 1920))
+_KEYS = (
+    "sequence", "poses", "trans", "betas", "genders", "poses2d", "jointPositions", "cam_poses", "cam_intrinsics", "campose_valid",
+)  # fmt: skip
+_PER_ACTOR = ("poses", "trans", "betas", "genders", "poses2d", "jointPositions", "campose_valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Actor:
+  """One person: SMPL-24 joints and SMPL parameters in the world frame, OpenPose detections, and which frames are aligned."""
+
+  joints_world_m: np.ndarray  # [T 24 3]
+  detections: np.ndarray  # [T 18 3]: x, y in px, confidence; zeros where nothing was detected
+  valid: np.ndarray  # [T] bool: `campose_valid`, the camera is aligned to the image of this actor
+  poses: np.ndarray  # [T 72] axis angles
+  trans_m: np.ndarray  # [T 3]
+  betas: np.ndarray  # [10]
+  gender: str  # m or f
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequence:
+  """One video: its camera, and one or two actors of T frames each."""
+
+  name: str
+  intrinsics: np.ndarray  # [9] px: fx fy cx cy and five zeros
+  resolution: tuple[int, int]
+  world_to_camera: np.ndarray  # [T 4 4]
+  actors: tuple[Actor, ...]
+
+
+def parse(content: bytes, label: str) -> Sequence:
+  """The sequence in the bytes of a `<sequence>.pkl`.
+
+  Raises ValueError that begins with `label` for a pickle that is damaged or not plain data, for a missing key, and for
+  shapes, frame counts or a camera that are not 3DPW's.
+  """
+  data = safe_pickle.load(io.BytesIO(content), label, "latin1")
+  try:
+    return _sequence(data)
+  except (ValueError, TypeError) as error:
+    raise ValueError(f"{label}: {error}; expected an untouched file of sequenceFiles.zip, fetch it again") from error
+
+
+def _sequence(data) -> Sequence:
+  if not isinstance(data, dict):
+    raise ValueError(f"holds a {type(data).__name__}, not a dict")
+  if missing := [key for key in _KEYS if key not in data]:
+    raise ValueError(f"has no {', '.join(missing)}")
+  counts = {key: len(data[key]) for key in _PER_ACTOR}
+  if len(set(counts.values())) > 1 or counts["poses"] not in (1, 2):
+    raise ValueError(f"has not one or two actors in every key: {counts}")
+  world_to_camera = _array("cam_poses", data["cam_poses"], (-1, 4, 4))
+  frames = len(world_to_camera)
+  intrinsics, resolution = _camera(_array("cam_intrinsics", data["cam_intrinsics"], (3, 3)))
+  actors = tuple(_actor({key: data[key][a] for key in _PER_ACTOR}, frames) for a in range(counts["poses"]))
+  return Sequence(str(data["sequence"]), intrinsics, resolution, world_to_camera, actors)
+
+
+def _actor(data: dict, frames: int) -> Actor:
+  if data["genders"] not in ("m", "f"):
+    raise ValueError(f"gender {data['genders']!r} is neither m nor f")
+  betas = np.ravel(np.asarray(data["betas"], np.float64))
+  if len(betas) < 10:
+    raise ValueError(f"betas has {len(betas)} values, expected 10 or more")
+  return Actor(
+      joints_world_m=_array("jointPositions", data["jointPositions"], (frames, 72)).reshape(frames, 24, 3),
+      detections=_array("poses2d", data["poses2d"], (frames, 3, 18)).transpose(0, 2, 1),
+      valid=_array("campose_valid", data["campose_valid"], (frames,)) > 0,
+      poses=_array("poses", data["poses"], (frames, 72)),
+      trans_m=_array("trans", data["trans"], (frames, 3)),
+      betas=betas[:10],
+      gender=data["genders"],
+  )
+
+
+def _array(key: str, value, shape: tuple[int, ...]) -> np.ndarray:
+  """`value` in float64, with exactly `shape`; -1 stands for any positive length."""
+  array = np.asarray(value, np.float64)
+  fits = array.ndim == len(shape) and all(n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape))
+  if not fits:
+    frames = " (cam_poses tells the number of frames)" if array.ndim == len(shape) and array.shape[1:] == shape[1:] else ""
+    raise ValueError(f"{key} has shape {array.shape}, expected {shape}{frames}")
+  return array
+
+
+def _camera(matrix: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+  """(intrinsics [9], resolution): portrait or landscape is told by the principal point, near the image's centre."""
+  fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
+  if not np.allclose(matrix, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]) or not min(fx, fy) > 0:
+    raise ValueError(f"cam_intrinsics {matrix.tolist()} is not [[fx 0 cx] [0 fy cy] [0 0 1]]")
+  for w, h in RESOLUTIONS:
+    if abs(cx - w / 2) < 0.1 * w and abs(cy - h / 2) < 0.1 * h:
+      return np.array([fx, fy, cx, cy, 0, 0, 0, 0, 0]), (w, h)
+  raise ValueError(f"principal point ({cx:.1f}, {cy:.1f}) is the centre of neither a 1920x1080 nor a 1080x1920 image")
