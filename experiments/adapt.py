@@ -2,9 +2,11 @@
 
     python -m experiments.adapt                                   # the embedded pair, about five minutes on two cores
     python -m experiments.adapt --base=runs/base_cmu --manual_dir=DIR --flagfile=experiments/presets/cmu_to_hdm05_wild.flags
+    python -m experiments.adapt --target=keypoints:openpose_json/ --resolution=1920x1080 --fps=30 --workdir=runs/my_video ...
 
 Without any flag it runs the preset `embedded.flags`: a compact base is trained on synthetic motion if the work directory has
-none yet, then adapted to a target with other bodies, motions and cameras. Flag defaults are the paper's settings.
+none yet, then adapted to a target with other bodies, motions and cameras. Flag defaults are the paper's settings. The keypoints
+of your own video are a target too, `keypoints:FILE`; without ground truth the scores are reprojection errors then, and say so.
 """
 
 import dataclasses
@@ -16,11 +18,11 @@ from absl import flags
 import jax
 import numpy as np
 
-from experiments import common, pretrain as pretrain_script
+from experiments import common, own_keypoints, pretrain as pretrain_script
 from posynda_jax import adapt, checkpoint, evaluate, hypotheses, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis
 
 BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; without it a base is trained in WORKDIR/base.")
-TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Unlabelled target, dataset/config.")
+TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Unlabelled target: dataset/config, or keypoints:FILE.")
 TARGET_SPLIT = flags.DEFINE_string("target_split", "train", "Split adapted on; its 3D is never read (except by --ceiling).")
 TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Target split that is scored.")
 CEILING = flags.DEFINE_bool("ceiling", False, "Also train the same adapter with target labels: the bound of this adapter.")
@@ -31,7 +33,9 @@ ADAPT_DECAY = flags.DEFINE_enum("adapt_decay", "constant", ["constant", "cosine"
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 3, "H, hypotheses of the teacher (paper: 3).")
 SELECT = flags.DEFINE_enum("select", "frame", hypotheses.GRANULARITIES, "What Eq. 4 chooses a hypothesis for.")
 PSEUDO = flags.DEFINE_enum("pseudo_label", "best", adapt.PSEUDO_LABELS, "Chosen hypothesis (Eq. 5), or the mean of all.")
-REFINE = flags.DEFINE_enum("refine", "none", adapt.REFINEMENTS, "`rays` puts pseudo-label joints on the rays of the observed 2D.")
+REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the target's 2D mends of a pseudo-label: `rays` puts its "
+                           "joints on the rays of the keypoints, `body` also gives it the source's mean bone lengths.")
+TEST_REFINE = flags.DEFINE_enum("test_refine", "none", hypotheses.REFINEMENTS, "The same for every scored pose, of all rows alike.")
 ALIGN = flags.DEFINE_enum("align", "clip", synthesis.ALIGNMENTS, "One placement F for a clip, or one for every frame.")
 TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also pitches source clips: at random, or as the teacher sees the target.")
 TILT_DEG = flags.DEFINE_float("tilt_deg", 25.0, "By at most this many degrees.")
@@ -52,11 +56,12 @@ TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", 1, "K, DDIM steps of the t
 FLIP = flags.DEFINE_bool("flip", False, "Average each evaluation step with its mirror image.")
 
 
-def adapt_config(supervision: str, diffusion_steps: int) -> adapt.AdaptConfig:
-  """The flags as one frozen config."""
+def adapt_config(supervision: str, diffusion_steps: int, body: tuple[float, ...]) -> adapt.AdaptConfig:
+  """The flags as one frozen config; `body` is the source's mean body."""
   return adapt.AdaptConfig(
-      num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, align=ALIGN.value,
-      tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value, synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
+      num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
+      align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value,
+      synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       target_rule=RULE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value,
       decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value, pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value,
       student_input=STUDENT_INPUT.value, teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value,
@@ -76,29 +81,39 @@ class Task:
   num_clips: int
   seed: int
   score_config: evaluate.EvaluateConfig
-  score: Callable  # compiled ((base params, adapter), clip) -> poses, errors
-  test: pipeline.ClipSource
+  score: Callable  # compiled ((base params, adapter), clip) -> poses, errors; for own keypoints a lifter
+  test: pipeline.ClipSource | None  # None for own keypoints, which have no labels
 
   @property
   def clip_fps(self) -> float:
     return self.base.config["clip_fps"]
 
   def rate(self, adapter) -> dict[str, float]:
-    """The adapter (None: the bare base) on the labelled test split."""
-    return evaluate.evaluate(self.score, (self.base.params, adapter), self.test, self.score_config.batch_size)
+    """The adapter (None: the bare base) on the labelled test split; on own keypoints, its reprojection error."""
+    weights, size = (self.base.params, adapter), self.score_config.batch_size
+    if self.test is None:
+      return own_keypoints.rate(self.score, weights, self.target, self.clip_fps, self.base.model.num_frames, size)
+    return evaluate.evaluate(self.score, weights, self.test, size)
 
 
-def make_task(base: common.Base, scale: float) -> Task:
-  """The task that the flags describe."""
+def load_source(base: common.Base) -> common.Source:
+  """The labelled source that the flags name."""
+  return common.load_source(pretrain_script.SOURCE.value, pretrain_script.SPLIT.value, base.config["clip_fps"])
+
+
+def make_task(base: common.Base, source: common.Source, config: adapt.AdaptConfig, labelled: bool = True) -> Task:
+  """The task that the flags describe; without a `labelled` test split it has none."""
   clip_fps = base.config["clip_fps"]
-  score_config = evaluate.EvaluateConfig(flip=FLIP.value, diffusion_steps=base.config["pretrain"]["diffusion_steps"])
-  score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), score_config)
-  tracks = pipeline.make_tracks(common.load_records(TARGET.value, TEST_SPLIT.value), pipeline.LABELLED, clip_fps)
+  score_config = evaluate.EvaluateConfig(
+      flip=FLIP.value, refine=TEST_REFINE.value, body=config.body, diffusion_steps=config.diffusion_steps
+  )
+  make_score = evaluate.make_scorer if labelled else own_keypoints.make_lifter
+  score = make_score(lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), score_config)
+  tracks = labelled and pipeline.make_tracks(common.load_records(TARGET.value, TEST_SPLIT.value), pipeline.LABELLED, clip_fps)
   return Task(
-      base=base, source=common.load_source(pretrain_script.SOURCE.value, pretrain_script.SPLIT.value, clip_fps),
-      target=TARGET.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, num_clips=CLIPS.value,
+      base=base, source=source, target=TARGET.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, num_clips=CLIPS.value,
       seed=common.SEED.value, score_config=score_config, score=score,
-      test=pipeline.ClipSource(tracks, base.model.num_frames),
+      test=pipeline.ClipSource(tracks, base.model.num_frames) if labelled else None,
   )
 
 
@@ -161,7 +176,10 @@ def closure(results: dict) -> float:
 
 
 def save_picture(path, task: Task, adapter) -> None:
-  """Before, after and ground truth for the middle frames of a few test clips spread over the split."""
+  """Before, after and ground truth for the middle frames of a few test clips spread over the split; of own keypoints no truth."""
+  if task.test is None:
+    own_keypoints.save_comparison(path, task.target, task.score, task.base, adapter, task.score_config.batch_size)
+    return
   picked = np.linspace(0, len(task.test) - 1, 6).astype(int)[1:-1]
   rows, size = [task.test[i] for i in picked], task.score_config.batch_size
   batch = {k: np.stack([row[k] for row in (rows * size)[:size]]) for k in rows[0]}
@@ -177,17 +195,22 @@ def main() -> None:
   common.check_batch(CLIPS.value, "clips")
   if common.WORKDIR.value is None:
     raise ValueError("--workdir is not given: name a folder for this run")
+  own = own_keypoints.identity(TARGET.value) if own_keypoints.is_own(TARGET.value) else None
+  if own and CEILING.value:
+    raise ValueError(f"--ceiling trains on labels, which {TARGET.value} does not have: leave it out")
   common.print_devices()
   base_folder = BASE.value or f"{common.WORKDIR.value}/base"
   base = common.load_base(base_folder) if BASE.value else pretrain_script.from_flags(base_folder)
   diffusion_steps = base.config["pretrain"]["diffusion_steps"]
-  config = adapt_config("adapt", diffusion_steps)
+  source = load_source(base)
+  config = adapt_config("adapt", diffusion_steps, pipeline.mean_bones(source.tracks))
   run = runs.Run(common.WORKDIR.value, {
       "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
       "source": pretrain_script.SOURCE.value, "target": TARGET.value, "target_split": TARGET_SPLIT.value,
       "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
+      "test_refine": TEST_REFINE.value, **({"own_keypoints": own} if own else {}),
   })
-  task = make_task(base, config.scale)
+  task = make_task(base, source, config, labelled=not own)
   trainable = count_trainable(task, config)
   print(f"Adapter: {trainable:,} parameters train; the base's {lora.count(base.params):,} are frozen", flush=True)
 
@@ -199,12 +222,16 @@ def main() -> None:
   }
   save_picture(run.folder / "figures" / "comparison.png", task, adapter)
   if CEILING.value:
-    bound, seconds = train_adapter(task, adapt_config("ceiling", diffusion_steps), run, "ceiling")
+    bound, seconds = train_adapter(task, dataclasses.replace(config, supervision="ceiling"), run, "ceiling")
     results["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
-  protocol = evaluate.protocol(TARGET.value, TEST_SPLIT.value, task.clip_fps, task.score_config)
-  protocol |= {"adapted_on": f"{TARGET.value}:{TARGET_SPLIT.value} (2D and intrinsics only)", "run_seed": common.SEED.value}
+  if own:
+    protocol = own_keypoints.protocol(TARGET.value, task.clip_fps, task.score_config)
+  else:
+    protocol = evaluate.protocol(TARGET.value, TEST_SPLIT.value, task.clip_fps, task.score_config)
+  split = "all frames" if own else TARGET_SPLIT.value
+  protocol |= {"adapted_on": f"{TARGET.value}:{split} (2D and intrinsics only)", "run_seed": common.SEED.value}
   runs.write_json(run.folder / "metrics.json", {**results, "protocol": protocol})
-  print_table(results, protocol)
+  (own_keypoints.print_table if own else print_table)(results, protocol)
   print(f"Everything is in {run.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)
 
 

@@ -17,6 +17,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
+from experiments import own_keypoints  # noqa: E402
 from posynda_jax import adapt, checkpoint, parallel, pipeline, pretrain, rigs, runs  # noqa: E402
 from posynda_jax.datasets import load  # noqa: E402
 from posynda_jax.denoisers.mixste import MixSTE  # noqa: E402
@@ -75,15 +76,17 @@ class Source:
 
 
 def load_records(name: str, split: str):
-  """Records of a dataset under the data flags."""
+  """Records of a dataset under the data flags; of `keypoints:FILE`, which has no splits, all under the flags of own keypoints."""
+  if own_keypoints.is_own(name):
+    return own_keypoints.load_records(name)
   return load.load(name, split, data_dir=DATA_DIR.value, manual_dir=MANUAL_DIR.value)
 
 
 def load_source(name: str, split: str, clip_fps: float) -> Source:
   """A source by name. `dataset/<rig>` or `synthetic_motion/<domain>` is world motion under fresh virtual views of the rig;
-  a full config name (`..._gt`, `..._detected`) is its fixed views."""
+  a full config name (`..._gt`, `..._detected`), or any of a dataset that real cameras recorded, is its fixed views."""
   dataset, _, config = name.partition("/")
-  if config.endswith(("_gt", "_detected")):
+  if config.endswith(("_gt", "_detected")) or not load.has_world(dataset):
     return Source(pipeline.make_tracks(load_records(name, split), pipeline.LABELLED, clip_fps), None)
   world, rig = load.world_config(name)
   return Source(pipeline.make_tracks(load_records(f"{dataset}/{world}", split), pipeline.WORLD, clip_fps), rigs.get_rig(rig))
@@ -91,7 +94,8 @@ def load_source(name: str, split: str, clip_fps: float) -> Source:
 
 def fixed_views(name: str) -> str:
   """The fixed, exact-2D views that score a dataset given by rig or domain."""
-  return name if name.endswith(("_gt", "_detected")) else f"{name}_gt"
+  fixed = name.endswith(("_gt", "_detected")) or not load.has_world(name.partition("/")[0])
+  return name if fixed else f"{name}_gt"
 
 
 def model_config() -> dict:

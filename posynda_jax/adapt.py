@@ -27,7 +27,6 @@ _VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET = range(6)  # purpos
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TILTS = ("none", "random", "teacher")
-REFINEMENTS = ("none", "rays")
 PSEUDO_LABELS = ("best", "mean")
 
 
@@ -39,7 +38,8 @@ class AdaptConfig:
   select: hypotheses.Granularity = "frame"
   pseudo_label: str = "best"  # of the hypotheses by reprojection (Eq. 5), or their mean (P-Agg)
   teacher_flip: bool = False  # the teacher averages each answer with the mirrored one
-  refine: str = "none"  # `rays` moves the pseudo-label's joints onto the rays of the observed keypoints
+  refine: str = "none"  # `rays` moves the pseudo-label's joints onto the rays of the observed keypoints, `body` to `body`'s size too
+  body: tuple[float, ...] = ()  # mean bone lengths (m) of the source's people, for `refine=body`
   align: synthesis.Alignment = "clip"
   tilt: str = "none"  # F also pitches source clips, which the paper's does not: at random, or as the teacher sees the target
   tilt_deg: float = 25.0  # by at most this
@@ -65,11 +65,12 @@ class AdaptConfig:
   def __post_init__(self):
     for name, choices in (
         ("select", hypotheses.GRANULARITIES), ("align", synthesis.ALIGNMENTS), ("supervision", SUPERVISIONS),
-        ("student_input", STUDENT_INPUTS), ("refine", REFINEMENTS), ("pseudo_label", PSEUDO_LABELS),
+        ("student_input", STUDENT_INPUTS), ("pseudo_label", PSEUDO_LABELS),
         ("loss", LOSSES), ("tilt", TILTS), ("decay", ("constant", "cosine")),
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+    hypotheses.check_refinement(self.refine, self.body)
     if not (self.synthesis or self.pseudo):
       raise ValueError("without synthesis and without pseudo-labels there is nothing to learn from: keep one of them")
 
@@ -124,8 +125,7 @@ def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: A
     pose = poses.mean(0)
   else:
     pose = hypotheses.pick(poses, hypotheses.choose(errors, target["confidence"], config.select))
-  if config.refine == "rays":
-    pose = hypotheses.onto_rays(pose, target["keypoints"], target["intrinsics"], target["confidence"])
+  pose = hypotheses.refine(pose, target["keypoints"], target["intrinsics"], target["confidence"], config.refine, config.body)
   return jax.lax.stop_gradient(pose), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from posynda_jax import diffusion, hypotheses, metrics, pipeline, sampler, skeleton
+from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, tally
 
 ROOTS = ("solve", "oracle")
 
@@ -20,6 +20,8 @@ class EvaluateConfig:
   sampling_steps: int = 1
   flip: bool = False
   select: str = "mean"  # over hypotheses: mean (P-Agg), or sequence|frame|joint by reprojection
+  refine: str = "none"  # what the clip's own 2D mends of the pose: none, rays, or body, with `body`'s bone lengths (m)
+  body: tuple[float, ...] = ()
   root: str = "solve"  # whose root the reprojection uses; `oracle` is the dataset's own, for ablations
   seed: int = 2023
   batch_size: int = 64
@@ -28,6 +30,7 @@ class EvaluateConfig:
   def __post_init__(self):
     if self.select not in ("mean",) + hypotheses.GRANULARITIES:
       raise ValueError(f"select {self.select!r} is unknown; choose mean, {', '.join(hypotheses.GRANULARITIES)}")
+    hypotheses.check_refinement(self.refine, self.body)
     if self.root not in ROOTS:
       raise ValueError(f"root {self.root!r} is unknown; choose one of {', '.join(ROOTS)}")
 
@@ -42,21 +45,31 @@ def lift(denoise: sampler.Denoiser, clip: dict, key: Array, config: EvaluateConf
 
 
 def combine(poses: Float[Array, "h b f j 3"], clip: dict, config: EvaluateConfig) -> Float[Array, "b f j 3"]:
-  """One pose from H, by the configured rule, root-relative."""
+  """One pose from H, by the configured rule and refinement, root-relative."""
+  seen = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
   if config.select == "mean":
-    return poses.mean(0)
-  if config.root == "oracle":
-    roots = clip["poses"][..., skeleton.ROOT, :]
+    pose = poses.mean(0)
   else:
-    roots = hypotheses.solve_roots(poses, clip["keypoints"], clip["intrinsics"], clip["confidence"])
-  errors = hypotheses.reprojection_error(poses, roots, clip["keypoints"], clip["intrinsics"])
-  return hypotheses.pick(poses, hypotheses.choose(errors, clip["confidence"], config.select))
+    roots = clip["poses"][..., skeleton.ROOT, :] if config.root == "oracle" else hypotheses.solve_roots(poses, *seen)
+    errors = hypotheses.reprojection_error(poses, roots, *seen[:2])
+    pose = hypotheses.pick(poses, hypotheses.choose(errors, clip["confidence"], config.select))
+  return hypotheses.refine(pose, *seen, config.refine, config.body)
 
 
-def make_scorer(make_denoiser: Callable, config: EvaluateConfig) -> Callable:
-  """Compiled `(weights, clip) -> (poses [b f j 3] m, frame errors {name: [b f]} m)`, for `make_denoiser(weights)`.
+def frame_errors(pose: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"]) -> dict[str, Float[Array, "*b"]]:
+  """The field's three errors of every frame, in the unit of the root-relative inputs."""
+  return {
+      "mpjpe": metrics.mpjpe(pose, target),
+      "p_mpjpe": metrics.p_mpjpe(pose, target),
+      "n_mpjpe": metrics.n_mpjpe(pose, target),
+  }
 
-  Weights are an argument, so one compilation scores source-only, adapted and ceiling alike.
+
+def make_scorer(make_denoiser: Callable, config: EvaluateConfig, measure: Callable = frame_errors) -> Callable:
+  """Compiled `(weights, clip) -> (poses [b f j 3] m, frame scores {name: [b f]})`, for `make_denoiser(weights)`.
+
+  Weights are an argument, so one compilation scores source-only, adapted and ceiling alike. `measure(pose, target)` takes
+  root-relative poses (m); the scores of a protocol are `functools.partial(protocols.frame_scores, protocol)`.
   """
   key = jax.random.key(config.seed)
 
@@ -64,12 +77,7 @@ def make_scorer(make_denoiser: Callable, config: EvaluateConfig) -> Callable:
   def score(weights, clip):
     pose = combine(lift(make_denoiser(weights), clip, key, config), clip, config)
     pose = skeleton.root_centre(pose)
-    target = skeleton.root_centre(clip["poses"])
-    return pose, {
-        "mpjpe": metrics.mpjpe(pose, target),
-        "p_mpjpe": metrics.p_mpjpe(pose, target),
-        "n_mpjpe": metrics.n_mpjpe(pose, target),
-    }
+    return pose, measure(pose, skeleton.root_centre(clip["poses"]))
 
   return score
 
@@ -90,20 +98,49 @@ def evaluate(score: Callable, weights, source: pipeline.ClipSource, batch_size: 
   return {f"{name}_mm": 1000 * total / frames for name, total in totals.items()} | {"frames": int(frames)}
 
 
-def protocol(dataset: str, split: str, clip_fps: float, config: EvaluateConfig) -> dict:
+def evaluate_protocol(
+    score: Callable, weights, source: pipeline.ClipSource, batch_size: int, chosen: protocols.Protocol
+) -> dict:
+  """The protocol's result (`tally.Tally.row`), with the frames left out and what the records state about themselves.
+
+  `score` measures the protocol's `frame_scores`; the clips hold its `fields`. Raises ValueError as the tally does.
+  """
+  totals = tally.Tally(chosen)
+  for clip in pipeline.in_order(source, batch_size):
+    _, scores = score(weights, clip)
+    infos = [source.tracks[source.track_of(index)].info for index in clip["index"]]
+    labels = {name: np.array([info[name] for info in infos])[:, None] for name in ("subject", "action", "sequence")}
+    labels |= {name: clip[name].astype(int) for name in chosen.fields}
+    totals.add(scores, clip["valid"], labels)
+  row = totals.row()
+  row["counts"]["left_out"] = sum(map(len, source.tracks)) - row["counts"]["frames"]  # not valid, or nobody detected
+  infos = [track.info for track in source.tracks]
+  stated = sorted(set().union(*infos) - {"subject", "action", "camera", "sequence"})
+  row["records"] = {name: sorted({info[name] for info in infos if name in info}) for name in stated}
+  return row
+
+
+def protocol(
+    dataset: str, split: str, clip_fps: float, config: EvaluateConfig, chosen: protocols.Protocol | None = None
+) -> dict:
   """What must be printed beside every number."""
   config_name = dataset.partition("/")[2]
-  return {
-      "dataset": dataset,
-      "split": split,
-      "keypoints_2d": "detected" if config_name.endswith("detected") else "gt",
+  detector = "detected" if config_name.endswith("detected") else config_name if "_ft_" in config_name else None
+  how = chosen.describe() if chosen else {
       "joints": "17 (H36M order, root included)",
       "alignment": "root-relative (MPJPE); per-frame similarity (P-MPJPE)",
       "averaging": "all valid frames",
+  }
+  return {
+      "dataset": dataset,
+      "split": split,
+      "keypoints_2d": detector or "gt",
+      **how,
       "clip_fps": clip_fps,
       "hypotheses": config.num_hypotheses,
       "sampling_steps": config.sampling_steps,
       "selection": config.select,
+      "refine": config.refine,
       "root": config.root if config.select != "mean" else "not needed",
       "flip": config.flip,
       "seed": config.seed,

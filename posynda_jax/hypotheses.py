@@ -1,4 +1,5 @@
-"""Choosing among H hypotheses: reprojection error (Eq. 4), selection (Eq. 5), and the field's four aggregations.
+"""Choosing among H hypotheses: reprojection error (Eq. 4), selection (Eq. 5), the field's four aggregations; and what the target's
+2D can mend of a pose beyond choosing (`onto_rays`, `fit_body`).
 
 Hypotheses are root-relative camera-frame poses [h b f j 3] in metres; keypoints, intrinsics and errors are screen-normalised.
 Ties go to the first hypothesis.
@@ -6,13 +7,18 @@ Ties go to the first hypothesis.
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from posynda_jax import camera, metrics, skeleton
 
 Granularity = Literal["sequence", "frame", "joint"]
 GRANULARITIES = ("sequence", "frame", "joint")
+REFINEMENTS = ("none", "rays", "body")
+RIGIDITY = 1.0  # of `fit_body`: how much a metre of changed relative depth weighs against a metre of bone length
+NEAR_M = 0.3  # `fit_body` keeps joints this far before the camera
 
 
 def solve_roots(poses: Float[Array, "h b f j 3"], keypoints, intrinsics, confidence) -> Float[Array, "h b f 3"]:
@@ -62,6 +68,58 @@ def onto_rays(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) 
   observed = jnp.concatenate([ray * z, z], -1)
   trust = confidence[..., None]
   return skeleton.root_centre(trust * observed + (1 - trust) * (pose + root))
+
+
+def fit_body(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths, iterations: int = 8) -> Float[Array, "b f j 3"]:
+  """A pose on the rays of the observed keypoints whose bones have the given `lengths` [16] (m), as near as may be to `pose`'s depths.
+
+  2D cannot tell a small body near from a large one far; a lifter under new cameras errs there first. Given the size of people, each
+  joint's depth z along its ray d follows: minimise sum over bones (|z_c d_c - z_p d_p| - length)^2 + RIGIDITY^2 * sum over joints of
+  squared change of depth relative to the root, by damped Gauss-Newton from the solved root. Joints that are not trusted keep
+  their place, as in `onto_rays`.
+  """
+  ray = camera.rays(keypoints, intrinsics)
+  root = camera.solve_root(pose, ray, confidence)[..., None, :]
+  ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
+  child, parent = np.arange(1, pose.shape[-2]), np.array(skeleton.PARENTS[1:])
+  is_child, is_parent = np.eye(pose.shape[-2], dtype=np.float32)[child], np.eye(pose.shape[-2], dtype=np.float32)[parent]
+  relative = np.delete(np.eye(pose.shape[-2], dtype=np.float32), skeleton.ROOT, 0)
+  relative[:, skeleton.ROOT] = -1
+  depth = pose[..., 2] - pose[..., skeleton.ROOT : skeleton.ROOT + 1, 2]
+
+  def step(z, _):
+    joints = ray * z[..., None]
+    bone = joints[..., child, :] - joints[..., parent, :]
+    length = jnp.linalg.norm(bone, axis=-1)
+    along = bone / jnp.maximum(length, 1e-6)[..., None]
+    jacobian = (along * ray[..., child, :]).sum(-1)[..., None] * is_child - (along * ray[..., parent, :]).sum(-1)[..., None] * is_parent
+    gradient = jnp.einsum("...ni,...n->...i", jacobian, length - np.asarray(lengths, np.float32))
+    gradient += RIGIDITY**2 * (z @ relative.T - depth[..., 1:]) @ relative
+    hessian = jnp.einsum("...ni,...nj->...ij", jacobian, jacobian) + RIGIDITY**2 * relative.T @ relative + 1e-3 * np.eye(len(relative) + 1)
+    change = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
+    return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
+
+  start = jnp.maximum(pose[..., 2] + root[..., 2], NEAR_M)
+  fitted = ray * jax.lax.scan(step, start, None, length=iterations)[0][..., None]
+  trust = confidence[..., None]
+  return skeleton.root_centre(trust * fitted + (1 - trust) * (pose + root))
+
+
+def refine(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, how: str, lengths=()) -> Float[Array, "b f j 3"]:
+  """`pose` as it is (`none`), by `onto_rays` (`rays`) or by `fit_body` (`body`, which needs `lengths`)."""
+  if how == "rays":
+    return onto_rays(pose, keypoints, intrinsics, confidence)
+  if how == "body":
+    return fit_body(pose, keypoints, intrinsics, confidence, lengths)
+  return pose
+
+
+def check_refinement(how: str, lengths) -> None:
+  """Raises ValueError for an unknown refinement, and for `body` without its bone lengths."""
+  if how not in REFINEMENTS:
+    raise ValueError(f"refine {how!r} is unknown; choose one of {', '.join(REFINEMENTS)}")
+  if how == "body" and len(lengths) != len(skeleton.PARENTS) - 1:
+    raise ValueError(f"refine body needs {len(skeleton.PARENTS) - 1} bone lengths in metres, {len(lengths)} are given")
 
 
 def aggregate(

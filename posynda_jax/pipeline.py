@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import grain.python as grain
 import numpy as np
 
-from posynda_jax import clips
+from posynda_jax import clips, skeleton
 
 UNLABELLED = ("keypoints", "intrinsics", "confidence", "valid")
 LABELLED = UNLABELLED + ("poses",)
@@ -23,7 +23,7 @@ WORLD = ("motion", "valid")
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-  """One phase of one record: per-frame arrays as above, `intrinsics`, and the record's labels (subject, action...)."""
+  """One phase of one record: per-frame arrays as above, `intrinsics`, and the record's texts (subject, action...)."""
 
   arrays: dict[str, np.ndarray]
   info: dict[str, str]
@@ -41,7 +41,7 @@ def make_tracks(records: Sequence[dict], fields: Sequence[str], clip_fps: float)
   for record in records:
     arrays = _normalised(record, fields)
     stride = max(1, round(float(record["fps"]) / clip_fps))
-    info = {k: record[k] for k in ("subject", "action", "camera", "sequence") if k in record}
+    info = {k: v for k, v in record.items() if isinstance(v, str)}
     for phase in range(min(stride, len(arrays["valid"]))):
       one = {k: v if k == "intrinsics" else v[phase::stride] for k, v in arrays.items()}
       tracks.append(Track(one, info))
@@ -62,6 +62,10 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
     arrays["poses"] = record["poses_camera_m"]
   if "motion" in fields:
     arrays["motion"] = record["poses_world_m"]
+  for name in set(fields) - {*LABELLED, *WORLD}:  # what a dataset measured besides, frame by frame
+    if name not in record:
+      raise ValueError(f"sequence {record['sequence']} has no {name}: build the dataset anew, or ask for no {name}")
+    arrays[name] = record[name]
   arrays = {k: np.asarray(v, np.float32) for k, v in arrays.items()}
   num_frames = len(next(v for k, v in arrays.items() if k != "intrinsics"))
   arrays["valid"] = np.asarray(record.get("valid", np.ones(num_frames)), np.float32)
@@ -80,6 +84,17 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
     if name != "intrinsics":
       arrays[name] = np.where(invalid.reshape((-1,) + (1,) * (value.ndim - 1)), np.nan_to_num(value), value)
   return arrays
+
+
+def mean_bones(tracks: Sequence[Track]) -> tuple[float, ...]:
+  """Mean bone lengths [16] (m, to a tenth of a millimetre) of the subjects of labelled or world tracks, each subject counting once."""
+  by_subject: dict[str, list[np.ndarray]] = {}
+  for track in tracks:
+    poses = track.arrays["motion" if "motion" in track.arrays else "poses"][track.arrays["valid"] > 0]
+    if len(poses):
+      lengths = np.linalg.norm(poses[:, 1:] - poses[:, np.array(skeleton.PARENTS[1:])], axis=-1).mean(0)
+      by_subject.setdefault(track.info.get("subject", ""), []).append(lengths)
+  return tuple(np.mean([np.mean(lengths, 0) for lengths in by_subject.values()], 0).astype(float).round(4).tolist())
 
 
 class ClipSource(grain.RandomAccessDataSource):

@@ -139,6 +139,28 @@ def test_ray_refinement_is_identity_on_the_truth_and_mends_the_image_plane():
   assert error(refine(jnp.asarray(off))) < 0.5 * error(off)
 
 
+def test_fitting_a_body_keeps_the_truth_mends_size_and_leaves_untrusted_joints():
+  target = clips(4, 5, labelled=True)
+  truth = np.asarray(skeleton.root_centre(target["poses"]))
+  lengths = np.asarray(skeleton.bone_lengths(truth))
+  seen = (target["keypoints"], target["intrinsics"], target["confidence"])
+  np.testing.assert_allclose(hypotheses.fit_body(jnp.asarray(truth), *seen, lengths), truth, atol=1e-3)
+  error = lambda pose: np.linalg.norm(pose - truth, axis=-1).mean()
+  small = jnp.asarray(0.8 * truth)  # seen nearer, it projects almost alike
+  assert error(hypotheses.fit_body(small, *seen, lengths)) < 0.35 * error(small)
+  doubted = np.array(target["confidence"])
+  doubted[..., [13, 16]] = 0
+  kept = hypotheses.fit_body(small, *seen[:2], doubted, lengths)
+  np.testing.assert_allclose(kept[..., 16, :] - kept[..., 13, :], small[..., 16, :] - small[..., 13, :], atol=1e-5)
+
+
+def test_a_refinement_that_cannot_be_done_is_refused():
+  with pytest.raises(ValueError, match="refine 'bones' is unknown; choose one of none, rays, body"):
+    adapt.AdaptConfig(refine="bones")
+  with pytest.raises(ValueError, match="refine body needs 16 bone lengths in metres, 0 are given"):
+    adapt.AdaptConfig(refine="body")
+
+
 def test_no_leaf_of_the_state_belongs_to_the_base():
   model, base = scene.tiny_model(FRAMES)
   config = adapt.AdaptConfig(rank=2)

@@ -1,0 +1,208 @@
+"""Keypoints of people's own videos in the scripts: the flags that describe them, the target `keypoints:FILE`, and lifting them.
+
+They have no 3D, so nothing here measures an error in mm. What can be measured is how far the lifted pose, placed by `solve_root`
+before the camera, projects from the keypoints it was lifted from: the reprojection error in px. It shows what went wrong in a
+frame; a low one does not show that the depth is right.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from tqdm import tqdm
+
+from posynda_jax import clips, evaluate, hypotheses, pipeline, render, skeleton
+from posynda_jax.interop.keypoints import formats, layouts, recordings
+
+PREFIX = "keypoints:"
+
+RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video that own keypoints were found in.")
+INTRINSICS = flags.DEFINE_list(
+    "intrinsics", None, "fx,fy,cx,cy in px of that video's camera, or with k1,k2,k3,p1,p2 as `posynda_jax.camera.distort` takes "
+    "them, which is not OpenCV's form; without it the focal length is guessed as the longest side, with a warning.")
+FPS = flags.DEFINE_float("fps", None, f"Its frames a second; without it {recordings.GUESSED_FPS:g} are assumed, with a warning.")
+FORMAT = flags.DEFINE_enum("format", None, list(formats.FORMATS), "Who wrote the keypoints; without it, told by the content.")
+LAYOUT = flags.DEFINE_enum("layout", None, list(layouts.LAYOUTS), "Joint order, where the format does not tell or tells wrongly.")
+JOINT_RULE = flags.DEFINE_enum("joint_rule", "simple", layouts.RULES, "How Human3.6M-17 is made of the detector's joints.")
+PERSON = flags.DEFINE_string("person", "auto", "Which person: auto (most confident, longest), or a number of the list printed.")
+SEQUENCE = flags.DEFINE_string("sequence", None, "Which video of a file that holds several.")
+
+
+def is_own(name: str) -> bool:
+  """Whether a target's name is `keypoints:FILE`."""
+  return name.startswith(PREFIX)
+
+
+def _options() -> recordings.Options:
+  numbers = lambda texts, flag: tuple(_number(text, flag) for text in texts)
+  return recordings.Options(
+      resolution=numbers(RESOLUTION.value.lower().split("x"), "resolution") if RESOLUTION.value else None,
+      intrinsics=numbers(INTRINSICS.value, "intrinsics") if INTRINSICS.value else None,
+      fps=FPS.value, layout=LAYOUT.value, rule=JOINT_RULE.value, format=FORMAT.value, person=PERSON.value,
+      sequence=SEQUENCE.value,
+  )
+
+
+def _number(text: str, flag: str) -> float:
+  try:
+    return float(text)
+  except ValueError:
+    raise ValueError(f"--{flag}: {text!r} is not a number; write --resolution=1920x1080, --intrinsics=fx,fy,cx,cy") from None
+
+
+def read(path: str) -> list[recordings.Recording]:
+  """The recordings of a file or folder under the flags; what was read, chosen and guessed is printed once."""
+  return _read(path, _options())
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: str, options: recordings.Options) -> list[recordings.Recording]:
+  found = recordings.read(path, options)
+  for recording in found:
+    report = recording.report
+    print(f"{recording.record['sequence']}: {report['format']} ({report['format_was']}), layout {report['layout']}, joint rule "
+          f"{report['joint_rule']}\n  person {report['person']} of: {report['people']}")
+    print(f"  frames {report['first_frame']:,} to {report['last_frame']:,}, {report['interpolated_frames']:,} of "
+          f"{report['frames']:,} interpolated (longest gap {report['longest_gap']}), "
+          f"{report['lost_joints_percent']:g}% of the joints lost in the others")
+    for warning in report["warnings"]:
+      print(f"  warning: {warning}", flush=True)
+  return found
+
+
+def load_records(name: str) -> list[dict]:
+  """The records of `keypoints:FILE`: no poses, one of each video in it."""
+  return [recording.record for recording in read(name.removeprefix(PREFIX))]
+
+
+def identity(name: str) -> dict:
+  """What makes an adaptation to own keypoints another one: options and the keypoints themselves. For a run's config."""
+  records = load_records(name)
+  digest = functools.reduce(lambda crc, record: zlib.crc32(record["keypoints_px"].tobytes(), crc), records, 0)
+  return dataclasses.asdict(_options()) | {"keypoints_crc32": f"{digest:08x}"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lifted:
+  """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root` [T 3] solved
+  (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated."""
+
+  pose: np.ndarray
+  hypotheses: np.ndarray
+  root: np.ndarray
+  reprojection_px: np.ndarray
+
+
+def make_lifter(make_denoiser: Callable, config: evaluate.EvaluateConfig) -> Callable:
+  """Compiled `(weights, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for `make_denoiser(weights)`.
+
+  Joints count by their confidence; in frames that nobody detected, where all are 0, they count alike.
+  """
+  key = jax.random.key(config.seed)
+
+  @jax.jit
+  def lift(weights, clip):
+    seen = clip["confidence"].max(-1, keepdims=True) > 0
+    clip = clip | {"confidence": jnp.where(seen, clip["confidence"], 1.0)}
+    poses = skeleton.root_centre(evaluate.lift(make_denoiser(weights), clip, key, config))
+    pose = skeleton.root_centre(evaluate.combine(poses, clip, config))
+    root = hypotheses.solve_roots(pose[None], clip["keypoints"], clip["intrinsics"], clip["confidence"])
+    error = hypotheses.reprojection_error(pose[None], root, clip["keypoints"], clip["intrinsics"])[0]
+    error = (error * clip["confidence"]).sum(-1) / clip["confidence"].sum(-1)
+    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root[0], "reprojection": error}
+
+  return lift
+
+
+def lift_record(lifter: Callable, weights, record: dict, clip_fps: float, num_frames: int, batch_size: int) -> Lifted:
+  """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their order."""
+  tracks = pipeline.make_tracks([record], pipeline.UNLABELLED, clip_fps)
+  source = pipeline.ClipSource(tracks, num_frames)
+  parts: list[list[dict]] = [[] for _ in tracks]
+  batches = -(-len(source) // batch_size)
+  for clip in tqdm(pipeline.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
+    lifted = jax.tree.map(np.asarray, lifter(weights, clip))
+    first = int(clip["index"][0])
+    for row in range(min(batch_size, len(source) - first)):
+      parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
+  whole = {}
+  for field in ("pose", "hypotheses", "root", "reprojection"):
+    of_clips = [np.stack([one[field] for one in part]) for part in parts]
+    stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, tracks, strict=True)]
+    whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
+    for phase, values in enumerate(stitched):
+      whole[field][phase :: len(tracks)] = values
+  px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
+  return Lifted(**whole, reprojection_px=np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan))
+
+
+def rate_warning(record: dict, clip_fps: float) -> list[str]:
+  """A warning where the tracks of a record are far from the frame rate a base was trained at."""
+  fps = float(record["fps"])
+  tracks_fps = fps / max(1, round(fps / clip_fps))
+  if 0.8 < tracks_fps / clip_fps < 1.25:
+    return []
+  looks = "faster" if tracks_fps < clip_fps else "slower"
+  return [f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}: motion looks {looks} to it"]
+
+
+def rate(lifter: Callable, weights, name: str, clip_fps: float, num_frames: int, batch_size: int) -> dict:
+  """Mean reprojection error in px over the frames of `keypoints:FILE` in which the person was detected."""
+  lift = lambda record: lift_record(lifter, weights, record, clip_fps, num_frames, batch_size)
+  errors = np.concatenate([lift(record).reprojection_px for record in load_records(name)])
+  return {"reprojection_px": float(np.nanmean(errors)), "frames": int(np.isfinite(errors).sum())}
+
+
+def protocol(name: str, clip_fps: float, config: evaluate.EvaluateConfig) -> dict:
+  """What must be printed beside `rate`'s numbers."""
+  reports = [recording.report for recording in read(name.removeprefix(PREFIX))]
+  stated = lambda field: "; ".join(sorted({str(report[field]) for report in reports}))
+  return {
+      "dataset": name, "split": "all frames", "keypoints_2d": f"{stated('format')}, joint rule {stated('joint_rule')}",
+      "measured": "reprojection error on the target's own keypoints, weighted by confidence; no ground truth, so no error in mm",
+      "intrinsics": stated("intrinsics"), "fps": stated("fps"), "clip_fps": clip_fps, "root": "solve",
+      "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
+      "flip": config.flip, "seed": config.seed,
+  }
+
+
+def print_table(results: dict, protocol: dict) -> None:
+  """Rows of `rate` with their protocol."""
+  print(f"\n{'':14}{'reprojection px':>16}{'frames':>9}{'trainable':>11}{'seconds':>9}")
+  for name, row in results.items():
+    print(f"{name:14}{row['reprojection_px']:16.2f}{row['frames']:9,}{row['trainable']:11,}{row['seconds']:9.0f}")
+  print("The target has no ground truth: a lower reprojection error does not show that poses are nearer the truth.")
+  print("protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()) + "\n", flush=True)
+
+
+def save_comparison(path, name: str, lifter: Callable, base, adapter, batch_size: int) -> None:
+  """A few frames of the first recording of `keypoints:FILE`, lifted by the base alone and with the adapter."""
+  recording = read(name.removeprefix(PREFIX))[0]
+  settings = base.config["clip_fps"], base.model.num_frames, batch_size
+  fresh = jax.tree.map(np.zeros_like, adapter)
+  columns = {"source only": fresh, "adapted": adapter}
+  columns = {name: lift_record(lifter, (base.params, one), recording.record, *settings) for name, one in columns.items()}
+  save_picture(path, recording, columns)
+
+
+def save_picture(path, recording: recordings.Recording, columns: dict[str, Lifted], rows: int = 4) -> None:
+  """A few frames, spread over those in which the person was detected: the 2D input, and the 3D pose of each named column."""
+  seen = np.flatnonzero(np.isfinite(next(iter(columns.values())).reprojection_px))
+  picked = np.unique(seen[np.linspace(0, len(seen) - 1, rows + 2).astype(int)[1:-1]])
+  width = 1 + len(columns)
+  figure = plt.figure(figsize=(2.6 * width, 2.7 * len(picked)))
+  for i, t in enumerate(picked):
+    axes = figure.add_subplot(len(picked), width, i * width + 1)
+    render.draw_2d(axes, recording.record["keypoints_px"][t], f"frame {recording.frames[t]}")
+    for n, (name, lifted) in enumerate(columns.items()):
+      axes = figure.add_subplot(len(picked), width, i * width + 2 + n, projection="3d")
+      render.draw_3d(axes, lifted.pose[t], f"{name}\nreprojection {lifted.reprojection_px[t]:.1f} px")
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+  plt.close(figure)

@@ -1,0 +1,126 @@
+"""Lifted motion as a BVH file for Blender and game engines: a Human3.6M-17 hierarchy with rotations.
+
+Camera frame poses (x right, y down, z forward) become Y up: x right, y up, z towards the camera; up is the image's up. Offsets
+are mean bone lengths along a T-pose that faces +Z. Every bone keeps its direction; its length is the mean, since BVH has one.
+Where several bones part, at hip and thorax, no one rotation can aim them all: the joint takes the rotation nearest to all three,
+and each bone a joint of its own at the same place, `hip_to_spine`, that turns it the rest of the way.
+
+BVH names no unit. Centimetres are written by default, what game engines expect; Blender's importer then takes scale 0.01.
+"""
+
+import pathlib
+
+import numpy as np
+
+from posynda_jax import skeleton
+
+UNITS = {"cm": 100.0, "m": 1.0}
+_CHANNELS = "Zrotation Xrotation Yrotation"
+_RIGHT, _UP = np.array([-1.0, 0, 0]), np.array([0, 1.0, 0])
+# The T-pose: where each joint lies from its parent.
+_REST = np.array([
+    _UP, _RIGHT, -_UP, -_UP, -_RIGHT, -_UP, -_UP, _UP, _UP, _UP, _UP, -_RIGHT, -_RIGHT, -_RIGHT, _RIGHT, _RIGHT, _RIGHT
+])  # fmt: skip
+
+
+def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> float:
+  """Writes absolute poses [T 17 3] (camera frame, metres). Returns how far (m) a joint lies from its BVH place at most.
+
+  That is 0 where bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
+  """
+  poses = np.asarray(poses_camera_m, np.float64)
+  if poses.ndim != 3 or poses.shape[1:] != (17, 3) or not len(poses) or not np.isfinite(poses).all():
+    raise ValueError(f"poses of shape {poses.shape} are not finite (T, 17, 3) with T of 1 or more")
+  if unit not in UNITS or not fps > 0:
+    raise ValueError(f"unit {unit!r}, fps {fps}: expected {' or '.join(UNITS)}, and a positive rate")
+  poses = poses * [1, -1, -1]
+  parents = np.array(skeleton.PARENTS[1:])
+  bones = poses[:, 1:] - poses[:, parents]
+  lengths = np.linalg.norm(bones, axis=-1)
+  mean = lengths.mean(0)
+  directions = np.divide(bones, lengths[..., None], out=np.zeros_like(bones), where=lengths[..., None] > 1e-9)
+  offsets = np.concatenate([np.zeros((1, 3)), mean[:, None] * _REST[1:]]) + 0.0  # no minus zeros
+  lines, rotations = _walk(offsets, directions)
+  values = np.concatenate([poses[:, 0] * UNITS[unit], *(_angles(r) for r in rotations)], 1)
+  head = "\n".join(lines).format(*offsets.ravel() * UNITS[unit])
+  with open(pathlib.Path(path), "w", encoding="ascii") as file:
+    file.write(f"HIERARCHY\n{head}\nMOTION\nFrames: {len(poses)}\nFrame Time: {1 / fps:.9g}\n")
+    np.savetxt(file, values, fmt="%.6f")
+  placed = poses.copy()
+  for joint, parent in enumerate(skeleton.PARENTS[1:], 1):
+    placed[:, joint] = placed[:, parent] + mean[joint - 1] * directions[:, joint - 1]
+  return float(np.linalg.norm(placed - poses, axis=-1).max())
+
+
+def _walk(offsets: np.ndarray, directions: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+  """Lines of the hierarchy, its numbers as fields for `offsets`, and local rotations [T 3 3], in the same order of joints."""
+  lines, rotations = [], []
+
+  def add(name: str, joint: int | None, turn: np.ndarray, frame: np.ndarray, children: list[int], depth: int) -> None:
+    """A joint that turns by `turn` in its parent's `frame`, both from the world, and what hangs on it."""
+    pad = "  " * depth
+    place = "0 0 0" if joint is None else " ".join(f"{{{3 * joint + axis}:.6f}}" for axis in range(3))
+    channels = f"3 {_CHANNELS}" if depth else f"6 Xposition Yposition Zposition {_CHANNELS}"
+    kind = "JOINT" if depth else "ROOT"
+    lines.extend([f"{pad}{kind} {name}", f"{pad}{{{{", f"{pad}  OFFSET {place}", f"{pad}  CHANNELS {channels}"])
+    rotations.append(np.swapaxes(frame, -1, -2) @ turn)
+    for child in children:
+      if len(children) > 1:  # a joint of its own that aims this bone
+        aim = _swing(turn @ _REST[child], directions[:, child - 1]) @ turn
+        add(f"{name}_to_{skeleton.JOINTS[child]}", None, aim, turn, [child], depth + 1)
+      else:
+        hang(child, turn, depth + 1)
+    if not children:
+      lines.extend([f"{pad}  End Site", f"{pad}  {{{{", f"{pad}    OFFSET 0 0 0", f"{pad}  }}}}"])
+    lines.append(f"{pad}}}}}")
+
+  def hang(joint: int, frame: np.ndarray, depth: int) -> None:
+    children = [c for c, parent in enumerate(skeleton.PARENTS) if parent == joint]
+    if len(children) == 1:
+      turn = _swing(frame @ _REST[children[0]], directions[:, children[0] - 1]) @ frame
+    elif children:
+      turn = _nearest_rotation(offsets[children], directions[:, [c - 1 for c in children]])
+    else:
+      turn = frame
+    add(skeleton.JOINTS[joint], joint, turn, frame, children, depth)
+
+  hang(skeleton.ROOT, np.broadcast_to(np.eye(3), (len(directions), 3, 3)), 0)
+  return lines, rotations
+
+
+def _swing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """The least rotations [T 3 3] that turn unit vectors a [T 3] into b [T 3]; the identity where b is zero."""
+  half = a + b
+  size = np.linalg.norm(half, axis=-1, keepdims=True)
+  aside = np.cross(a, np.where(np.abs(a[:, :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0]))  # any axis across a, for half turns
+  aside = aside / np.linalg.norm(aside, axis=-1, keepdims=True)
+  opposite = size < 1e-7
+  half = np.divide(half, size, out=np.zeros_like(half), where=~opposite)
+  w = np.where(opposite, 0, (a * half).sum(-1, keepdims=True))
+  v = np.where(opposite, aside, np.cross(a, half))
+  still = ~b.any(-1, keepdims=True)
+  return _from_quaternion(np.concatenate([np.where(still, 1, w), np.where(still, 0, v)], -1))
+
+
+def _from_quaternion(q: np.ndarray) -> np.ndarray:
+  w, v = q[:, :1, None], q[:, 1:]
+  cross = np.cross(np.eye(3)[None], v[:, None, :])  # rows e_i x v: the matrix of v x
+  return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+
+
+def _nearest_rotation(rest: np.ndarray, directions: np.ndarray) -> np.ndarray:
+  """Rotations [T 3 3] that bring the offsets [n 3] nearest to the directions [T n 3] (Kabsch)."""
+  u, _, vt = np.linalg.svd(np.swapaxes(directions, -1, -2) @ rest)
+  sign = np.linalg.det(u @ vt)
+  u[..., 2] *= sign[:, None]
+  return u @ vt
+
+
+def _angles(r: np.ndarray) -> np.ndarray:
+  """Degrees [T 3] about Z, X and Y whose product is the rotation [T 3 3]; without jumps of a full turn from frame to frame."""
+  z, x = np.arctan2(-r[:, 0, 1], r[:, 1, 1]), np.arctan2(r[:, 2, 1], np.hypot(r[:, 0, 1], r[:, 1, 1]))
+  y = np.arctan2(-r[:, 2, 0], r[:, 2, 2])
+  locked = np.hypot(r[:, 0, 1], r[:, 1, 1]) < 1e-7  # X a quarter turn: only the sum or difference of the others matters
+  z = np.where(locked, np.arctan2(r[:, 1, 0], r[:, 0, 0]), z)
+  y = np.where(locked, 0, y)
+  return np.degrees(np.unwrap(np.stack([z, x, y], 1), axis=0))

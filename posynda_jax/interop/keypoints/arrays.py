@@ -1,0 +1,140 @@
+"""Keypoints in npz and npy files: VideoPose3D, Detectron dumps, video-to-pose3D, MHFormer demos, and plain arrays.
+
+Every reader is `(path, layout or None) -> list of Detections`, one a video. Object arrays come through the restricted unpickler.
+"""
+
+import zipfile
+
+import numpy as np
+
+from posynda_jax import skeleton
+from posynda_jax.interop import safe_pickle
+from posynda_jax.interop.keypoints import detections, layouts
+from posynda_jax.interop.keypoints.detections import Detections
+
+_NAMES = {
+    "videopose3d": {"positions_2d"}, "detectron": {"boxes", "keypoints"}, "video_to_pose3d": {"kpts"},
+    "mhformer": {"reconstruction"},
+}
+_COCO_LEFT = [1, 3, 5, 7, 9, 11, 13, 15]
+
+
+def load(path) -> dict:
+  """The arrays of an npz file by name; of an npy file, its array under the empty name."""
+  with open(path, "rb") as file:
+    is_npy = file.read(6) == b"\x93NUMPY"
+  return {"": safe_pickle.load_npy(path)} if is_npy else safe_pickle.load_npz(path)
+
+
+def _get(data: dict, name: str, path):
+  if name not in data:
+    raise ValueError(f"{path} has no array {name!r} but {', '.join(map(repr, data)) or 'none'}: not of this format, see --format")
+  return data[name]
+
+
+def videopose3d(path, layout=None) -> list[Detections]:
+  """VideoPose3D's 2D files: `positions_2d` {video: {"custom": [(T,17,2)]}}, or {subject: {action: [one a camera]}}."""
+  data = load(path)
+  positions, metadata = _get(data, "positions_2d", path), data.get("metadata", {})
+  if not all(isinstance(v, dict) for v in (positions, metadata)) or not all(isinstance(v, dict) for v in positions.values()):
+    raise ValueError(f"{path}: positions_2d and metadata are not dictionaries by video: not VideoPose3D's 2D format")
+  layout = layout or _symmetry_layout(metadata.get("keypoints_symmetry"), path)
+  sizes = metadata.get("video_metadata", {})
+  found = []
+  for video, actions in positions.items():
+    resolution = _size(sizes.get(video)) if isinstance(sizes, dict) else None
+    for action, views in actions.items():
+      for i, points in enumerate(views):
+        name = video if action == "custom" and len(views) == 1 else f"{video}/{action}/{i}"
+        found.append(detections.dense(points, f"{path}, {name}", layout, sequence=name, resolution=resolution))
+  if not found:
+    raise ValueError(f"{path} holds no video: run VideoPose3D's prepare_data_2d_custom.py again")
+  return found
+
+
+def _size(metadata) -> tuple[float, float] | None:
+  """Width and height of the video, where the metadata have them."""
+  return (float(metadata["w"]), float(metadata["h"])) if isinstance(metadata, dict) and {"w", "h"} <= set(metadata) else None
+
+
+def _symmetry_layout(symmetry, path) -> str:
+  left = [] if symmetry is None else sorted(int(i) for i in symmetry[0])
+  for name, expected in (("coco17", _COCO_LEFT), ("h36m17", sorted(skeleton.LEFT))):
+    if left == expected:
+      return name
+  raise ValueError(f"{path}: its metadata do not tell the joint order (left joints {left}): name it with --layout")
+
+
+def detectron(path, layout=None) -> list[Detections]:
+  """Detectron's dump: `boxes[t][1]` (n,5), `keypoints[t][1]` (n,4,17) = x, y, logit, probability; all people of a frame."""
+  data = load(path)
+  boxes, keypoints, metadata = (_get(data, name, path) for name in ("boxes", "keypoints", "metadata"))
+  collector = detections.Collector(path, layout or "coco17")
+  if np.ndim(boxes) < 1 or np.ndim(keypoints) < 1 or len(boxes) != len(keypoints):
+    raise ValueError(f"{path}: boxes and keypoints are not one entry a frame: not a whole Detectron dump")
+  for t in range(len(keypoints)):
+    if len(boxes[t]) < 2 or len(keypoints[t]) < 2:
+      raise ValueError(f"{path}, frame {t}: expected one entry a class, [[], people]: not a Detectron dump of persons")
+    if len(boxes[t][1]) == 0:  # nobody was found
+      continue
+    people = np.asarray(keypoints[t][1])
+    if people.ndim != 3 or people.shape[1] != 4:
+      raise ValueError(f"{path}, frame {t}: keypoints have shape {people.shape}, expected (people, 4, 17)")
+    for person in people:
+      collector.add(t, person[:2].T, person[3])
+  return [collector.finish(num_frames=len(keypoints), resolution=_size(metadata))]
+
+
+def video_to_pose3d(path, layout=None) -> list[Detections]:
+  """video-to-pose3D's npz: `kpts` (T,17,2)."""
+  return [detections.dense(_get(load(path), "kpts", path), f"{path}, kpts", layout or "coco17")]
+
+
+def mhformer(path, layout=None) -> list[Detections]:
+  """The 2D input that the demos of MHFormer and MotionAGFormer write: `reconstruction` (people,T,17,2), Human3.6M-17 already."""
+  points = np.asarray(_get(load(path), "reconstruction", path))
+  if points.shape[-1] != 2:
+    raise ValueError(f"{path} has shape {points.shape}: a demo's 3D output; give its 2D input, (people, T, 17, 2)")
+  people = points[None] if points.ndim == 3 else points
+  parts = [detections.dense(one, f"{path}, reconstruction", layout or "h36m17", person=i) for i, one in enumerate(people)]
+  if not parts:
+    raise ValueError(f"{path} has shape {points.shape}: no person in it")
+  joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("frame", "points", "scores", "person")}
+  return [Detections(**joined, layout=parts[0].layout, num_frames=parts[0].num_frames)]
+
+
+def plain(path, layout=None) -> list[Detections]:
+  """One array (T, joints, 2 or 3) in an npz or npy file, of the layout that `--layout` names."""
+  points = _only_array(load(path), path)
+  if layout is None:
+    known = "|".join(layouts.LAYOUTS)
+    raise ValueError(f"{path} is a plain array {points.shape}: name its joint order with --layout={known}")
+  return [detections.dense(points, str(path), layout)]
+
+
+def mediapipe(path, layout=None) -> list[Detections]:
+  """MediaPipe's 33 landmarks (T,33,4): x, y as shares of width and height, z, visibility. NaN or 0 where nobody was found."""
+  points = np.asarray(_only_array(load(path), path))
+  if points.ndim != 3 or points.shape[1:] != (33, 4):
+    raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 4): x, y, z, visibility")
+  return [detections.dense(points[..., [0, 1, 3]], str(path), layout or "mediapipe33", normalised=True)]
+
+
+def _only_array(data: dict, path):
+  arrays = {name: value for name, value in data.items() if isinstance(value, np.ndarray) and value.ndim >= 2}
+  if len(arrays) != 1:
+    raise ValueError(f"{path} has {len(arrays)} arrays of keypoints ({', '.join(arrays)}): expected one, (T, joints, 2 or 3)")
+  return next(iter(arrays.values()))
+
+
+def recognise(path) -> str:
+  """The format's name, by the names of the arrays, else by their shape."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      names = {name.removesuffix(".npy") for name in archive.namelist()}
+  except zipfile.BadZipFile:  # an npy file, or a damaged npz, which `load` names
+    names = set()
+  for name, wanted in _NAMES.items():
+    if wanted <= names:
+      return name
+  return "mediapipe" if np.shape(_only_array(load(path), path))[1:] == (33, 4) else "plain"

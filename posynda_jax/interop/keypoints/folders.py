@@ -1,0 +1,115 @@
+"""Keypoints as a folder with one file a frame: OpenPose (JSON), Ultralytics YOLO-pose (txt), MMPose and AlphaPose on images.
+
+Every reader is `(path, layout or None) -> list of Detections`; YOLO also takes a single file. Files are read one at a time.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from posynda_jax.interop.keypoints import detections, documents, json_stream
+from posynda_jax.interop.keypoints.detections import Collector, Detections
+
+MAX_FILES = 1_000_000
+_YOLO_BOX = 5  # class, and the box's centre and size
+
+
+def files(path, ending: str) -> list[pathlib.Path]:
+  """The folder's files of that ending, sorted by name. Raises ValueError for none, or too many."""
+  path = pathlib.Path(path)
+  names = []
+  with os.scandir(path) as entries:
+    for entry in entries:
+      if entry.name.lower().endswith(ending):
+        names.append(entry.name)
+        if len(names) > MAX_FILES:
+          raise ValueError(f"{path} has more than {MAX_FILES:,} {ending} files: cut the video into pieces")
+  if not names:
+    raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
+  return [path / name for name in sorted(names)]
+
+
+def _frames(path, ending: str) -> Iterator[tuple[int, pathlib.Path]]:
+  found = files(path, ending)
+  yield from zip(detections.frame_numbers(file.name for file in found), found, strict=True)
+
+
+def openpose(path, layout=None) -> list[Detections]:
+  """OpenPose's `--write_json` folder, one `..._keypoints.json` a frame; also AlphaPose's `sep-json`."""
+  if pathlib.Path(path).is_file():
+    return documents.openpose(path, layout)
+  collector, number = Collector(path, layout), 0
+  for frame, file in _frames(path, ".json"):
+    number += 1
+    documents.add_people(collector, frame, json_stream.load_small(file))
+  return [collector.finish(num_frames=number)]
+
+
+def mmpose_inferencer(path, layout=None) -> list[Detections]:
+  """MMPose's inferencer: the file of a video or image, or the folder `predictions` of many images."""
+  if pathlib.Path(path).is_file():
+    return documents.mmpose_inferencer(path, layout)
+  if len(found := files(path, ".json")) == 1:  # perhaps of a whole video
+    return documents.mmpose_inferencer(found[0], layout)
+  collector, number = Collector(path, layout), 0
+  for frame, file in _frames(path, ".json"):
+    number += 1
+    documents.add_instances(collector, frame, json_stream.load_small(file))
+  return [collector.finish(num_frames=number)]
+
+
+def yolo(path, layout=None) -> list[Detections]:
+  """YOLO-pose `save_txt`: `class cx cy w h (x y [v]) x 17 [conf] [track]` as shares of width and height, frames from 1; frames
+  without people have no file. A last column of whole numbers is the track."""
+  path = pathlib.Path(path)
+  found = [(1, path)] if path.is_file() else list(_frames(path, ".txt"))
+  first = min(1, min(frame for frame, _ in found))
+  rows, frames = [], []
+  for frame, file in found:
+    for row in _yolo_rows(file):
+      if rows and len(row) != len(rows[0]):
+        raise ValueError(f"{file} has {len(row)} columns, others {len(rows[0])}: runs with and without save_conf, track mixed")
+      rows.append(row)
+      frames.append(frame - first)
+    if len(rows) > detections.MAX_DETECTIONS:
+      raise ValueError(f"{path} has more than {detections.MAX_DETECTIONS:,} detections: cut the video into pieces")
+  if not rows:
+    raise ValueError(f"{path} has no person in any of {len(found)} files")
+  table = np.stack(rows)
+  coordinates = next((c for c in (3, 2) if 0 <= table.shape[1] - _YOLO_BOX - 17 * c <= 2), None)
+  if coordinates is None:
+    raise ValueError(f"{path} has lines of {table.shape[1]} numbers, expected 5, 17 times x y [v], conf and track: not YOLO-pose")
+  joints = table[:, _YOLO_BOX : _YOLO_BOX + 17 * coordinates].reshape(-1, 17, coordinates)
+  rest = table[:, _YOLO_BOX + 17 * coordinates :]
+  tracked = rest.shape[1] == 2 or (rest.shape[1] == 1 and (rest == np.round(rest)).all())
+  scores = joints[..., 2] if coordinates == 3 else np.ones(joints.shape[:2])
+  person = rest[:, -1].astype(np.int64) if tracked else None
+  return [Detections(np.array(frames), joints[..., :2], scores, layout or "coco17", person, normalised=True)]
+
+
+def _yolo_rows(file: pathlib.Path) -> Iterator[np.ndarray]:
+  if file.stat().st_size > 2**24:
+    raise ValueError(f"{file} has {file.stat().st_size:,} bytes: not one frame of YOLO-pose")
+  try:
+    for line in file.read_text(encoding="utf-8").splitlines():
+      if line.strip():
+        yield np.array(line.split(), np.float32)
+  except ValueError as error:
+    raise ValueError(f"{file} is not lines of numbers ({error}): not YOLO-pose, or damaged") from error
+
+
+def recognise(path) -> str:
+  """The format's name, by the ending of the folder's files and the first of them that shows somebody."""
+  names = os.listdir(path)
+  endings = {ending: sum(name.lower().endswith(ending) for name in names) for ending in (".json", ".txt")}
+  if endings[".txt"] > endings[".json"]:
+    return "yolo"
+  for file in files(path, ".json"):
+    name = documents.recognise(file)
+    if name in ("openpose", "mmpose_inferencer"):
+      return name
+    if name is not None:
+      raise ValueError(f"{path} is a folder, but {file.name} in it is a whole video's {name} output: give the file itself")
+  return "mmpose_inferencer"  # images without anybody
