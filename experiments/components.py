@@ -17,8 +17,9 @@ import numpy as np
 
 from experiments import adapt as script, common
 from experiments import pretrain as pretrain_script
-from posynda_jax import evaluate, pipeline, runs
+from posynda_jax import adapt, evaluate, pipeline, runs
 
+FITTED = " +body"  # beside every score: the same poses after `hypotheses.fit_body`, which reads the test clip's 2D and no label
 # Name -> changes to the flags' AdaptConfig.
 _PAPER = dict(pseudo=True, pseudo_label="best", refine="none", tilt="none", stretch=0.0, teacher_flip=False)
 _F = dict(_PAPER, pseudo=False)
@@ -30,6 +31,8 @@ ROWS = {
     "rays": dict(_PAPER, refine="rays", pseudo_label="mean"),
     "tilt_posynda": dict(_PAPER, tilt="teacher"),
     "tilt_rays": dict(_PAPER, tilt="teacher", refine="rays", pseudo_label="mean"),
+    "body": dict(_PAPER, refine="body", pseudo_label="mean"),
+    "tilt_body": dict(_PAPER, tilt="teacher", refine="body", pseudo_label="mean"),
     "tilt_stretch": dict(_F, tilt="teacher", stretch=0.1),
     "tilt_rays_stretch": dict(_PAPER, tilt="teacher", refine="rays", pseudo_label="mean", stretch=0.05),
     "f_tilt_random": dict(_F, tilt="random"),
@@ -50,13 +53,17 @@ def main() -> None:
     raise ValueError(f"rows {', '.join(sorted(unknown))} are unknown; choose of {', '.join(ROWS)}")
   common.print_devices()
   base = common.load_base(script.BASE.value)
-  config = script.adapt_config("adapt", base.config["pretrain"]["diffusion_steps"])
+  source = script.load_source(base)
+  config = script.adapt_config("adapt", base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
   run = runs.Run(common.WORKDIR.value, {
       "base": base.digest, "adapt": dataclasses.asdict(config), "source": pretrain_script.SOURCE.value,
       "target": script.TARGET.value, "target_split": script.TARGET_SPLIT.value, "seed": common.SEED.value,
       "clips": script.CLIPS.value, "also": ALSO.value,
   })
-  task = script.make_task(base, config.scale)
+  task = script.make_task(base, source, config)
+  fitted = evaluate.make_scorer(
+      lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), dataclasses.replace(task.score_config, refine="body")
+  )
   tests = {task.target: task.test} | {
       name: pipeline.ClipSource(
           pipeline.make_tracks(common.load_records(name, "test"), pipeline.LABELLED, task.clip_fps), base.model.num_frames
@@ -66,8 +73,8 @@ def main() -> None:
   path = run.folder / "components.json"
   results = json.loads(path.read_text())["rows"] if path.exists() else {}
   rate = lambda adapter: {
-      name: evaluate.evaluate(task.score, (base.params, adapter), clips, task.score_config.batch_size)
-      for name, clips in tests.items()
+      name + suffix: evaluate.evaluate(score, (base.params, adapter), clips, task.score_config.batch_size)
+      for name, clips in tests.items() for suffix, score in (("", task.score), (FITTED, fitted))
   }
   for name in ["source_only", *NAMES.value]:
     if name in results:
@@ -83,8 +90,9 @@ def main() -> None:
     protocol = evaluate.protocol(task.target, task.test_split, task.clip_fps, task.score_config)
     runs.write_json(path, {"rows": results, "protocol": protocol, "adapted_on": f"{task.target}:{task.target_split}"})
     print(f"{name:14}" + "  ".join(f"{n} {s['mpjpe_mm']:.1f}/{s['p_mpjpe_mm']:.1f}" for n, s in scores.items()), flush=True)
-  (run.folder / "components.md").write_text(markdown(results, list(tests)))
-  print("\n" + markdown(results, list(tests)))
+  text = markdown(results, list(next(iter(results.values()))["scores"]))
+  (run.folder / "components.md").write_text(text)
+  print("\n" + text)
 
 
 def markdown(results: dict, tests: list[str]) -> str:

@@ -1,16 +1,20 @@
 """Where a gap comes from, and what choosing among hypotheses could give: evaluation only, nothing is trained.
 
-    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=cmu_mocap,hdm05_mocap --out=gap.json
-    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig --weights=RUN/adapted
+    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --out=gap.json
+    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig --weights=RUN/f,RUN/adapted
 
-Gap: the test motion of every dataset is seen by every rig, once with its own bodies and once with every bone as long as the
-mean of the source's training subjects (directions kept, so that the motion is what remains). Under one rig, own minus
-mean-body error is the body's part and mean-body error minus the source's own test error the motion's; between rigs, the camera's.
+Gap: the test motion of the source and of every dataset is seen by every rig, once with its own bodies and once with every bone as
+long as the mean of the source's training subjects (directions kept, so that the motion is what remains). `decompose` splits each
+error into the source's error at home and three parts that add up: camera, motion and body. For trained rows (`--weights`), a part
+is what is left of it.
 
 Hypotheses: for H samples, their spread, and the error of one sample, of the mean, of the choice by reprojection, of the best
-choice there is (which needs the truth), and of the mean moved onto the rays of the keypoints.
+choice there is (which needs the truth), of the mean moved onto the rays of the keypoints, and of the mean fitted to the source's mean body.
+
+Actions: the error of every action of a target with its own bodies, because one action that the source never shows can hold a gap open.
 """
 
+import dataclasses
 import functools
 
 from absl import flags
@@ -19,23 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import common
-from posynda_jax import adapt, diffusion, evaluate, hypotheses, metrics, pipeline, runs, sampler, skeleton
+from posynda_jax import adapt, checkpoint, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
 from posynda_jax.datasets.mocap import views
 
-BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run.")
-DATASETS = flags.DEFINE_list("datasets", ["cmu_mocap", "hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config.")
-RIGS = flags.DEFINE_list("rigs", ["h36m_rig", "dhp_rig", "wild_rig"], "Rigs that see them.")
-WEIGHTS_OF = flags.DEFINE_string("weights", None, "RUN/adapted or RUN/ceiling: an adapter on the base, else the bare base.")
+BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; its source is what all is compared with.")
+DATASETS = flags.DEFINE_list("datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
+RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that see them.")
+WEIGHTS = flags.DEFINE_list("weights", [], "RUN/NAME of adapters on the base, of `adapt` or `components` runs, beside the bare base.")
 NUM = flags.DEFINE_integer("num_hypotheses", 3, "H of the hypothesis study.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
-
-
-def mean_body(records) -> np.ndarray:
-  """Mean bone lengths [16] (m) over the subjects of world records."""
-  by_subject: dict[str, list] = {}
-  for record in records:
-    by_subject.setdefault(record["subject"], []).append(np.asarray(skeleton.bone_lengths(record["poses_world_m"])).mean(0))
-  return np.mean([np.mean(lengths, 0) for lengths in by_subject.values()], 0)
 
 
 def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -59,12 +55,13 @@ def see(records, dataset: str, rig: str, body: np.ndarray | None) -> list[dict]:
       one_shot = views.see(
           motion[frames], rig, detected=False, max_frames=max_frames, dataset=dataset, sequence=record["sequence"], shot=shot
       )
-      seen += [{**fields, "fps": record["fps"], "sequence": record["sequence"]} for _, fields in one_shot]
+      labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
+      seen += [{**fields, **labels} for _, fields in one_shot]
   return seen
 
 
-def study_hypotheses(base: common.Base, weights, clips: pipeline.ClipSource, scale: float, num: int) -> dict[str, float]:
-  """Mean errors (mm) over valid frames of what could be made of `num` hypotheses, and their spread."""
+def make_study(base: common.Base, scale: float, num: int, body: np.ndarray):
+  """Compiled as `evaluate.make_scorer`'s: the mean pose, and the errors of what could be made of `num` hypotheses, with their spread."""
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(base.config["pretrain"]["diffusion_steps"]), 1)
   key = jax.random.key(2023)
 
@@ -80,8 +77,8 @@ def study_hypotheses(base: common.Base, weights, clips: pipeline.ClipSource, sca
     mean = poses.mean(0)
     root_error = jnp.linalg.norm(hypotheses.solve_roots(mean[None], *seen)[0] - clip["poses"][..., 0, :], axis=-1)
     made = {"one": poses[0], "mean": mean, "chosen_frame": choice("frame"), "chosen_joint": choice("joint"),
-            "mean_on_rays": hypotheses.onto_rays(mean, *seen)}
-    return {name: metrics.mpjpe(pose, truth) for name, pose in made.items()} | {
+            "mean_on_rays": hypotheses.onto_rays(mean, *seen), "mean_of_body": hypotheses.fit_body(mean, *seen, body)}
+    return mean, {name: metrics.mpjpe(pose, truth) for name, pose in made.items()} | {
         "best_of_frame": metrics.mpjpe(poses, truth[None]).min(0),
         "spread": jnp.linalg.norm(poses - mean, axis=-1).mean((0, -1)),
         "mean_depth_error": jnp.abs(mean - truth)[..., 2].mean(-1),
@@ -89,46 +86,108 @@ def study_hypotheses(base: common.Base, weights, clips: pipeline.ClipSource, sca
         "root_error": root_error,
     }
 
-  totals, frames = {}, 0.0
-  for clip in pipeline.in_order(clips, 64):
-    for name, value in study(weights, clip).items():
-      totals[name] = totals.get(name, 0.0) + float((np.asarray(value, np.float64) * clip["valid"]).sum())
-    frames += float(clip["valid"].sum())
-  return {f"{name}_mm": 1000 * total / frames for name, total in totals.items()}
+  return study
+
+
+BY_ACTION = protocols.Protocol(
+    "by_action", "", "test", (protocols.Score("mpjpe_mm", "mpjpe"),), (protocols.Grouping("action", "action"),), ("pooled",)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One test split: a dataset's motion before a rig, with its own bodies or the source's mean body."""
+
+  dataset: str
+  rig: str
+  own_body: bool
+
+
+def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dict]:
+  """Rows {dataset, rig, home, camera, motion, body, total}, one a dataset and rig: home + camera + motion + body = total.
+
+  `camera` is what the rig adds to the source's own test motion. `body` is what the dataset's own bodies add to the source's mean
+  body, beyond what the source's own do; `motion` is what remains: the dataset's motion against the source's, both on the mean body.
+  """
+  home = errors[Cell(source, home_rig, True)]
+  rows = []
+  for dataset, rig in sorted({(cell.dataset, cell.rig) for cell in errors} - {(source, home_rig)}):
+    own, mean = errors[Cell(dataset, rig, True)], errors[Cell(dataset, rig, False)]
+    source_own, source_mean = errors[Cell(source, rig, True)], errors[Cell(source, rig, False)]
+    rows.append({
+        "dataset": dataset, "rig": rig, "home": home, "camera": source_own - home, "motion": mean - source_mean,
+        "body": (own - mean) - (source_own - source_mean), "total": own,
+    })
+  return rows
+
+
+def load_adapter(path: str, base: common.Base):
+  """(adapter, LoRA scale) of RUN/NAME. Raises ValueError where it belongs to another base."""
+  folder, _, name = path.rstrip("/").rpartition("/")
+  config = runs.read_config(folder)
+  if config.get("base") != base.digest:
+    raise ValueError(f"{path} adapts the base {config.get('base')}, --base is {base.digest}: give the base it was trained on")
+  settings = adapt.AdaptConfig(**config["adapt"])
+  like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
+  return checkpoint.load_tree(f"{folder}/{name}", like), settings.scale
 
 
 def main() -> None:
   if BASE.value is None:
     raise ValueError("--base is not given: name the folder of a pretraining run")
   base = common.load_base(BASE.value)
-  adapter, scale = None, 1.0
-  if WEIGHTS_OF.value:
-    folder, _, which = WEIGHTS_OF.value.rpartition("/")
-    base, adapter, scale = common.load_weights(folder, which)
-  weights, clip_fps = (base.params, adapter), base.config["clip_fps"]
-  config = evaluate.EvaluateConfig()
-  score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
-  source = base.config["source"].partition("/")[0]
-  body = mean_body(common.load_records(f"{source}/world", "train"))
+  source, _, home_rig = base.config["source"].partition("/")
+  adapters = {path: load_adapter(path, base) for path in WEIGHTS.value}
+  if len(scales := {scale for _, scale in adapters.values()}) > 1:
+    raise ValueError(f"the adapters have different LoRA scales {sorted(scales)}: give those of one scale at a time")
+  scale = scales.pop() if scales else 1.0
+  all_weights = {"base": None, **{path: adapter for path, (adapter, _) in adapters.items()}}
+  clip_fps, config = base.config["clip_fps"], evaluate.EvaluateConfig()
+  make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
+  score = evaluate.make_scorer(make_denoiser, config)
+  score_actions = evaluate.make_scorer(make_denoiser, config, functools.partial(protocols.frame_scores, BY_ACTION))
+  world = common.load_records(f"{source}/world", "train")
+  body = np.array(pipeline.mean_bones(pipeline.make_tracks(world, pipeline.WORLD, clip_fps)))
+  study = make_study(base, scale, NUM.value, body)
+  cells = [Cell(source, home_rig, True)] + [
+      Cell(dataset, rig, own) for rig in RIGS.value for dataset in dict.fromkeys([source, *DATASETS.value]) for own in (True, False)
+  ]
   rows = []
-  for dataset in DATASETS.value:
-    records = common.load_records(f"{dataset}/world", "test")
-    for rig in RIGS.value:
-      for name, lengths in (("own", None), ("source mean", body)):
-        tracks = pipeline.make_tracks(see(records, dataset, rig, lengths), pipeline.LABELLED, clip_fps)
-        clips = pipeline.ClipSource(tracks, base.model.num_frames)
-        row = {"dataset": dataset, "rig": rig, "body": name, **evaluate.evaluate(score, weights, clips, config.batch_size)}
-        if lengths is None:
-          row["hypotheses"] = study_hypotheses(base, weights, clips, scale, NUM.value)
-        rows.append(row)
-        print(f"{dataset:20}{rig:10} body {name:12} MPJPE {row['mpjpe_mm']:6.1f}  P-MPJPE {row['p_mpjpe_mm']:6.1f}  "
-              f"{row['frames']:,} frames", flush=True)
-        if "hypotheses" in row:
-          print("    " + ", ".join(f"{k.removesuffix('_mm')} {v:.1f}" for k, v in row["hypotheses"].items()), flush=True)
-  protocol = {"weights": WEIGHTS_OF.value or "base", "base": base.digest, "split": "test", "keypoints_2d": "gt", "hypotheses": NUM.value,
-              "sampling_steps": 1, "joints": "17 (H36M order, root included)", "clip_fps": clip_fps, "seed": config.seed}
+  for cell in dict.fromkeys(cells):
+    records = common.load_records(f"{cell.dataset}/world", "test")
+    tracks = pipeline.make_tracks(see(records, cell.dataset, cell.rig, None if cell.own_body else body), pipeline.LABELLED, clip_fps)
+    clips = pipeline.ClipSource(tracks, base.model.num_frames)
+    for name, adapter in all_weights.items():
+      weights = (base.params, adapter)
+      row = {"weights": name, **dataclasses.asdict(cell), **evaluate.evaluate(score, weights, clips, config.batch_size)}
+      if cell.own_body:
+        row["hypotheses"] = evaluate.evaluate(study, weights, clips, config.batch_size)
+        if cell.dataset != source:
+          found = evaluate.evaluate_protocol(score_actions, weights, clips, config.batch_size, BY_ACTION)
+          row["actions"] = found["groups"]["action"]
+      rows.append(row)
+      print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "
+            f"P-MPJPE {row['p_mpjpe_mm']:6.1f}  {row['frames']:,} frames", flush=True)
+  parts = {
+      name: decompose(
+          {Cell(r["dataset"], r["rig"], r["own_body"]): r["mpjpe_mm"] for r in rows if r["weights"] == name}, source, home_rig
+      )
+      for name in all_weights
+  }
+  for name, found in parts.items():
+    print(f"\n{name}: MPJPE in mm\n" + markdown(found), flush=True)
+  protocol = {"base": base.digest, "split": "test", "keypoints_2d": "gt", "hypotheses": NUM.value, "sampling_steps": 1,
+              "joints": "17 (H36M order, root included)", "clip_fps": clip_fps, "seed": config.seed}
   if OUT.value:
-    runs.write_json(OUT.value, {"cells": rows, "protocol": protocol})
+    runs.write_json(OUT.value, {"cells": rows, "parts": parts, "protocol": protocol})
+
+
+def markdown(parts: list[dict]) -> str:
+  """The parts as a table."""
+  columns = ("home", "camera", "motion", "body", "total")
+  lines = ["| target | " + " | ".join(columns) + " |", "|---" * 6 + "|"]
+  lines += [f"| {row['dataset']}, {row['rig']} | " + " | ".join(f"{row[c]:.1f}" for c in columns) + " |" for row in parts]
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":
