@@ -38,6 +38,7 @@ SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", low
 SELECT = flags.DEFINE_enum("select", "mean", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.", lower_bound=1)
+flags.adopt_module_key_flags(own_keypoints)  # so that --help lists --resolution and its like
 
 
 def main() -> None:
