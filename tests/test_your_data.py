@@ -98,3 +98,14 @@ def test_own_keypoints_are_lifted_and_adapted_to(h36m_runs, data_dir, tmp_path):
   lifted = np.load(tmp_path / "walk_3d.npz")
   assert lifted["pose_camera_m"].shape == (40, 17, 3) and "warning" in printed[0]
   assert (tmp_path / "walk_3d.bvh").exists() and "reprojection" in printed[1]
+
+
+def test_a_download_with_a_fault_ends_the_check_with_an_error_code(tmp_path):
+  threedpw.write(tmp_path)
+  broken = next((tmp_path / "sequenceFiles" / "train").iterdir())
+  broken.write_bytes(broken.read_bytes()[:200])
+  command = [sys.executable, "-m", "data_prep.check", "--dataset=threedpw", f"--path={tmp_path}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  fault = next(line for line in done.stdout.splitlines() if line.startswith("fault") and broken.name in line)
+  assert "->" in fault and "1 fault" in done.stdout
