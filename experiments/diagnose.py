@@ -1,15 +1,17 @@
 """Where a gap comes from, and what choosing among hypotheses could give: evaluation only, nothing is trained.
 
     python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --out=gap.json
-    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig --weights=RUN/f,RUN/adapted
+    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig \\
+        --weights=RUN/f_bias,RUN/ceiling --out=gap_hdm05_wild.json
 
 Gap: the test motion of the source and of every dataset is seen by every rig, once with its own bodies and once with every bone as
-long as the mean of the source's training subjects (directions kept, so that the motion is what remains). `decompose` splits each
-error into the source's error at home and three parts that add up: camera, motion and body. For trained rows (`--weights`), a part
-is what is left of it.
+long as the mean of the source's training subjects (directions kept, so that the motion is what remains). `decompose` splits
+each error into the source's error at home and three parts that add up: camera, motion and body. For trained rows (`--weights`),
+a part is what is left of it.
 
-Hypotheses: for H samples, their spread, and the error of one sample, of the mean, of the choice by reprojection, of the best
-choice there is (which needs the truth), of the mean moved onto the rays of the keypoints, and of the mean fitted to the source's mean body.
+Hypotheses: for H samples of the bare base, their spread, and the error of one sample, of the mean, of the choice by reprojection, of the best
+choice there is (which needs the truth), of the mean moved onto the rays of the keypoints, and of the
+mean fitted to the source's mean body.
 
 Actions: the error of every action of a target with its own bodies, because one action that the source never shows can hold a gap open.
 """
@@ -160,11 +162,11 @@ def main() -> None:
     for name, adapter in all_weights.items():
       weights = (base.params, adapter)
       row = {"weights": name, **dataclasses.asdict(cell), **evaluate.evaluate(score, weights, clips, config.batch_size)}
-      if cell.own_body:
+      if cell.own_body and adapter is None:
         row["hypotheses"] = evaluate.evaluate(study, weights, clips, config.batch_size)
-        if cell.dataset != source:
-          found = evaluate.evaluate_protocol(score_actions, weights, clips, config.batch_size, BY_ACTION)
-          row["actions"] = found["groups"]["action"]
+      if cell.own_body and cell.dataset != source:
+        found = evaluate.evaluate_protocol(score_actions, weights, clips, config.batch_size, BY_ACTION)
+        row["actions"] = found["groups"]["action"]
       rows.append(row)
       print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "
             f"P-MPJPE {row['p_mpjpe_mm']:6.1f}  {row['frames']:,} frames", flush=True)

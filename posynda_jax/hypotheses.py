@@ -1,5 +1,5 @@
-"""Choosing among H hypotheses: reprojection error (Eq. 4), selection (Eq. 5), the field's four aggregations; and what the target's
-2D can mend of a pose beyond choosing (`onto_rays`, `fit_body`).
+"""Choosing among H hypotheses: reprojection error (Eq. 4), selection (Eq. 5), the field's four aggregations; and what the
+target's 2D can mend of a pose beyond choosing (`onto_rays`, `fit_body`).
 
 Hypotheses are root-relative camera-frame poses [h b f j 3] in metres; keypoints, intrinsics and errors are screen-normalised.
 Ties go to the first hypothesis.
@@ -70,20 +70,22 @@ def onto_rays(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) 
   return skeleton.root_centre(trust * observed + (1 - trust) * (pose + root))
 
 
-def fit_body(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths, iterations: int = 8) -> Float[Array, "b f j 3"]:
-  """A pose on the rays of the observed keypoints whose bones have the given `lengths` [16] (m), as near as may be to `pose`'s depths.
+def fit_body(
+    pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"], iterations: int = 8
+) -> Float[Array, "b f j 3"]:
+  """A pose on the rays of the observed keypoints whose bones have the given lengths (m), its depths as near as may be to `pose`'s.
 
-  2D cannot tell a small body near from a large one far; a lifter under new cameras errs there first. Given the size of people, each
-  joint's depth z along its ray d follows: minimise sum over bones (|z_c d_c - z_p d_p| - length)^2 + RIGIDITY^2 * sum over joints of
-  squared change of depth relative to the root, by damped Gauss-Newton from the solved root. Joints that are not trusted keep
-  their place, as in `onto_rays`.
+  2D cannot tell a small body near from a large one far; a lifter under new cameras errs there first. Given how large people
+  are, each joint's depth z along its ray d follows: minimise the sum over bones of (|z_c d_c - z_p d_p| - length)^2 plus
+  RIGIDITY^2 times the squared changes of depth relative to the root, by damped Gauss-Newton from the solved root. Joints that
+  are not trusted keep their place, as in `onto_rays`.
   """
   ray = camera.rays(keypoints, intrinsics)
   root = camera.solve_root(pose, ray, confidence)[..., None, :]
   ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
   child, parent = np.arange(1, pose.shape[-2]), np.array(skeleton.PARENTS[1:])
-  is_child, is_parent = np.eye(pose.shape[-2], dtype=np.float32)[child], np.eye(pose.shape[-2], dtype=np.float32)[parent]
-  relative = np.delete(np.eye(pose.shape[-2], dtype=np.float32), skeleton.ROOT, 0)
+  one_hot = np.eye(pose.shape[-2], dtype=np.float32)
+  relative = np.delete(one_hot, skeleton.ROOT, 0)
   relative[:, skeleton.ROOT] = -1
   depth = pose[..., 2] - pose[..., skeleton.ROOT : skeleton.ROOT + 1, 2]
 
@@ -92,10 +94,11 @@ def fit_body(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, l
     bone = joints[..., child, :] - joints[..., parent, :]
     length = jnp.linalg.norm(bone, axis=-1)
     along = bone / jnp.maximum(length, 1e-6)[..., None]
-    jacobian = (along * ray[..., child, :]).sum(-1)[..., None] * is_child - (along * ray[..., parent, :]).sum(-1)[..., None] * is_parent
+    slope = lambda end: (along * ray[..., end, :]).sum(-1)[..., None] * one_hot[end]  # of a bone's length in each depth
+    jacobian = slope(child) - slope(parent)
     gradient = jnp.einsum("...ni,...n->...i", jacobian, length - np.asarray(lengths, np.float32))
     gradient += RIGIDITY**2 * (z @ relative.T - depth[..., 1:]) @ relative
-    hessian = jnp.einsum("...ni,...nj->...ij", jacobian, jacobian) + RIGIDITY**2 * relative.T @ relative + 1e-3 * np.eye(len(relative) + 1)
+    hessian = jnp.einsum("...ni,...nj->...ij", jacobian, jacobian) + RIGIDITY**2 * relative.T @ relative + 1e-3 * one_hot
     change = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
     return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
 

@@ -2,10 +2,12 @@
 
 import json
 
+from absl import flags
+from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from experiments import diagnose
+from experiments import common, diagnose
 from posynda_jax import pipeline, skeleton
 from tests import scene
 from tests.test_experiments import error_of
@@ -51,6 +53,28 @@ def test_adapters_of_another_base_are_refused(tmp_path):
   base = type("Base", (), {"digest": "fedcba9876543210"})
   with pytest.raises(ValueError, match="adapts the base 0123456789abcdef, --base is fedcba9876543210"):
     diagnose.load_adapter(f"{tmp_path}/adapted", base)
+
+
+def test_the_script_writes_cells_parts_hypotheses_and_actions(tmp_path, monkeypatch, capsys):
+  model, params = scene.tiny_model(3)
+  config = {"source": "cmu_mocap/h36m_rig", "clip_fps": 25.0, "pretrain": {"diffusion_steps": 1000}}
+  monkeypatch.setattr(common, "load_base", lambda folder: common.Base(model, params, "0123456789abcdef", config))
+  record = lambda seed, action: {
+      "poses_world_m": scene.motion(12, seed), "fps": np.float32(25), "subject": "a", "action": action, "sequence": f"{action}{seed}"
+  }
+  records = {"cmu_mocap/world": [record(0, "walk")], "hdm05_mocap/world": [record(1, "sit"), record(2, "jog")]}
+  monkeypatch.setattr(common, "load_records", lambda name, split: records[name])
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.as_parsed(base="any", datasets="hdm05_mocap", rigs="dhp_rig", out=f"{tmp_path}/gap.json"):
+    diagnose.main()
+  result = json.loads((tmp_path / "gap.json").read_text())
+  cells = {(c["dataset"], c["rig"], c["own_body"]): c for c in result["cells"]}
+  assert len(cells) == len(result["cells"]) == 5
+  target = cells["hdm05_mocap", "dhp_rig", True]
+  assert set(target["actions"]) == {"sit", "jog"} and target["hypotheses"]["one_mm"] == pytest.approx(target["mpjpe_mm"])
+  assert target["hypotheses"]["best_of_frame_mm"] <= target["hypotheses"]["chosen_frame_mm"]
+  part = {row["dataset"]: row for row in result["parts"]["base"]}["hdm05_mocap"]
+  assert part["total"] == target["mpjpe_mm"] and "| hdm05_mocap, dhp_rig |" in capsys.readouterr().out
 
 
 def test_a_base_that_is_no_run_is_one_line(tmp_path):
