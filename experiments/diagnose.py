@@ -139,11 +139,13 @@ def main() -> None:
     raise ValueError("--base is not given: name the folder of a pretraining run")
   base = common.load_base(BASE.value)
   source, _, home_rig = base.config["source"].partition("/")
-  adapters = {path: load_adapter(path, base) for path in WEIGHTS.value}
+  adapters = {path.rstrip("/").rpartition("/")[2]: load_adapter(path, base) for path in WEIGHTS.value}
+  if len(adapters) < len(WEIGHTS.value):
+    raise ValueError("two --weights have the same name: score them one after the other")
   if len(scales := {scale for _, scale in adapters.values()}) > 1:
     raise ValueError(f"the adapters have different LoRA scales {sorted(scales)}: give those of one scale at a time")
   scale = scales.pop() if scales else 1.0
-  all_weights = {"base": None, **{path: adapter for path, (adapter, _) in adapters.items()}}
+  all_weights = {"base": None, **{name: adapter for name, (adapter, _) in adapters.items()}}
   clip_fps, config = base.config["clip_fps"], evaluate.EvaluateConfig()
   make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
   score = evaluate.make_scorer(make_denoiser, config)

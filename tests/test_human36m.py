@@ -132,7 +132,7 @@ def test_splits_are_subjects_their_sums_and_the_standard_protocol(opened):
   assert sequences("train") == sum((sequences(s) for s in ("S1", "S5", "S6", "S7", "S8")), [])
   assert sequences("test") == sequences("S9+S11") and len(sequences("test")) == 4 * 59
   assert len(sequences("S5+S6+S7+S8")) == 480 and len(sequences("S1[:25%]")) == 30
-  with pytest.raises(ValueError, match="split 'S2' .* choose among S1, S5, S6"):
+  with pytest.raises(ValueError, match="split 'S2' .* choose among train, test, S1, S5, S6"):
     sequences("S2")
 
 
