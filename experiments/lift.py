@@ -28,6 +28,7 @@ from posynda_jax.interop import bvh_writer
 
 BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run.")
 RUN = flags.DEFINE_string("run", None, "Or folder of an adaptation run.")
+flags.DEFINE_alias("adapter", "run")
 WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
 KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
