@@ -148,6 +148,14 @@ def load_weights(folder, which: str):
   return base, adapter, settings.scale
 
 
+def source_body(folder) -> tuple[float, ...]:
+  """Mean bone lengths [16] (m) of the source's people, as an adaptation run wrote them. Raises ValueError for another run."""
+  body = tuple(runs.read_config(folder).get("adapt", {}).get("body", ()))
+  if not body:
+    raise ValueError(f"{folder} does not know its source's bone lengths, which refine body needs: give an adaptation run")
+  return body
+
+
 def check_batch(size: int, name: str) -> None:
   """Refuses a batch that the devices cannot share, before anything is loaded."""
   devices = jax.local_device_count()

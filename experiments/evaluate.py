@@ -14,7 +14,7 @@ import json
 from absl import flags
 
 from experiments import common
-from posynda_jax import adapt, evaluate, hypotheses, pipeline, protocols, runs, tally
+from posynda_jax import adapt, evaluate, hypotheses, pipeline, protocols, tally
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run.")
 PROTOCOL = flags.DEFINE_enum("protocol", None, list(protocols.PROTOCOLS), "Protocol of the field; it fixes dataset and split.")
@@ -36,10 +36,11 @@ def main() -> None:
   dataset, split = _dataset_and_split(chosen)
   base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value)
   clip_fps = base.config["clip_fps"]
-  body = tuple(runs.read_config(RUN.value).get("adapt", {}).get("body", ())) if REFINE.value == "body" else ()
+  body = common.source_body(RUN.value) if REFINE.value == "body" else ()
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
-      refine=REFINE.value, body=body, root=ROOT.value, batch_size=BATCH.value, diffusion_steps=base.config["pretrain"]["diffusion_steps"],
+      refine=REFINE.value, body=body, root=ROOT.value, batch_size=BATCH.value,
+      diffusion_steps=base.config["pretrain"]["diffusion_steps"],
   )
   measure = functools.partial(protocols.frame_scores, chosen) if chosen else evaluate.frame_errors
   score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config, measure)

@@ -37,6 +37,8 @@ BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its leng
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip.", lower_bound=1)
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
 SELECT = flags.DEFINE_enum("select", "mean", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H.")
+REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the keypoints mend of the pose: `rays` puts joints on "
+                           "their rays, `body` also gives it the source's mean bone lengths (adaptation runs only).")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.", lower_bound=1)
 flags.adopt_module_key_flags(own_keypoints)  # so that --help lists --resolution and its like
@@ -62,6 +64,7 @@ def main() -> None:
   recording, clip_fps = found[0], base.config["clip_fps"]
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
+      refine=REFINE.value, body=common.source_body(BASE.value or RUN.value) if REFINE.value == "body" else (),
       batch_size=BATCH.value, diffusion_steps=base.config["pretrain"]["diffusion_steps"],
   )
   for warning in (rate_warning := own_keypoints.rate_warning(recording.record, clip_fps)):
@@ -75,7 +78,7 @@ def main() -> None:
       "run": BASE.value or RUN.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
       "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres", "root": "solve", "clip_fps": clip_fps,
       "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
-      "flip": config.flip, "seed": config.seed,
+      "refine": config.refine, "flip": config.flip, "seed": config.seed,
   }
   _write(output, recording, lifted, metadata)
   own_keypoints.save_picture(output.with_suffix(".png"), recording, {"lifted": lifted})

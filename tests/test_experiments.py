@@ -84,6 +84,7 @@ def test_evaluate_scores_bases_and_runs(adapted, data):
   same = rate(f"--run={adapted}", "--dataset=synthetic_motion/target_gt")
   results = json.loads((adapted / "metrics.json").read_text())
   assert abs(same - results["adapted"]["mpjpe_mm"]) < 0.06
+  assert rate(f"--run={adapted}", "--dataset=synthetic_motion/target_gt", "--refine=body") != same
   rate(f"--run={adapted}/base", "--dataset=synthetic_motion/target_gt", "--hypotheses=2", "--select=frame", "--flip")
   rows = [json.loads(line) for line in (adapted / "evaluations.jsonl").read_text().splitlines()]
   assert rows[-1]["protocol"]["dataset"] == "synthetic_motion/target_gt"

@@ -236,3 +236,6 @@ def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
 def test_what_a_user_gets_wrong_in_lift_is_one_line(base, walk, tmp_path):
   line = error_of("lift", f"--base={base}", f"--keypoints={walk[0]}", "--resolution=640x360", f"--output={tmp_path}/a.npz")
   assert "outside 640x360 px" in line and not list(tmp_path.iterdir())
+  line = error_of("lift", f"--base={base}", f"--keypoints={walk[0]}", "--resolution=1920x1080", "--refine=body",
+                  f"--output={tmp_path}/a.npz")
+  assert "does not know its source's bone lengths, which refine body needs: give an adaptation run" in line
