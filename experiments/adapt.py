@@ -56,7 +56,7 @@ TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", 1, "K, DDIM steps of the t
 FLIP = flags.DEFINE_bool("flip", False, "Average each evaluation step with its mirror image.")
 
 
-def adapt_config(supervision: str, diffusion_steps: int, body: tuple[float, ...]) -> adapt.AdaptConfig:
+def adapt_config(diffusion_steps: int, body: tuple[float, ...]) -> adapt.AdaptConfig:
   """The flags as one frozen config; `body` is the source's mean body."""
   return adapt.AdaptConfig(
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
@@ -65,7 +65,7 @@ def adapt_config(supervision: str, diffusion_steps: int, body: tuple[float, ...]
       target_rule=RULE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value,
       decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value, pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value,
       student_input=STUDENT_INPUT.value, teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value,
-      diffusion_steps=diffusion_steps, supervision=supervision,
+      diffusion_steps=diffusion_steps,
   )
 
 
@@ -201,9 +201,8 @@ def main() -> None:
   common.print_devices()
   base_folder = BASE.value or f"{common.WORKDIR.value}/base"
   base = common.load_base(base_folder) if BASE.value else pretrain_script.from_flags(base_folder)
-  diffusion_steps = base.config["pretrain"]["diffusion_steps"]
   source = load_source(base)
-  config = adapt_config("adapt", diffusion_steps, pipeline.mean_bones(source.tracks))
+  config = adapt_config(base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
   run = runs.Run(common.WORKDIR.value, {
       "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
       "source": pretrain_script.SOURCE.value, "target": TARGET.value, "target_split": TARGET_SPLIT.value,

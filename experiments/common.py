@@ -85,17 +85,21 @@ def load_records(name: str, split: str):
 def load_source(name: str, split: str, clip_fps: float) -> Source:
   """A source by name. `dataset/<rig>` or `synthetic_motion/<domain>` is world motion under fresh virtual views of the rig;
   a full config name (`..._gt`, `..._detected`), or any of a dataset that real cameras recorded, is its fixed views."""
-  dataset, _, config = name.partition("/")
-  if config.endswith(("_gt", "_detected")) or not load.has_world(dataset):
+  if _is_fixed(name):
     return Source(pipeline.make_tracks(load_records(name, split), pipeline.LABELLED, clip_fps), None)
   world, rig = load.world_config(name)
+  dataset = name.partition("/")[0]
   return Source(pipeline.make_tracks(load_records(f"{dataset}/{world}", split), pipeline.WORLD, clip_fps), rigs.get_rig(rig))
 
 
 def fixed_views(name: str) -> str:
   """The fixed, exact-2D views that score a dataset given by rig or domain."""
-  fixed = name.endswith(("_gt", "_detected")) or not load.has_world(name.partition("/")[0])
-  return name if fixed else f"{name}_gt"
+  return name if _is_fixed(name) else f"{name}_gt"
+
+
+def _is_fixed(name: str) -> bool:
+  """Whether a source's name means recorded or fixed views, not world motion seen afresh."""
+  return name.endswith(("_gt", "_detected")) or not load.has_world(name.partition("/")[0])
 
 
 def model_config() -> dict:
@@ -142,10 +146,16 @@ def load_weights(folder, which: str):
   base = load_base(config["base_folder"])
   if base.digest != config["base"]:
     raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
+  if which == "source_only":
+    return base, None, config["adapt"]["scale"]
+  return base, *load_adapter(folder, which, base, config)
+
+
+def load_adapter(folder, name: str, base: Base, config: dict):
+  """(adapter `name` of a run folder with that config, LoRA scale), checked against the base's shapes."""
   settings = adapt.AdaptConfig(**config["adapt"])
   like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
-  adapter = None if which == "source_only" else checkpoint.load_tree(f"{folder}/{which}", like)
-  return base, adapter, settings.scale
+  return checkpoint.load_tree(f"{folder}/{name}", like), settings.scale
 
 
 def source_body(folder) -> tuple[float, ...]:

@@ -54,7 +54,7 @@ def main() -> None:
   common.print_devices()
   base = common.load_base(script.BASE.value)
   source = script.load_source(base)
-  config = script.adapt_config("adapt", base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
+  config = script.adapt_config(base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
   run = runs.Run(common.WORKDIR.value, {
       "base": base.digest, "adapt": dataclasses.asdict(config), "source": pretrain_script.SOURCE.value,
       "target": script.TARGET.value, "target_split": script.TARGET_SPLIT.value, "seed": common.SEED.value,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import common
-from posynda_jax import adapt, checkpoint, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
+from posynda_jax import adapt, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
 from posynda_jax.datasets.mocap import views
 
 BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; its source is what all is compared with.")
@@ -129,9 +129,7 @@ def load_adapter(path: str, base: common.Base):
   config = runs.read_config(folder)
   if config.get("base") != base.digest:
     raise ValueError(f"{path} adapts the base {config.get('base')}, --base is {base.digest}: give the base it was trained on")
-  settings = adapt.AdaptConfig(**config["adapt"])
-  like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
-  return checkpoint.load_tree(f"{folder}/{name}", like), settings.scale
+  return common.load_adapter(folder, name, base, config)
 
 
 def main() -> None:

@@ -92,6 +92,7 @@ def mean_bones(tracks: Sequence[Track]) -> tuple[float, ...]:
   for track in tracks:
     poses = track.arrays["motion" if "motion" in track.arrays else "poses"][track.arrays["valid"] > 0]
     if len(poses):
+      # NumPy: `skeleton.bone_lengths` would be compiled anew for every length of track.
       lengths = np.linalg.norm(poses[:, 1:] - poses[:, np.array(skeleton.PARENTS[1:])], axis=-1).mean(0)
       by_subject.setdefault(track.info.get("subject", ""), []).append(lengths)
   return tuple(np.mean([np.mean(lengths, 0) for lengths in by_subject.values()], 0).astype(float).round(4).tolist())

@@ -72,12 +72,13 @@ def load(name: str, split: str, *, data_dir, manual_dir=None) -> Records:
       builder = make()
       if not _is_built(builder):
         raise
+  aliases = getattr(builder, "SPLIT_ALIASES", {})
+  expanded = _expand(split, aliases)
   try:
-    return Records(builder.as_data_source(split=_expand(split, getattr(builder, "SPLIT_ALIASES", {}))))
+    return Records(builder.as_data_source(split=expanded))
   except (ValueError, KeyError, AssertionError) as error:
-    aliases = getattr(builder, "SPLIT_ALIASES", {})
     published = "+".join(aliases.values()).split("+")
-    missing = [part for part in _expand(split, aliases).split("+") if part in published and part not in builder.info.splits]
+    missing = [part for part in expanded.split("+") if part in published and part not in builder.info.splits]
     if missing:
       raise ValueError(
           f"split {split!r} of {name} needs {', '.join(missing)}, absent when it was built: complete manual_dir, remove "

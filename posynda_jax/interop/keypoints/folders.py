@@ -5,7 +5,7 @@ Every reader is `(path, layout or None) -> list of Detections`; YOLO also takes 
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -40,11 +40,7 @@ def openpose(path, layout=None) -> list[Detections]:
   """OpenPose's `--write_json` folder, one `..._keypoints.json` a frame; also AlphaPose's `sep-json`."""
   if pathlib.Path(path).is_file():
     return documents.openpose(path, layout)
-  collector, number = Collector(path, layout), 0
-  for frame, file in _frames(path, ".json"):
-    number += 1
-    documents.add_people(collector, frame, json_stream.load_small(file))
-  return [collector.finish(num_frames=number)]
+  return _one_document_a_frame(path, layout, documents.add_people)
 
 
 def mmpose_inferencer(path, layout=None) -> list[Detections]:
@@ -53,10 +49,14 @@ def mmpose_inferencer(path, layout=None) -> list[Detections]:
     return documents.mmpose_inferencer(path, layout)
   if len(found := files(path, ".json")) == 1:  # perhaps of a whole video
     return documents.mmpose_inferencer(found[0], layout)
+  return _one_document_a_frame(path, layout, documents.add_instances)
+
+
+def _one_document_a_frame(path, layout, add: Callable) -> list[Detections]:
   collector, number = Collector(path, layout), 0
   for frame, file in _frames(path, ".json"):
     number += 1
-    documents.add_instances(collector, frame, json_stream.load_small(file))
+    add(collector, frame, json_stream.load_small(file))
   return [collector.finish(num_frames=number)]
 
 
