@@ -79,15 +79,30 @@ RIGS = {
 }
 
 
-def get_rig(name: str) -> Rig:
-  """The named rig. Raises ValueError that lists the choices."""
-  if name not in RIGS:
-    raise ValueError(f"rig {name!r} is unknown; choose one of {', '.join(RIGS)}")
-  return RIGS[name]
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Several rigs, each as likely: what a lifter is trained on that should know many cameras."""
+
+  rigs: tuple[Rig, ...]
 
 
-def draw_view(key: Array, motion_world: Float[Array, "f j 3"], rig: Rig, view: int | None = None) -> View:
-  """The motion seen by camera `view` of the rig (drawn too when None) with a random yaw and placement."""
+def get_rig(name: str) -> Rig | Mixture:
+  """The named rig; of `a+b` the mixture. Raises ValueError that lists the choices."""
+  if unknown := [part for part in name.split("+") if part not in RIGS]:
+    raise ValueError(f"rig {unknown[0]!r} is unknown; choose one of {', '.join(RIGS)}, or a mixture as in h36m_rig+wild_rig")
+  rigs = tuple(RIGS[part] for part in name.split("+"))
+  return rigs[0] if len(rigs) == 1 else Mixture(rigs)
+
+
+def draw_view(key: Array, motion_world: Float[Array, "f j 3"], rig: Rig | Mixture, view: int | None = None) -> View:
+  """The motion seen by camera `view` of the rig (drawn too when None) with a random yaw and placement.
+
+  Of a mixture the rig is drawn as well; `view` must be None then, as its rigs number their cameras each for itself.
+  """
+  if isinstance(rig, Mixture):
+    assert view is None
+    which = jax.random.randint(jax.random.fold_in(key, len(rig.rigs)), (), 0, len(rig.rigs))
+    return jax.lax.switch(which, [lambda key, motion, one=one: draw_view(key, motion, one) for one in rig.rigs], key, motion_world)
   view_key, yaw_key, place_key, focal_key = jax.random.split(key, 4)
   if view is None:
     view = jax.random.randint(view_key, (), 0, rig.num_views)

@@ -190,5 +190,19 @@ def test_detector_noise_grows_at_wrists_and_confidence_tells():
 
 
 def test_unknown_rig_lists_the_choices():
-  with pytest.raises(ValueError, match="wild_rig"):
-    rigs.get_rig("fisheye")
+  for name in ("fisheye", "h36m_rig+fisheye"):
+    with pytest.raises(ValueError, match="'fisheye' is unknown; choose one of h36m_rig, .*wild_rig"):
+      rigs.get_rig(name)
+
+
+def test_a_mixture_sees_through_each_of_its_rigs_as_often():
+  motion, keys = scene.motion(3), jax.random.split(jax.random.key(2), 300)
+  mixture = rigs.get_rig("h36m_rig+dhp_rig+wild_rig")
+  view = jax.jit(jax.vmap(lambda key: rigs.draw_view(key, motion, mixture)))(keys)
+  sizes = {rig.name: {tuple(c[0]) for c in rig.cameras} for rig in mixture.rigs}
+  portrait = (np.asarray(view.resolution) == [1080, 1920]).all(-1)
+  h36m = np.isin(np.asarray(view.resolution)[:, 0], [1000])
+  assert (1080, 1920) in sizes["wild_rig"] and all(w == 1000 for w, _ in sizes["h36m_rig"])
+  assert 60 < h36m.sum() < 140 and 25 < portrait.sum() < 80  # a third of the clips; half of a third
+  alone = jax.vmap(lambda key: rigs.draw_view(key, motion, rigs.RIGS["h36m_rig"]))(keys)
+  np.testing.assert_allclose(view.keypoints_px[h36m], alone.keypoints_px[h36m], atol=1e-2)  # and as the rig alone does

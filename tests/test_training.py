@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax import checkpoint, evaluate, loop, parallel, pipeline, runs, skeleton
+from posynda_jax import checkpoint, evaluate, loop, parallel, pipeline, pretrain, rigs, runs, skeleton
 from tests import scene
 from tests.test_pipeline import record
 
@@ -131,3 +131,15 @@ def test_scores_do_not_depend_on_the_batch_size():
 def test_every_number_carries_its_protocol():
   protocol = evaluate.protocol("hdm05_mocap/wild_rig_detected", "test", 15.0, evaluate.EvaluateConfig(select="joint", root="oracle"))
   assert protocol["keypoints_2d"] == "detected" and protocol["root"] == "oracle" and protocol["selection"] == "joint"
+
+
+def test_the_detected_share_of_clips_has_a_detectors_errors_and_the_others_none():
+  keys, rig = jax.random.split(jax.random.key(4), 200), rigs.get_rig("h36m_rig")
+  batch = {"motion": jnp.broadcast_to(scene.motion(3), (200, 3, 17, 3)), "valid": jnp.ones((200, 3))}
+  exact, poses = pretrain.see(keys, batch, rig)
+  mixed, same_poses = pretrain.see(keys, batch, rig, 0.3)
+  np.testing.assert_array_equal(poses, same_poses)
+  touched = (np.asarray(exact) != np.asarray(mixed)).any((1, 2, 3))
+  assert 0.2 < touched.mean() < 0.4
+  error = np.linalg.norm(np.asarray(mixed - exact), axis=-1)[touched]
+  assert 0.001 < np.median(error) < 0.02  # about a hundredth of a person's box, in half widths of the image
