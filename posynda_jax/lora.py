@@ -22,6 +22,7 @@ from jaxtyping import Array, PyTree
 Adapter = Mapping[str, Mapping[str, Array]]  # module path -> {"a", "b"}
 
 ATTENTION = r".*/attention/(qkv|proj)"  # the paper's rule on MixSTE: fused qkv and output projection of every block
+CONVOLUTIONS = r"(expand_conv|conv_\d+)"  # VideoPose: all its convolutions but the output layer
 EVERYWHERE = r".*"
 
 

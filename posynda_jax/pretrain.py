@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from posynda_jax import camera, diffusion, parallel, rigs, skeleton
 
-_VIEW, _NOISE, _TIME, _FLIP, _DROP = range(5)  # purposes of the step's keys
+_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT = range(6)  # purposes of the step's keys
 LOSSES = ("mse", "mpjpe")
 
 
@@ -34,6 +34,7 @@ class PretrainConfig:
   final_step_share: float = 0.5  # of the clips, trained at t = T-1, where inference with K = 1 happens
   diffusion_steps: int = 1000
   flip: bool = True
+  detected_share: float = 0.0  # of the clips, whose keypoints are as a detector would give them (`rigs.detect`)
 
 
 @flax.struct.dataclass
@@ -41,7 +42,7 @@ class PretrainState:
   """Everything a resumed run needs; `ema` is what is evaluated and saved as the base."""
 
   step: Array
-  params: Any
+  params: Any  # the model's variables: `params`, and `batch_stats` where it has batch norms
   ema: Any
   opt_state: Any
 
@@ -60,12 +61,12 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 
 
 def init_state(key: Array, model: nn.Module, config: PretrainConfig) -> PretrainState:
-  """A fresh base and its optimizer state."""
+  """A fresh base and the optimizer state of its `params`."""
   shape = (1, model.num_frames, model.num_joints)
   params = model.init(key, jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
-  params = {"params": params["params"]}
+  params = {name: params[name] for name in ("params", "batch_stats") if name in params}
   copy = jax.tree.map(jnp.copy, params)
-  return PretrainState(jnp.zeros((), jnp.int32), params, copy, make_optimizer(config).init(params))
+  return PretrainState(jnp.zeros((), jnp.int32), params, copy, make_optimizer(config).init({"params": params["params"]}))
 
 
 def pose_loss(pred, target, weight: Float[Array, "b f"], kind: str) -> Float[Array, ""]:
@@ -79,12 +80,23 @@ def pose_loss(pred, target, weight: Float[Array, "b f"], kind: str) -> Float[Arr
   return (weight * error).sum()
 
 
-def see(keys: Array, batch: dict, rig: rigs.Rig | None) -> tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]]:
-  """Keypoints (screen-normalised) and absolute camera-frame poses of source clips, drawn afresh for world motion."""
+def see(
+    keys: Array, batch: dict, rig: rigs.Rig | rigs.Mixture | None, detected_share: float = 0.0
+) -> tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]]:
+  """Keypoints (screen-normalised) and absolute camera-frame poses of source clips, drawn afresh for world motion.
+
+  In `detected_share` of the clips of world motion the keypoints have a detector's errors.
+  """
   if "motion" not in batch:
     return batch["keypoints"], batch["poses"]
   view = jax.vmap(lambda key, motion: rigs.draw_view(key, motion, rig))(keys, batch["motion"])
-  return camera.normalise_screen(view.keypoints_px, view.resolution), view.poses_camera
+  keypoints_px = view.keypoints_px
+  if detected_share:
+    detect_keys, share_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2))
+    chosen = jax.vmap(lambda key: jax.random.bernoulli(key, detected_share))(share_keys)
+    detected, _ = jax.vmap(rigs.detect)(detect_keys, keypoints_px)
+    keypoints_px = jnp.where(chosen[:, None, None, None], detected, keypoints_px)
+  return camera.normalise_screen(keypoints_px, view.resolution), view.poses_camera
 
 
 def pretrain_step(state: PretrainState, frozen, batch, seed_key, *, model, config: PretrainConfig, rig, tx):
@@ -93,7 +105,7 @@ def pretrain_step(state: PretrainState, frozen, batch, seed_key, *, model, confi
   source = batch["source"]
   num_clips = len(source["valid"])
   keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(5)]
-  keypoints, poses = see(keys[_VIEW], source, rig)
+  keypoints, poses = see(keys[_VIEW], source, rig, config.detected_share)
   x_0 = skeleton.root_centre(poses)
   if config.flip:
     flipped = jax.vmap(jax.random.bernoulli)(keys[_FLIP])[:, None, None, None]
@@ -105,14 +117,20 @@ def pretrain_step(state: PretrainState, frozen, batch, seed_key, *, model, confi
   x_t = diffusion.clamp(diffusion.q_sample(schedule, x_0, t, noise))
   weight = source["valid"] / jnp.maximum(jax.lax.psum(source["valid"].sum(), parallel.AXIS), 1e-9)
 
-  def loss_fn(params):
-    pred = model.apply(params, keypoints, x_t, t, train=True, rngs={"drop_path": keys[_DROP][0]})
-    return pose_loss(pred, x_0, weight, config.loss), (weight * jnp.linalg.norm(pred - x_0, axis=-1).mean(-1)).sum()
+  trained = {"params": state.params["params"]}
+  statistics = {name: tree for name, tree in state.params.items() if name != "params"}  # those of the whole batch, on every device
+  rngs = {"drop_path": keys[_DROP][0], "dropout": parallel.purpose_key(seed_key, state.step, _DROPOUT)}
 
-  (loss, mpjpe), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  def loss_fn(trained):
+    variables = {**trained, **statistics}
+    pred, moved = model.apply(variables, keypoints, x_t, t, train=True, rngs=rngs, mutable=list(statistics))
+    loss = pose_loss(pred, x_0, weight, config.loss)
+    return loss, ((weight * jnp.linalg.norm(pred - x_0, axis=-1).mean(-1)).sum(), moved)
+
+  (loss, (mpjpe, moved)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
   loss, mpjpe, grads = jax.lax.psum((loss, mpjpe, grads), parallel.AXIS)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
+  updates, opt_state = tx.update(grads, state.opt_state, trained)
+  params = {**optax.apply_updates(trained, updates), **moved}
   ema = jax.tree.map(lambda old, new: config.ema * old + (1 - config.ema) * new, state.ema, params)
   metrics = {"loss": loss, "train_mpjpe_mm": 1000 * mpjpe, "grad_norm": optax.global_norm(grads)}
   return PretrainState(state.step + 1, params, ema, opt_state), metrics
