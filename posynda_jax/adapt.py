@@ -26,6 +26,7 @@ from posynda_jax.pretrain import LOSSES, pose_loss, see
 _VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET = range(6)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
+TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
 TILTS = ("none", "random", "teacher")
 PSEUDO_LABELS = ("best", "mean")
 
@@ -44,6 +45,7 @@ class AdaptConfig:
   tilt: str = "none"  # F also pitches source clips, which the paper's does not: at random, or as the teacher sees the target
   tilt_deg: float = 25.0  # by at most this
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
+  source: bool = True  # False is source-free: pseudo-labels alone, and the batch has no `source`
   synthesis: bool = True
   pseudo: bool = True
   rank: int = 4
@@ -71,8 +73,9 @@ class AdaptConfig:
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
     hypotheses.check_refinement(self.refine, self.body)
-    if not (self.synthesis or self.pseudo):
-      raise ValueError("without synthesis and without pseudo-labels there is nothing to learn from: keep one of them")
+    if not (self.source and self.synthesis or self.pseudo):
+      missing = "synthesis" if self.source else "a source"
+      raise ValueError(f"without {missing} and without pseudo-labels there is nothing to learn from: keep one of them")
 
 
 @flax.struct.dataclass
@@ -154,7 +157,8 @@ def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: Ada
 def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx):
   """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20).
 
-  `batch` holds as many clips under `source` (labelled) as under `target` (unlabelled); `frozen` is the base.
+  `batch` holds as many clips under `source` (labelled; absent when source-free) as under `target` (unlabelled); `frozen` is the
+  base.
   """
   target = batch["target"]
   num_clips = len(target["valid"])
@@ -165,10 +169,12 @@ def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, 
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
     pose = None
-    if config.pseudo or config.tilt == "teacher":
+    if config.pseudo or config.source and config.tilt == "teacher":
       teacher = make_denoiser(model, frozen, state.teacher, config.scale)
       pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config)
-    sets = [(*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"])]
+    sets = []
+    if config.source:
+      sets.append((*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"]))
     if config.pseudo:
       sets.append((target["keypoints"], pose, config.pseudo_weight * target["valid"]))
   keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))

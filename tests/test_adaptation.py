@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from posynda_jax import adapt, camera, hypotheses, lora, parallel, pretrain, rigs, skeleton, synthesis
+from posynda_jax import adapt, camera, diffusion, hypotheses, lora, parallel, pretrain, rigs, skeleton, synthesis
 from tests import scene
 
 FRAMES = 3
@@ -256,9 +256,27 @@ def test_unknown_settings_list_the_choices(field, value):
     adapt.AdaptConfig(**{field: value})
 
 
-def test_nothing_to_learn_from_is_refused():
+@pytest.mark.parametrize("settings", [dict(synthesis=False), dict(source=False)])
+def test_nothing_to_learn_from_is_refused(settings):
   with pytest.raises(ValueError, match="nothing to learn from"):
-    adapt.AdaptConfig(synthesis=False, pseudo=False)
+    adapt.AdaptConfig(**settings, pseudo=False)
+
+
+def test_source_free_adaptation_sees_no_source_and_draws_the_student_to_its_pseudo_labels():
+  """Pseudo-labels on the keypoints' rays: what the student is taught without any source lowers its reprojection error."""
+  model, base = scene.tiny_model(FRAMES)
+  config = adapt.AdaptConfig(rank=4, learning_rate=1e-2, source=False, refine="rays", pseudo_label="mean", tilt="teacher")
+  target = {"target": clips(8, 4)}
+  state, metrics = run_steps(config, 2, 40, target)
+
+  def error(adapter):
+    seen = jax.tree.map(jnp.asarray, target["target"])
+    noise = jax.random.normal(jax.random.key(5), seen["keypoints"].shape[:-1] + (3,))
+    pose = adapt.make_denoiser(model, base, adapter, 1.0)(seen["keypoints"], diffusion.clamp(noise), jnp.full(8, 999))
+    roots = hypotheses.solve_roots(pose[None], seen["keypoints"], seen["intrinsics"], seen["confidence"])
+    return hypotheses.reprojection_error(pose[None], roots, seen["keypoints"], seen["intrinsics"]).mean()
+
+  assert error(state.adapter) < 0.7 * error(None) and np.isfinite(metrics["loss"])
 
 
 def test_learning_from_labels_lowers_the_error():
