@@ -31,6 +31,13 @@ class _Ndarray:
   """Stands for the class numpy.ndarray, which pickles name but have no honest reason to call."""
 
 
+class Ignored:
+  """Stands for things that a file names and nobody needs: what would build one is dropped unlooked at. For `extra` of `load`."""
+
+  def __new__(cls, *args):
+    return super().__new__(cls)
+
+
 def _reconstruct(kind, shape, code):
   if kind is not _Ndarray or tuple(shape) != (0,) or code not in (b"b", "b"):
     raise Refused("builds an array in an unusual way")
@@ -109,6 +116,8 @@ class _Unpickler(pickle._Unpickler):  # the Python form of pickle.Unpickler: its
       _set_array(thing, state)
     elif isinstance(thing, np.dtype):
       _set_dtype(thing, state)
+    elif isinstance(thing, Ignored):
+      return
     elif not (isinstance(thing, dict) and isinstance(state, dict)):  # attributes of a dict (PyTorch's _metadata) are dropped
       raise Refused(f"sets the state of a {type(thing).__name__}")
 
@@ -149,7 +158,7 @@ def load(file, label: str, encoding: str = "ASCII", extra: Mapping = {}, persist
 
 def load_file(path, encoding: str = "ASCII") -> Any:
   """The plain data of a pickle file. Raises FileNotFoundError, and as `load` does."""
-  path = _bounded(path)
+  path = bounded(path)
   with path.open("rb") as file:
     return load(file, str(path), encoding)
 
@@ -159,7 +168,7 @@ def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
 
   Raises FileNotFoundError; ValueError that names the file for a damaged one or one that is not plain data.
   """
-  path = _bounded(path)
+  path = bounded(path)
   try:
     with zipfile.ZipFile(path) as archive:
       infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
@@ -172,12 +181,13 @@ def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
 
 def load_npy(path, encoding: str = "latin1") -> Any:
   """The array of an npy file, object arrays through the same door. Raises as `load_npz` does."""
-  path = _bounded(path)
+  path = bounded(path)
   with path.open("rb") as file:
     return _read_array(file, str(path), encoding)
 
 
-def _bounded(path) -> pathlib.Path:
+def bounded(path) -> pathlib.Path:
+  """The path of a file that is there and not larger than MAX_BYTES. Raises FileNotFoundError, ValueError."""
   path = pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a file")

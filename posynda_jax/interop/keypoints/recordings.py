@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from posynda_jax import skeleton
-from posynda_jax.interop.keypoints import formats, layouts, people
+from posynda_jax.interop.keypoints import detections, formats, layouts, people
 from posynda_jax.interop.keypoints.detections import Detections
 
 MAX_FRAMES = 1_000_000
@@ -71,6 +71,17 @@ def read(path, options: Options) -> list[Recording]:
       raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {', '.join(known) or 'one without a name'}")
   how = "given" if options.format else "recognised"
   return [_recording(one, path, {"format": name, "format_was": how}, options) for one in found]
+
+
+def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -> Recording:
+  """The recording of one person's keypoints [T j 2] or, with scores, [T j 3], in px and the order of `options.layout`.
+
+  NaN, (0, 0) or score 0 mean unseen. Raises ValueError, one line, for another shape or unit.
+  """
+  found = detections.dense(points, label, options.layout)
+  if found.layout is None:
+    raise ValueError(f"the joint order of {label} is not given; name its layout, one of {', '.join(layouts.LAYOUTS)}")
+  return _recording(found, pathlib.Path(label), {"format": "array", "format_was": "given"}, options)
 
 
 def _recording(found: Detections, path: pathlib.Path, report: dict, options: Options) -> Recording:
