@@ -5,8 +5,9 @@
     python -m experiments.adapt --target=keypoints:openpose_json/ --resolution=1920x1080 --fps=30 --workdir=runs/my_video ...
 
 Without any flag it runs the preset `embedded.flags`: a compact base is trained on synthetic motion if the work directory has
-none yet, then adapted to a target with other bodies, motions and cameras. Flag defaults are the paper's settings. The keypoints
-of your own video are a target too, `keypoints:FILE`; without ground truth the scores are reprojection errors then, and say so.
+none yet, then adapted to a target with other bodies, motions and cameras. Flag defaults are the paper's settings. A base that is
+given, or the one that ships, adapts source-free where no --source is named: from its own pseudo-labels alone. The keypoints of
+your own video are a target too, `keypoints:FILE`; without ground truth the scores are reprojection errors then, and say so.
 """
 
 import dataclasses
@@ -18,10 +19,14 @@ from absl import flags
 import jax
 import numpy as np
 
-from experiments import common, own_keypoints, pretrain as pretrain_script
-from posynda_jax import adapt, checkpoint, evaluate, hypotheses, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis
+from experiments import common, console, own_keypoints, pretrain as pretrain_script
+from posynda_jax import (
+    adapt, bases, checkpoint, evaluate, hypotheses, lifter, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis,
+)
 
-BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; without it a base is trained in WORKDIR/base.")
+BASE = flags.DEFINE_string("base", bases.DEFAULT, "Folder of a pretraining run, a .safetensors file, or a base that ships; `train` trains "
+                           "one on --source in WORKDIR/base.")
+SOURCE_FREE = "none"  # as --source
 TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Unlabelled target: dataset/config, or keypoints:FILE.")
 TARGET_SPLIT = flags.DEFINE_string("target_split", "train", "Split adapted on; its 3D is never read (except by --ceiling).")
 TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Target split that is scored.")
@@ -43,7 +48,8 @@ STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
 RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
 SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
-RULE = flags.DEFINE_string("lora_rule", lora.ATTENTION, "Regular expression on module paths: which kernels are adapted.")
+RULE = flags.DEFINE_string("lora_rule", None, "Regular expression on module paths: which kernels are adapted; by default the "
+                           "attention of mixste, the convolutions of videopose.")
 USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source augmentation F (Eq. 3).")
 USE_PSEUDO = flags.DEFINE_bool("pseudo", True, "Pseudo-labelled target clips (Eq. 4-5).")
 USE_BIAS = flags.DEFINE_bool("bias", True, "Cross-dataset bias (Eq. 11).")
@@ -56,25 +62,27 @@ TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", 1, "K, DDIM steps of the t
 FLIP = flags.DEFINE_bool("flip", False, "Average each evaluation step with its mirror image.")
 
 
-def adapt_config(diffusion_steps: int, body: tuple[float, ...]) -> adapt.AdaptConfig:
-  """The flags as one frozen config; `body` is the source's mean body."""
+def adapt_config(base: bases.Base, source: common.Source | None) -> adapt.AdaptConfig:
+  """The flags as one frozen config. The mean body is the source's; source-free, what the base knows of its own."""
+  body = pipeline.mean_bones(source.tracks) if source else base.body
   return adapt.AdaptConfig(
+      source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value,
       synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
-      target_rule=RULE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value,
-      decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value, pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value,
-      student_input=STUDENT_INPUT.value, teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value,
-      diffusion_steps=diffusion_steps,
+      target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
+      bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value,
+      pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value, student_input=STUDENT_INPUT.value,
+      teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value, diffusion_steps=base.diffusion_steps,
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A base, a labelled source and a target: what every adaptation of a comparison shares."""
+  """A base, a labelled source (None: source-free) and a target: what every adaptation of a comparison shares."""
 
-  base: common.Base
-  source: common.Source
+  base: bases.Base
+  source: common.Source | None
   target: str
   target_split: str
   test_split: str
@@ -86,7 +94,7 @@ class Task:
 
   @property
   def clip_fps(self) -> float:
-    return self.base.config["clip_fps"]
+    return self.base.clip_fps
 
   def rate(self, adapter) -> dict[str, float]:
     """The adapter (None: the bare base) on the labelled test split; on own keypoints, its reprojection error."""
@@ -96,18 +104,25 @@ class Task:
     return evaluate.evaluate(self.score, weights, self.test, size)
 
 
-def load_source(base: common.Base) -> common.Source:
-  """The labelled source that the flags name."""
-  return common.load_source(pretrain_script.SOURCE.value, pretrain_script.SPLIT.value, base.config["clip_fps"])
+def source_name() -> str:
+  """The flags' source: `none`, which is source-free, where a base is given and no --source."""
+  given = flags.FLAGS["source"].present or BASE.value == "train"
+  return pretrain_script.SOURCE.value if given else SOURCE_FREE
 
 
-def make_task(base: common.Base, source: common.Source, config: adapt.AdaptConfig, labelled: bool = True) -> Task:
+def load_source(base: bases.Base) -> common.Source | None:
+  """The labelled source that the flags name; None for `none`."""
+  name = source_name()
+  return None if name == SOURCE_FREE else common.load_source(name, pretrain_script.SPLIT.value, base.clip_fps)
+
+
+def make_task(base: bases.Base, source: common.Source | None, config: adapt.AdaptConfig, labelled: bool = True) -> Task:
   """The task that the flags describe; without a `labelled` test split it has none."""
-  clip_fps = base.config["clip_fps"]
+  clip_fps = base.clip_fps
   score_config = evaluate.EvaluateConfig(
       flip=FLIP.value, refine=TEST_REFINE.value, body=config.body, diffusion_steps=config.diffusion_steps
   )
-  make_score = evaluate.make_scorer if labelled else own_keypoints.make_lifter
+  make_score = evaluate.make_scorer if labelled else lifter.make_lifter
   score = make_score(lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), score_config)
   tracks = labelled and pipeline.make_tracks(common.load_records(TARGET.value, TEST_SPLIT.value), pipeline.LABELLED, clip_fps)
   return Task(
@@ -129,11 +144,13 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   if config.supervision == "ceiling":  # as many clips an update as adaptation sees, all of them the target's
     streams, sizes = {"target": target}, {"target": 2 * task.num_clips}
   else:
-    source = pipeline.ClipSource(task.source.tracks, num_frames)
-    streams, sizes = {"source": source, "target": target}, {"source": task.num_clips, "target": task.num_clips}
+    streams, sizes = {"target": target}, {"target": task.num_clips}
+    if task.source:
+      streams, sizes = {"source": pipeline.ClipSource(task.source.tracks, num_frames), **streams}, {"source": task.num_clips, **sizes}
   tx = adapt.make_optimizer(config)
   state = adapt.init_state(jax.random.key(task.seed), task.base.params, config)
-  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=task.source.rig, tx=tx)
+  rig = task.source and task.source.rig
+  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=rig, tx=tx)
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name)
   if checkpoints.latest() is not None:
     state = checkpoints.restore(state)
@@ -199,19 +216,21 @@ def main() -> None:
   if own and CEILING.value:
     raise ValueError(f"--ceiling trains on labels, which {TARGET.value} does not have: leave it out")
   common.print_devices()
-  base_folder = BASE.value or f"{common.WORKDIR.value}/base"
-  base = common.load_base(base_folder) if BASE.value else pretrain_script.from_flags(base_folder)
+  base_folder = f"{common.WORKDIR.value}/base" if BASE.value == "train" else BASE.value
+  base = pretrain_script.from_flags(base_folder) if BASE.value == "train" else bases.load(base_folder)
   source = load_source(base)
-  config = adapt_config(base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
+  config = adapt_config(base, source)
   run = runs.Run(common.WORKDIR.value, {
       "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
-      "source": pretrain_script.SOURCE.value, "target": TARGET.value, "target_split": TARGET_SPLIT.value,
+      "source": source_name(), "target": TARGET.value, "target_split": TARGET_SPLIT.value,
       "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
       "test_refine": TEST_REFINE.value, **({"own_keypoints": own} if own else {}),
   })
   task = make_task(base, source, config, labelled=not own)
+  if source is None:
+    print("Source-free: no --source, so the adapter learns from pseudo-labels of the target alone", flush=True)
   trainable = count_trainable(task, config)
-  print(f"Adapter: {trainable:,} parameters train; the base's {lora.count(base.params):,} are frozen", flush=True)
+  print(f"Adapter: {trainable:,} parameters train; the base's {lora.count(base.params['params']):,} are frozen", flush=True)
 
   adapter, seconds = train_adapter(task, config, run, "adapted")
   fresh = jax.tree.map(np.zeros_like, adapter)
@@ -230,13 +249,14 @@ def main() -> None:
   split = "all frames" if own else TARGET_SPLIT.value
   protocol |= {"adapted_on": f"{TARGET.value}:{split} (2D and intrinsics only)", "run_seed": common.SEED.value}
   runs.write_json(run.folder / "metrics.json", {**results, "protocol": protocol})
+  run.write_results(results, config.num_steps)
   (own_keypoints.print_table if own else print_table)(results, protocol)
   print(f"Everything is in {run.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)
 
 
 if __name__ == "__main__":
   if len(sys.argv) == 1:
-    preset = common.PRESETS / "embedded.flags"
+    preset = console.PRESETS / "embedded.flags"
     print(f"No flags given: --flagfile={preset}", flush=True)
     sys.argv.append(f"--flagfile={preset}")
   common.run(main)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 import sys
 from collections.abc import Callable
 
@@ -15,14 +14,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
 
 import jax  # noqa: E402
-import numpy as np  # noqa: E402
 
-from experiments import own_keypoints  # noqa: E402
-from posynda_jax import adapt, checkpoint, parallel, pipeline, pretrain, rigs, runs  # noqa: E402
+from experiments import console, own_keypoints  # noqa: E402
+from posynda_jax import adapt, bases, checkpoint, parallel, pipeline, rigs, runs  # noqa: E402
 from posynda_jax.datasets import load  # noqa: E402
-from posynda_jax.denoisers.mixste import MixSTE  # noqa: E402
-
-PRESETS = pathlib.Path(__file__).parent / "presets"
+from posynda_jax.denoisers import DENOISERS, make_model  # noqa: E402
+from posynda_jax.interop import tensors_file  # noqa: E402
 
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/posynda_jax/datasets", "Where built datasets are kept.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder that holds the owners' archives (cmu.zip, hdm05.zip, ...).")
@@ -30,10 +27,16 @@ WORKDIR = flags.DEFINE_string("workdir", None, "This run's folder; a second star
 SEED = flags.DEFINE_integer("seed", 0, "Every random number of a run follows from it.")
 CLIP_FPS = flags.DEFINE_float("clip_fps", 50.0, "Frame rate of the clips; faster captures are read as interleaved tracks.")
 NUM_FRAMES = flags.DEFINE_integer("num_frames", 27, "Frames in a clip (paper: 243 on H3.6M, 27 on 3DHP and 3DPW).")
-WIDTH = flags.DEFINE_integer("width", 512, "Width of the denoiser.")
-DEPTH = flags.DEFINE_integer("depth", 8, "Depth of the denoiser: spatial and temporal block pairs.")
-HEADS = flags.DEFINE_integer("heads", 8, "Attention heads; compact models want a head width of 32 or more.")
-DROP_PATH = flags.DEFINE_float("drop_path", 0.1, "Stochastic depth of the last depth, in pretraining.")
+DENOISER = flags.DEFINE_enum("denoiser", "mixste", list(DENOISERS), "Network that pretraining makes; the rest follows its base.")
+DIFFUSION = flags.DEFINE_bool("diffusion", True, "False makes the plain 2D-to-3D lifter, which sees neither noise nor t.")
+WIDTH = flags.DEFINE_integer("width", 512, "mixste: its width.")
+DEPTH = flags.DEFINE_integer("depth", 8, "mixste: its depth, spatial and temporal block pairs.")
+HEADS = flags.DEFINE_integer("heads", 8, "mixste: attention heads; compact models want a head width of 32 or more.")
+DROP_PATH = flags.DEFINE_float("drop_path", 0.1, "mixste: stochastic depth of the last depth, in pretraining.")
+CHANNELS = flags.DEFINE_integer("channels", 1024, "videopose: channels of its convolutions.")
+FILTER_WIDTHS = flags.DEFINE_list("filter_widths", ["3", "3", "3"], "videopose: their product is its receptive field, in frames.")
+CAUSAL = flags.DEFINE_bool("causal", False, "videopose: no frame sees later ones.")
+DROPOUT = flags.DEFINE_float("dropout", 0.25, "videopose: dropout, in pretraining.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 LOG_EVERY = flags.DEFINE_integer("log_every", 50, "Steps between log rows.")
 SAVE_EVERY = flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.")
@@ -64,7 +67,7 @@ def run(main: Callable[[], None]) -> None:
       print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
       sys.exit(1)
 
-  app.run(guarded)
+  app.run(guarded, argv=[sys.argv[0], *console.read_presets(sys.argv[1:])])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Source:
   """A labelled source: its tracks, and the rig that sees them afresh where they are world motion."""
 
   tracks: list[pipeline.Track]
-  rig: rigs.Rig | None
+  rig: rigs.Rig | rigs.Mixture | None
 
 
 def load_records(name: str, split: str):
@@ -83,17 +86,23 @@ def load_records(name: str, split: str):
 
 
 def load_source(name: str, split: str, clip_fps: float) -> Source:
-  """A source by name. `dataset/<rig>` or `synthetic_motion/<domain>` is world motion under fresh virtual views of the rig;
-  a full config name (`..._gt`, `..._detected`), or any of a dataset that real cameras recorded, is its fixed views."""
+  """A source by name. `dataset/<rig>` or `synthetic_motion/<domain>` is world motion under fresh virtual views of the rig, or of
+  several as in `cmu_mocap/h36m_rig+wild_rig`; a full config name (`..._gt`, `..._detected`), or any of a dataset that real
+  cameras recorded, is its fixed views."""
   if _is_fixed(name):
     return Source(pipeline.make_tracks(load_records(name, split), pipeline.LABELLED, clip_fps), None)
-  world, rig = load.world_config(name)
-  dataset = name.partition("/")[0]
-  return Source(pipeline.make_tracks(load_records(f"{dataset}/{world}", split), pipeline.WORLD, clip_fps), rigs.get_rig(rig))
+  dataset, _, views = name.partition("/")
+  worlds, names = zip(*(load.world_config(f"{dataset}/{view}") for view in views.split("+")), strict=True)
+  if len(set(worlds)) > 1:
+    raise ValueError(f"{name} mixes different motion ({', '.join(sorted(set(worlds)))}): give rigs that see the same")
+  records = load_records(f"{dataset}/{worlds[0]}", split)
+  return Source(pipeline.make_tracks(records, pipeline.WORLD, clip_fps), rigs.get_rig("+".join(names)))
 
 
 def fixed_views(name: str) -> str:
-  """The fixed, exact-2D views that score a dataset given by rig or domain."""
+  """The fixed, exact-2D views that score a dataset given by rig or domain. Raises ValueError for a mixture of rigs."""
+  if "+" in name:
+    raise ValueError(f"{name} names several rigs: say with --eval_on=DATASET/CONFIG what the base is scored on")
   return name if _is_fixed(name) else f"{name}_gt"
 
 
@@ -103,67 +112,59 @@ def _is_fixed(name: str) -> bool:
 
 
 def model_config() -> dict:
-  """The denoiser's fields as the flags give them."""
-  if WIDTH.value % HEADS.value or WIDTH.value < 4:
-    raise ValueError(f"width {WIDTH.value} is not a multiple of {HEADS.value} heads: choose one that is")
-  return {
-      "num_frames": NUM_FRAMES.value, "width": WIDTH.value, "depth": DEPTH.value, "num_heads": HEADS.value,
-      "drop_path": DROP_PATH.value, "dtype": DTYPE.value,
-  }
+  """The denoiser's fields as the flags give them, without those that older configs do not have where they are the default."""
+  if DENOISER.value == "videopose":
+    if not all(width.strip().isdigit() for width in FILTER_WIDTHS.value):
+      raise ValueError(f"--filter_widths={','.join(FILTER_WIDTHS.value)} are not whole numbers: write them as 3,3,3")
+    fields = {
+        "denoiser": "videopose", "filter_widths": [int(width) for width in FILTER_WIDTHS.value], "channels": CHANNELS.value,
+        "causal": CAUSAL.value, "dropout": DROPOUT.value,
+    }
+  else:
+    if WIDTH.value % HEADS.value or WIDTH.value < 4:
+      raise ValueError(f"width {WIDTH.value} is not a multiple of {HEADS.value} heads: choose one that is")
+    fields = {"width": WIDTH.value, "depth": DEPTH.value, "num_heads": HEADS.value, "drop_path": DROP_PATH.value}
+  config = {"num_frames": NUM_FRAMES.value, "dtype": DTYPE.value, **fields, **({} if DIFFUSION.value else {"diffusion": False})}
+  make_model(config)  # refuses what cannot be built, before a folder is made
+  return config
 
 
-def make_model(config: dict) -> MixSTE:
-  """The denoiser of a saved or flag-made config."""
-  return MixSTE(**{**config, "dtype": np.dtype(config["dtype"]) if config["dtype"] != "bfloat16" else jax.numpy.bfloat16})
-
-
-@dataclasses.dataclass(frozen=True)
-class Base:
-  """A frozen base: its model, parameters, digest and the config it was made with."""
-
-  model: MixSTE
-  params: dict
-  digest: str
-  config: dict
-
-
-def load_base(folder) -> Base:
-  """The base of a pretraining run folder, checked against its own config."""
-  config = runs.read_config(folder)
-  if "model" not in config:
-    raise ValueError(f"{folder} is a run of another kind: --base takes the folder of a pretraining run")
-  model = make_model(config["model"])
-  like = jax.eval_shape(lambda: pretrain.init_state(jax.random.key(0), model, pretrain.PretrainConfig()).params)
-  params = checkpoint.load_tree(pathlib.Path(folder).expanduser() / "base", like)
-  return Base(model, params, checkpoint.digest(params), config)
-
-
-def load_weights(folder, which: str):
-  """(base, adapter or None, LoRA scale) of a run folder of either kind."""
-  config = runs.read_config(folder)
+def load_weights(run, which: str, base=bases.DEFAULT):
+  """(base, adapter or None, LoRA scale) of a run folder of either kind, of an adapter's `.safetensors` file on `base`, or for
+  no run of the bare `base`."""
+  if run is None:
+    return bases.load(base), None, 1.0
+  if str(run).endswith(".safetensors"):
+    base = bases.load(base)
+    adapter, settings = tensors_file.load_adapter(run, base.digest)
+    return base, adapter, settings["scale"]
+  config = runs.read_config(run)
   if "adapt" not in config:
-    return load_base(folder), None, 1.0
-  base = load_base(config["base_folder"])
+    return bases.load(run), None, 1.0
+  if "base_folder" not in config:
+    raise ValueError(f"{run} holds several adapters and not where their base is: give the run of one adaptation")
+  base = bases.load(config["base_folder"])
   if base.digest != config["base"]:
     raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
+  if body := config["adapt"].get("body"):  # the run's own source may be another than the base's
+    base = dataclasses.replace(base, config=base.config | {"body": body})
   if which == "source_only":
     return base, None, config["adapt"]["scale"]
-  return base, *load_adapter(folder, which, base, config)
+  return base, *load_adapter(run, which, base, config)
 
 
-def load_adapter(folder, name: str, base: Base, config: dict):
+def load_adapter(folder, name: str, base: bases.Base, config: dict):
   """(adapter `name` of a run folder with that config, LoRA scale), checked against the base's shapes."""
   settings = adapt.AdaptConfig(**config["adapt"])
   like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
   return checkpoint.load_tree(f"{folder}/{name}", like), settings.scale
 
 
-def source_body(folder) -> tuple[float, ...]:
-  """Mean bone lengths [16] (m) of the source's people, as an adaptation run wrote them. Raises ValueError for another run."""
-  body = tuple(runs.read_config(folder).get("adapt", {}).get("body", ()))
-  if not body:
-    raise ValueError(f"{folder} does not know its source's bone lengths, which refine body needs: give an adaptation run")
-  return body
+def known_body(base: bases.Base) -> tuple[float, ...]:
+  """Mean bone lengths [16] (m) of the people that the base, or the run on it, was trained on. Raises ValueError where unknown."""
+  if not base.body:
+    raise ValueError("this base does not know its source's bone lengths, which refine body needs: give an adaptation run")
+  return base.body
 
 
 def check_batch(size: int, name: str) -> None:

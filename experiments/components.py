@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments import adapt as script, common
 from experiments import pretrain as pretrain_script
-from posynda_jax import adapt, evaluate, pipeline, runs
+from posynda_jax import adapt, bases, evaluate, pipeline, runs
 
 FITTED = " +body"  # beside every score: the same poses after `hypotheses.fit_body`, which reads the test clip's 2D and no label
 # Name -> changes to the flags' AdaptConfig.
@@ -47,16 +47,16 @@ ALSO = flags.DEFINE_list("also", [], "Further dataset/config whose test split sc
 
 
 def main() -> None:
-  if common.WORKDIR.value is None or script.BASE.value is None:
-    raise ValueError("--workdir and --base are needed: a folder for the rows, and a pretraining run")
+  if common.WORKDIR.value is None:
+    raise ValueError("--workdir is not given: name a folder for the rows")
   if unknown := set(NAMES.value) - set(ROWS):
     raise ValueError(f"rows {', '.join(sorted(unknown))} are unknown; choose of {', '.join(ROWS)}")
   common.print_devices()
-  base = common.load_base(script.BASE.value)
+  base = bases.load(script.BASE.value)
   source = script.load_source(base)
-  config = script.adapt_config(base.config["pretrain"]["diffusion_steps"], pipeline.mean_bones(source.tracks))
+  config = script.adapt_config(base, source)
   run = runs.Run(common.WORKDIR.value, {
-      "base": base.digest, "adapt": dataclasses.asdict(config), "source": pretrain_script.SOURCE.value,
+      "base": base.digest, "adapt": dataclasses.asdict(config), "source": script.source_name(),
       "target": script.TARGET.value, "target_split": script.TARGET_SPLIT.value, "seed": common.SEED.value,
       "clips": script.CLIPS.value, "also": ALSO.value,
   })
@@ -92,6 +92,7 @@ def main() -> None:
     print(f"{name:14}" + "  ".join(f"{n} {s['mpjpe_mm']:.1f}/{s['p_mpjpe_mm']:.1f}" for n, s in scores.items()), flush=True)
   text = markdown(results, list(next(iter(results.values()))["scores"]))
   (run.folder / "components.md").write_text(text)
+  run.write_results({"rows": results}, config.num_steps)
   print("\n" + text)
 
 

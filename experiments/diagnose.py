@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import common
-from posynda_jax import adapt, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
+from posynda_jax import adapt, bases, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
 from posynda_jax.datasets.mocap import views
 
 BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; its source is what all is compared with.")
@@ -62,7 +62,7 @@ def see(records, dataset: str, rig: str, body: np.ndarray | None) -> list[dict]:
   return seen
 
 
-def make_study(base: common.Base, scale: float, num: int, body: np.ndarray):
+def make_study(base: bases.Base, scale: float, num: int, body: np.ndarray):
   """Compiled as `evaluate.make_scorer`'s: the mean pose, and the errors of what could be made of `num` hypotheses, with their spread."""
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(base.config["pretrain"]["diffusion_steps"]), 1)
   key = jax.random.key(2023)
@@ -123,7 +123,7 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
   return rows
 
 
-def load_adapter(path: str, base: common.Base):
+def load_adapter(path: str, base: bases.Base):
   """(adapter, LoRA scale) of RUN/NAME. Raises ValueError where it belongs to another base."""
   folder, _, name = path.rstrip("/").rpartition("/")
   config = runs.read_config(folder)
@@ -135,7 +135,7 @@ def load_adapter(path: str, base: common.Base):
 def main() -> None:
   if BASE.value is None:
     raise ValueError("--base is not given: name the folder of a pretraining run")
-  base = common.load_base(BASE.value)
+  base = bases.load(BASE.value)
   source, _, home_rig = base.config["source"].partition("/")
   adapters = {path.rstrip("/").rpartition("/")[2]: load_adapter(path, base) for path in WEIGHTS.value}
   if len(adapters) < len(WEIGHTS.value):

@@ -1,6 +1,6 @@
-"""Lifts the 2D keypoints of your own video to 3D with a trained base or an adapted run.
+"""Lifts the 2D keypoints of your own video to 3D, with the base that ships, your own, or an adapted run.
 
-    python -m experiments.lift --base=runs/base_cmu --keypoints=openpose/ --resolution=1920x1080 --fps=30 --output=walk.npz
+    python -m experiments.lift --keypoints=openpose/ --resolution=1920x1080 --fps=30 --output=walk.npz
     python -m experiments.lift --run=runs/hdm05_wild --keypoints=alphapose-results.json --resolution=1920x1080 --fps=30 \\
         --intrinsics=1450,1450,960,540 --person=1 --hypotheses=5 --output=walk.npz --bvh=walk.bvh
 
@@ -23,11 +23,11 @@ from absl import flags
 import numpy as np
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, evaluate, hypotheses
+from posynda_jax import adapt, bases, evaluate, hypotheses, lifter
 from posynda_jax.interop import bvh_writer
 
-BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run.")
-RUN = flags.DEFINE_string("run", None, "Or folder of an adaptation run.")
+BASE = flags.DEFINE_string("base", bases.DEFAULT, "Folder of a pretraining run, a .safetensors file, or a base that ships.")
+RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, which knows its base; or an adapter's .safetensors file.")
 flags.DEFINE_alias("adapter", "run")
 WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
 KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
@@ -38,15 +38,15 @@ HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip.", lo
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
 SELECT = flags.DEFINE_enum("select", "mean", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H.")
 REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the keypoints mend of the pose: `rays` puts joints on "
-                           "their rays, `body` also gives it the source's mean bone lengths (adaptation runs only).")
+                           "their rays, `body` also gives it the source's mean bone lengths.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.", lower_bound=1)
 flags.adopt_module_key_flags(own_keypoints)  # so that --help lists --resolution and its like
 
 
 def main() -> None:
-  if (BASE.value is None) == (RUN.value is None) or KEYPOINTS.value is None or OUTPUT.value is None:
-    raise ValueError("--keypoints, --output and one of --base and --run are needed: what to lift, where to, and with which run")
+  if KEYPOINTS.value is None or OUTPUT.value is None:
+    raise ValueError("--keypoints and --output are needed: what to lift, and where to")
   output = pathlib.Path(OUTPUT.value).expanduser()
   if output.suffix != ".npz":
     raise ValueError(f"--output={output} does not end in .npz: the poses are written as one")
@@ -57,25 +57,20 @@ def main() -> None:
   if len(found) > 1:
     names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
     raise ValueError(f"{KEYPOINTS.value} holds {len(found)} videos: choose one with --sequence ({names})")
-  if BASE.value:
-    base, adapter, scale = common.load_base(BASE.value), None, 1.0
-  else:
-    base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value)
-  recording, clip_fps = found[0], base.config["clip_fps"]
+  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, BASE.value)
+  recording, clip_fps = found[0], base.clip_fps
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
-      refine=REFINE.value, body=common.source_body(BASE.value or RUN.value) if REFINE.value == "body" else (),
-      batch_size=BATCH.value, diffusion_steps=base.config["pretrain"]["diffusion_steps"],
+      refine=REFINE.value, body=common.known_body(base) if REFINE.value == "body" else (),
+      batch_size=BATCH.value, diffusion_steps=base.diffusion_steps,
   )
-  for warning in (rate_warning := own_keypoints.rate_warning(recording.record, clip_fps)):
+  for warning in (rate_warning := lifter.rate_warning(recording.record, clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  lifter = own_keypoints.make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
-  lifted = own_keypoints.lift_record(
-      lifter, (base.params, adapter), recording.record, clip_fps, base.model.num_frames, config.batch_size
-  )
+  lift = lifter.make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
+  lifted = lifter.lift_record(lift, (base.params, adapter), recording.record, clip_fps, base.model.num_frames, config.batch_size)
   metadata = recording.report | {
       "warnings": recording.report["warnings"] + rate_warning,
-      "run": BASE.value or RUN.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
+      "run": RUN.value or BASE.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
       "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres", "root": "solve", "clip_fps": clip_fps,
       "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
       "refine": config.refine, "flip": config.flip, "seed": config.seed,
@@ -96,7 +91,7 @@ def main() -> None:
   print(f"{len(errors):,} frames in {', '.join(written)}", flush=True)
 
 
-def _write(path: pathlib.Path, recording, lifted: own_keypoints.Lifted, metadata: dict) -> None:
+def _write(path: pathlib.Path, recording, lifted: lifter.Lifted, metadata: dict) -> None:
   """The npz, written beside its place and renamed when whole."""
   record = recording.record
   arrays = {

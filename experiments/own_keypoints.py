@@ -1,4 +1,4 @@
-"""Keypoints of people's own videos in the scripts: the flags that describe them, the target `keypoints:FILE`, and lifting them.
+"""Keypoints of people's own videos in the scripts: the flags that describe them, and the target `keypoints:FILE`.
 
 They have no 3D, so nothing here measures an error in mm. What can be measured is how far the lifted pose, placed by `solve_root`
 before the camera, projects from the keypoints it was lifted from: the reprojection error in px. It shows what went wrong in a
@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from tqdm import tqdm
 
-from posynda_jax import clips, evaluate, hypotheses, pipeline, render, skeleton
+from posynda_jax import evaluate, render
 from posynda_jax.interop.keypoints import formats, layouts, recordings
+from posynda_jax.lifter import Lifted, lift_record
 
 PREFIX = "keypoints:"
 
@@ -86,70 +85,6 @@ def identity(name: str) -> dict:
   records = load_records(name)
   digest = functools.reduce(lambda crc, record: zlib.crc32(record["keypoints_px"].tobytes(), crc), records, 0)
   return dataclasses.asdict(_options()) | {"keypoints_crc32": f"{digest:08x}"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Lifted:
-  """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root` [T 3] solved
-  (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated."""
-
-  pose: np.ndarray
-  hypotheses: np.ndarray
-  root: np.ndarray
-  reprojection_px: np.ndarray
-
-
-def make_lifter(make_denoiser: Callable, config: evaluate.EvaluateConfig) -> Callable:
-  """Compiled `(weights, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for `make_denoiser(weights)`.
-
-  Joints count by their confidence; in frames that nobody detected, where all are 0, they count alike.
-  """
-  key = jax.random.key(config.seed)
-
-  @jax.jit
-  def lift(weights, clip):
-    seen = clip["confidence"].max(-1, keepdims=True) > 0
-    clip = clip | {"confidence": jnp.where(seen, clip["confidence"], 1.0)}
-    poses = skeleton.root_centre(evaluate.lift(make_denoiser(weights), clip, key, config))
-    pose = skeleton.root_centre(evaluate.combine(poses, clip, config))
-    root = hypotheses.solve_roots(pose[None], clip["keypoints"], clip["intrinsics"], clip["confidence"])
-    error = hypotheses.reprojection_error(pose[None], root, clip["keypoints"], clip["intrinsics"])[0]
-    error = (error * clip["confidence"]).sum(-1) / clip["confidence"].sum(-1)
-    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root[0], "reprojection": error}
-
-  return lift
-
-
-def lift_record(lifter: Callable, weights, record: dict, clip_fps: float, num_frames: int, batch_size: int) -> Lifted:
-  """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their order."""
-  tracks = pipeline.make_tracks([record], pipeline.UNLABELLED, clip_fps)
-  source = pipeline.ClipSource(tracks, num_frames)
-  parts: list[list[dict]] = [[] for _ in tracks]
-  batches = -(-len(source) // batch_size)
-  for clip in tqdm(pipeline.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
-    lifted = jax.tree.map(np.asarray, lifter(weights, clip))
-    first = int(clip["index"][0])
-    for row in range(min(batch_size, len(source) - first)):
-      parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
-  whole = {}
-  for field in ("pose", "hypotheses", "root", "reprojection"):
-    of_clips = [np.stack([one[field] for one in part]) for part in parts]
-    stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, tracks, strict=True)]
-    whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
-    for phase, values in enumerate(stitched):
-      whole[field][phase :: len(tracks)] = values
-  px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
-  return Lifted(**whole, reprojection_px=np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan))
-
-
-def rate_warning(record: dict, clip_fps: float) -> list[str]:
-  """A warning where the tracks of a record are far from the frame rate a base was trained at."""
-  fps = float(record["fps"])
-  tracks_fps = fps / max(1, round(fps / clip_fps))
-  if 0.8 < tracks_fps / clip_fps < 1.25:
-    return []
-  looks = "faster" if tracks_fps < clip_fps else "slower"
-  return [f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}: motion looks {looks} to it"]
 
 
 def rate(lifter: Callable, weights, name: str, clip_fps: float, num_frames: int, batch_size: int) -> dict:

@@ -14,9 +14,9 @@ from absl import flags
 import jax
 
 from experiments import common
-from posynda_jax import checkpoint, evaluate, lora, loop, pipeline, pretrain, render, runs
+from posynda_jax import bases, checkpoint, evaluate, lora, loop, pipeline, pretrain, render, runs
 
-SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig or dataset/config.")
+SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
 SPLIT = flags.DEFINE_string("split", "train", "Its training split.")
 EVAL_ON = flags.DEFINE_string("eval_on", None, "dataset/config that is scored at the end (default: the source's exact 2D).")
 EVAL_SPLIT = flags.DEFINE_string("eval_split", "test", "Which split of it, in TFDS syntax.")
@@ -29,11 +29,12 @@ WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "AdamW weight decay.")
 EMA = flags.DEFINE_float("ema", 0.995, "Exponential average of the weights that is kept as the base; 0 keeps the last.")
 LOSS = flags.DEFINE_enum("loss", "mpjpe", pretrain.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
 FINAL_SHARE = flags.DEFINE_float("final_step_share", 0.5, "Share of clips trained at t = T-1, where K = 1 inference happens.")
+DETECTED_SHARE = flags.DEFINE_float("detected_share", 0.0, "Share of clips of world motion that see 2D as a detector gives it.")
 DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", 1000, "T of the schedule.")
 
 
 def train_base(folder, *, source: str, split: str, model_config: dict, config: pretrain.PretrainConfig, batch: int, seed: int,
-               clip_fps: float, eval_on: str, eval_split: str) -> common.Base:
+               clip_fps: float, eval_on: str, eval_split: str) -> bases.Base:
   """Trains (or resumes, or finds finished) a base in `folder` and scores it on `eval_split` of `eval_on`."""
   identity = {
       "model": model_config, "pretrain": dataclasses.asdict(config), "source": source, "split": split, "batch": batch,
@@ -41,13 +42,13 @@ def train_base(folder, *, source: str, split: str, model_config: dict, config: p
   }
   run = runs.Run(folder, identity)
   if (run.folder / "metrics.json").exists():
-    return common.load_base(run.folder)
+    return bases.load(run.folder)
   model = common.make_model(model_config)
   data = common.load_source(source, split, clip_fps)
   clips = pipeline.ClipSource(data.tracks, model.num_frames)
   tx = pretrain.make_optimizer(config)
   state = pretrain.init_state(jax.random.key(seed), model, config)
-  print(f"Base: {lora.count(state.params):,} parameters, {len(clips):,} clips of {model.num_frames} frames from {source}", flush=True)
+  print(f"Base: {lora.count(state.params['params']):,} parameters, {len(clips):,} clips of {model.num_frames} frames from {source}", flush=True)
   step = common.make_step(pretrain.pretrain_step, model=model, config=config, rig=data.rig, tx=tx)
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints")
   if checkpoints.latest() is not None:
@@ -64,25 +65,28 @@ def train_base(folder, *, source: str, split: str, model_config: dict, config: p
   checkpoint.save_tree(run.folder / "base", state.ema if config.ema else state.params)
   if rows:
     render.save_curves(run.folder / "figures" / "pretrain.png", rows, ("loss", "train_mpjpe_mm", "grad_norm"))
-  base = common.load_base(run.folder)
+  base = bases.load(run.folder)
   score_config = evaluate.EvaluateConfig(diffusion_steps=config.diffusion_steps)
   score = evaluate.make_scorer(lambda params: lora.bind(model, params, None), score_config)
   tracks = pipeline.make_tracks(common.load_records(eval_on, eval_split), pipeline.LABELLED, clip_fps)
   result = evaluate.evaluate(score, base.params, pipeline.ClipSource(tracks, model.num_frames), score_config.batch_size)
   protocol = evaluate.protocol(eval_on, eval_split, clip_fps, score_config)
-  runs.write_json(run.folder / "metrics.json", {"base": result, "protocol": protocol, "seconds": seconds, "digest": base.digest})
+  runs.write_json(run.folder / "metrics.json", {
+      "base": result, "protocol": protocol, "seconds": seconds, "digest": base.digest, "body": pipeline.mean_bones(data.tracks),
+  })
+  run.write_results(runs.read_metrics(run.folder), config.num_steps)
   print(f"Base on {eval_on} {eval_split}: MPJPE {result['mpjpe_mm']:.1f} mm, P-MPJPE {result['p_mpjpe_mm']:.1f} mm, "
         f"{result['frames']:,} frames ({seconds:.0f} s of training)", flush=True)
-  return base
+  return bases.load(run.folder)
 
 
-def from_flags(folder) -> common.Base:
+def from_flags(folder) -> bases.Base:
   """The base that the flags describe, in `folder`."""
   common.check_batch(BATCH.value, "batch")
   config = pretrain.PretrainConfig(
       learning_rate=LEARNING_RATE.value, num_steps=STEPS.value, warmup_steps=WARMUP.value, decay=DECAY.value,
       weight_decay=WEIGHT_DECAY.value, ema=EMA.value, loss=LOSS.value, final_step_share=FINAL_SHARE.value,
-      diffusion_steps=DIFFUSION_STEPS.value,
+      diffusion_steps=DIFFUSION_STEPS.value, detected_share=DETECTED_SHARE.value,
   )
   return train_base(
       folder, source=SOURCE.value, split=SPLIT.value, model_config=common.model_config(), config=config, batch=BATCH.value,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import common, diagnose
-from posynda_jax import pipeline, skeleton
+from posynda_jax import bases, pipeline, skeleton
 from tests import scene
 from tests.test_experiments import error_of
 
@@ -58,7 +58,7 @@ def test_adapters_of_another_base_are_refused(tmp_path):
 def test_the_script_writes_cells_parts_hypotheses_and_actions(tmp_path, monkeypatch, capsys):
   model, params = scene.tiny_model(3)
   config = {"source": "cmu_mocap/h36m_rig", "clip_fps": 25.0, "pretrain": {"diffusion_steps": 1000}}
-  monkeypatch.setattr(common, "load_base", lambda folder: common.Base(model, params, "0123456789abcdef", config))
+  monkeypatch.setattr(bases, "load", lambda where: bases.Base(model, params, "0123456789abcdef", config))
   record = lambda seed, action: {
       "poses_world_m": scene.motion(12, seed), "fps": np.float32(25), "subject": "a", "action": action, "sequence": f"{action}{seed}"
   }

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from posynda_jax import bases
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -49,3 +51,13 @@ def test_the_base_and_the_parts_of_the_gap_equal_the_committed_results():
       for part in (part for part in parts if part["motion"]):  # the source's own rows have a camera part alone
         line = " | ".join(f"{part[column]:.1f}" for column in ("home", "camera", "motion", "body", "total"))
         assert line in TEXT, f"{name}: {part['dataset']}, {part['rig']}"
+
+
+def test_the_model_card_of_the_shipped_base_equals_its_committed_results():
+  card = bases.SHIPPED[bases.DEFAULT].with_suffix(".md").read_text()
+  plain, fitted = RESULTS["cmu_any"]["evaluations"], RESULTS["cmu_any_body"]["evaluations"]
+  assert len(plain) == len(fitted) >= 10
+  for row, body in zip(plain, fitted, strict=True):
+    assert row["base"] == body["base"] == bases.load(bases.DEFAULT).digest
+    assert row["protocol"]["dataset"] == body["protocol"]["dataset"] and body["protocol"]["refine"] == "body"
+    assert f"| {row['protocol']['dataset']} | {cell(row)} | {cell(body)} | {row['frames']:,} |" in card

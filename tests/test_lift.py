@@ -10,8 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import own_keypoints
-from posynda_jax import camera, checkpoint, evaluate, pretrain, runs, skeleton
+from posynda_jax import camera, checkpoint, evaluate, lifter, pretrain, runs, skeleton
 from posynda_jax.datasets.mocap import bvh
 from posynda_jax.denoisers.mixste import MixSTE
 from posynda_jax.interop import bvh_writer
@@ -43,13 +42,13 @@ def knows_flat(keypoints, noisy, t):
 
 @functools.cache
 def flat_lifter():
-  return own_keypoints.make_lifter(lambda weights: knows_flat, evaluate.EvaluateConfig(num_hypotheses=2, select="frame"))
+  return lifter.make_lifter(lambda weights: knows_flat, evaluate.EvaluateConfig(num_hypotheses=2, select="frame"))
 
 
 @pytest.mark.parametrize("num_frames, fps", [(1, 25.0), (23, 12.5), (2, 100.0), (23, 25.0), (50, 60.0)])
 def test_lifting_keeps_frames_in_order_and_finds_their_place(num_frames, fps):
   record, poses = flat_scene(num_frames, fps)
-  lifted = own_keypoints.lift_record(flat_lifter(), (), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lifter.lift_record(flat_lifter(), (), record, 12.5, num_frames=9, batch_size=4)
   np.testing.assert_allclose(lifted.pose, skeleton.root_centre(poses), atol=1e-5)
   np.testing.assert_allclose(lifted.root, poses[:, 0], atol=1e-3)
   assert lifted.hypotheses.shape == (num_frames, 2, 17, 3)
@@ -64,8 +63,8 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_tells_bad_fram
   record["valid"][4] = False
   record["keypoints_px"][7, 13] += [60, 0]  # a wrist, which a denoiser that keeps its answer cannot follow
   no_wrist = lambda weights: lambda k, n, t: knows_flat(k, n, t).at[..., 13, :].set(0.1)
-  lifter = own_keypoints.make_lifter(no_wrist, evaluate.EvaluateConfig())
-  lift = lambda: own_keypoints.lift_record(lifter, (), record, 12.5, 9, 4)
+  lift_clip = lifter.make_lifter(no_wrist, evaluate.EvaluateConfig())
+  lift = lambda: lifter.lift_record(lift_clip, (), record, 12.5, 9, 4)
   errors = lift().reprojection_px
   assert np.isnan(errors[4]) and np.isfinite(np.delete(errors, 4)).all() and np.nanargmax(errors) == 7
   assert np.isfinite(lift().root[4]).all() and lift().root[4, 2] > 1
@@ -75,7 +74,7 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_tells_bad_fram
 
 
 def test_a_video_at_another_frame_rate_than_the_bases_is_told():
-  tell = lambda fps, clip_fps: own_keypoints.rate_warning({"fps": np.float32(fps)}, clip_fps)
+  tell = lambda fps, clip_fps: lifter.rate_warning({"fps": np.float32(fps)}, clip_fps)
   assert tell(25, 50) and "this video gives 25: motion looks faster" in tell(25, 50)[0]
   assert "this video gives 70: motion looks slower" in tell(70, 50)[0]
   assert tell(50, 50) == tell(60, 15) == tell(30, 15) == tell(29.97, 15) == []

@@ -357,9 +357,9 @@ from absl import flags
 from experiments import common, evaluate
 from tests import test_protocols
 
-config = {"clip_fps": 25.0, "pretrain": {"diffusion_steps": 1000}}
-base = types.SimpleNamespace(model=types.SimpleNamespace(num_frames=9), params=None, config=config)
-common.load_weights = lambda run, which: (base, None, 1.0)
+model = types.SimpleNamespace(num_frames=9)
+base = types.SimpleNamespace(model=model, params=None, digest="none", clip_fps=25.0, diffusion_steps=1000)
+common.load_weights = lambda *_: (base, None, 1.0)
 evaluate.adapt.make_denoiser = lambda *weights: lambda keypoints, noisy, t: 0 * noisy
 common.load_records = lambda name, split: {("mpi_inf_3dhp/processed", "test"): test_protocols.dhp_records()}[name, split]
 run, protocol = f"--run={sys.argv[1]}", "--protocol=3dhp"
@@ -386,5 +386,5 @@ def test_the_command_writes_the_row_and_prints_the_table_beside_the_paper(tmp_pa
   assert set(row["groups"]) == {"sequence", "scene", "activity"} and row["protocol"]["keypoints_2d"] == "gt"
   assert f"{row['result']['mpjpe_17_mm']:.2f}" in out.stdout
   assert sum(line.startswith("paper  ") for line in out.stdout.splitlines()) == 19
-  for refusal in ("--run and either --dataset or --protocol", "--split=TS1 contradicts", "--dataset=threedpw/approx_gt is not"):
+  for refusal in ("--dataset or --protocol is needed", "--split=TS1 contradicts", "--dataset=threedpw/approx_gt is not"):
     assert f"refused: {refusal}" in out.stdout

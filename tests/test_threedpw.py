@@ -496,9 +496,9 @@ import sys, types
 from absl import flags
 from experiments import common, evaluate
 
-config = {"clip_fps": 30.0, "pretrain": {"diffusion_steps": 1000}}
-base = types.SimpleNamespace(model=types.SimpleNamespace(num_frames=9), params=None, config=config)
-common.load_weights = lambda run, which: (base, None, 1.0)
+model = types.SimpleNamespace(num_frames=9)
+base = types.SimpleNamespace(model=model, params=None, digest="none", clip_fps=30.0, diffusion_steps=1000)
+common.load_weights = lambda *_: (base, None, 1.0)
 evaluate.adapt.make_denoiser = lambda *weights: lambda keypoints, noisy, t: 0 * noisy
 flags.FLAGS(["evaluate", *sys.argv[1:]])
 evaluate.main()

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from posynda_jax import bases
 from posynda_jax.datasets.human36m import dummy_data as h36m
 from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp, tables
 from posynda_jax.datasets.threedpw import dummy_data as threedpw
@@ -21,7 +22,7 @@ PRESETS = ROOT / "experiments" / "presets"
 # What makes a run small; README's own flags come after it and win.
 SMALL = {
     "experiments.pretrain": [f"--flagfile={PRESETS}/smoke_base.flags", "--eval_split=S9[:5%]"],
-    "experiments.adapt": [f"--flagfile={PRESETS}/smoke.flags", "--test_split=S5[:5%]"],
+    "experiments.adapt": ["--clips=8", "--updates=6", "--rank=2", "--test_split=S5[:5%]"],
 }
 
 
@@ -97,7 +98,10 @@ def test_own_keypoints_are_lifted_and_adapted_to(h36m_runs, data_dir, tmp_path):
   printed = run_all("Your own video", places, data_dir)
   lifted = np.load(tmp_path / "walk_3d.npz")
   assert lifted["pose_camera_m"].shape == (40, 17, 3) and "warning" in printed[0]
-  assert (tmp_path / "walk_3d.bvh").exists() and "reprojection" in printed[1]
+  assert (tmp_path / "walk_3d.bvh").exists() and "reprojection" in printed[1] and "reprojection" in printed[2]
+  assert "Source-free" in printed[1] and "Source-free" not in printed[2]
+  metadata = json.loads(str(lifted["metadata"]))
+  assert metadata["run"] == bases.DEFAULT and metadata["base"] == bases.load(bases.DEFAULT).digest
 
 
 def test_a_download_with_a_fault_ends_the_check_with_an_error_code(tmp_path):

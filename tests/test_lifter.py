@@ -1,0 +1,111 @@
+"""Bases by name, file or folder, and the one-call lifter: the same base is the same numbers wherever it lies."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from posynda_jax import bases, camera, checkpoint, lifter, lora, pretrain, runs, skeleton
+from posynda_jax.interop import tensors_file
+from tests import scene
+
+CONFIG = {
+    "model": {"num_frames": 3, "width": 16, "depth": 2, "num_heads": 2, "dtype": "float32"},
+    "pretrain": dataclasses.asdict(pretrain.PretrainConfig()), "clip_fps": 12.5,
+}
+INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+  """One base in two places: (run folder, file)."""
+  folder = tmp_path_factory.mktemp("runs") / "base"
+  runs.Run(folder, CONFIG)
+  _, params = scene.tiny_model(3)
+  checkpoint.save_tree(folder / "base", params)
+  body = [0.1 * (i + 1) for i in range(16)]
+  runs.write_json(folder / "metrics.json", {"body": body})
+  tensors_file.save_base(folder.parent / "base.safetensors", params, {**CONFIG, "body": body})
+  return folder, folder.parent / "base.safetensors"
+
+
+def test_a_base_is_the_same_from_a_folder_and_from_a_file(places):
+  one, other = (bases.load(place) for place in places)
+  assert one.digest == other.digest == checkpoint.digest(scene.tiny_model(3)[1])
+  assert one.body == other.body and len(one.body) == 16
+  assert (one.clip_fps, one.diffusion_steps) == (other.clip_fps, other.diffusion_steps) == (12.5, 1000)
+  assert one.model == other.model
+
+
+@pytest.mark.parametrize("where", ["no_such_base", "runs/nowhere", "nowhere.safetensors"])
+def test_what_is_no_base_is_refused(where):
+  with pytest.raises(FileNotFoundError, match="nowhere.safetensors" if "." in where else "is no base: .*cmu_any"):
+    bases.load(where)
+
+
+def test_an_adaptation_run_is_no_base(tmp_path):
+  runs.Run(tmp_path, {"adapt": {}})
+  with pytest.raises(ValueError, match="a run of another kind"):
+    bases.load(tmp_path)
+
+
+def person(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+  """Poses [T 17 3] of someone who sways 4 m before the camera, and their keypoints [T 17 2] in px."""
+  poses = (scene.motion(num_frames) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
+  return poses, np.asarray(camera.project(poses, np.array([*INTRINSICS, 0, 0, 0, 0, 0], np.float32)))
+
+
+def test_the_lifter_answers_for_every_frame_from_first_to_last_sighting(places):
+  _, keypoints = person(20)
+  scores = np.ones((20, 17, 1), np.float32)
+  scores[:2] = scores[7] = 0
+  lift = lifter.load(places[0], num_hypotheses=2, batch_size=4)
+  lifted = lift(np.concatenate([keypoints, scores], -1), resolution=RESOLUTION, fps=12.5, intrinsics=INTRINSICS)
+  assert lifted.pose.shape == (18, 17, 3) and lifted.hypotheses.shape == (18, 2, 17, 3) and lifted.root.shape == (18, 3)
+  np.testing.assert_array_equal(lifted.frame, np.arange(2, 20))
+  np.testing.assert_array_equal(np.isnan(lifted.reprojection_px), lifted.frame == 7)
+  np.testing.assert_allclose(lifted.hypotheses.mean(1), lifted.pose, atol=1e-6)
+  same = lifter.load(places[1], num_hypotheses=2, batch_size=4)
+  again = same(np.concatenate([keypoints, scores], -1), resolution=RESOLUTION, fps=12.5, intrinsics=INTRINSICS)
+  np.testing.assert_array_equal(again.pose, lifted.pose)
+
+
+def test_an_adapter_moves_the_answer_and_a_fresh_one_does_not(places):
+  _, keypoints = person(6)
+  base = bases.load(places[0])
+  fresh = {"lora": lora.init(jax.random.key(0), base.params, 2), "bias": np.zeros((17, 3), np.float32)}
+  shifted = {**fresh, "bias": 0.1 * np.eye(17, 3, k=-3, dtype=np.float32)}  # joints 3, 4 and 5, as far as the clamp lets them
+  pose = lambda adapter: lifter.load(base, adapter, batch_size=4)(keypoints, resolution=RESOLUTION, fps=12.5).pose
+  np.testing.assert_array_equal(pose(fresh), pose(None))
+  moved = np.abs(pose(shifted) - pose(None)).max((0, 2))
+  assert moved[3:6].max() > 0.09 and not np.delete(moved, [3, 4, 5]).any()
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda k: k[:, :16], r"has 16 joints, layout h36m17 has 17"), (lambda k: k[0], r"shape \(17, 2\)"),
+    (lambda k: k / 1000, "expected px; multiply by its size"), (lambda k: k * 10, "outside 1000x800 px"),
+])
+def test_keypoints_of_another_form_are_refused(places, change, message):
+  lift = lifter.load(places[0], batch_size=4)
+  with pytest.raises(ValueError, match=message):
+    lift(change(person(4)[1]), resolution=RESOLUTION)
+
+
+def test_the_shipped_base_lifts_a_standing_person():
+  """What ships knows how people stand: a synthetic body that it never saw, exact keypoints, a lens it may meet."""
+  poses, keypoints = person(30)
+  lifted = lifter.load(batch_size=16)(keypoints, resolution=RESOLUTION, fps=15, intrinsics=INTRINSICS)
+  errors = np.linalg.norm(lifted.pose - np.asarray(skeleton.root_centre(poses)), axis=-1)
+  assert errors.mean() < 0.12 and np.abs(lifted.root[:, 2] - 4).mean() < 0.6
+  refined = lifter.load(batch_size=16, refine="body")(keypoints, resolution=RESOLUTION, fps=15, intrinsics=INTRINSICS)
+  assert np.nanmean(refined.reprojection_px) < np.nanmean(lifted.reprojection_px)
+
+
+def test_the_shipped_base_is_small_and_says_what_it_is():
+  path = bases.SHIPPED[bases.DEFAULT]
+  base = bases.load(bases.DEFAULT)
+  card = path.with_suffix(".md").read_text()
+  assert path.stat().st_size < 3e6
+  assert base.digest in card and "mocap.cs.cmu.edu" in card and "EIA-0196217" in card
+  assert len(base.body) == 16 and all(0.05 < length < 0.6 for length in base.body)
