@@ -4,11 +4,22 @@ import datetime
 import importlib.metadata
 import json
 import pathlib
+import shutil
+import struct
 import subprocess
 import sys
 from typing import Any
 
+import matplotlib.image
+import numpy as np
 import tensorboardX
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
+
+HEADINGS = {
+    "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm", "reprojection_px": "reprojection px",
+    "closure": "closure %", "frames": "frames", "trainable": "trainable", "seconds": "seconds",
+}
 
 
 class Run:
@@ -36,15 +47,38 @@ class Run:
 
   def write_scalars(self, prefix: str):
     """A function `(step, scalars)` that appends TensorBoard events under `prefix`."""
-    if self._events is None:
-      self._events = tensorboardX.SummaryWriter(str(self.folder / "events"))
+    events = self._open_events()
 
     def write(step, scalars):
       for name, value in scalars.items():
-        self._events.add_scalar(f"{prefix}/{name}", value, step)
-      self._events.flush()
+        events.add_scalar(f"{prefix}/{name}", value, step)
+      events.flush()
 
     return write
+
+  def write_results(self, results: dict[str, Any], step: int) -> None:
+    """Appends the run's figures, as images, and its results, as a table, to the TensorBoard events."""
+    events = self._open_events()
+    for path in sorted((self.folder / "figures").glob("*.png")):
+      pixels = np.rint(255 * matplotlib.image.imread(path)[..., :3]).astype(np.uint8)
+      events.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")
+    head, *rows = result_table(results)
+    lines = [head, ["---"] * len(head), *rows]
+    events.add_text("results", "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
+    self.close()
+
+  def close(self) -> None:
+    """Waits until every event is in the file: tensorboardX writes from a thread, which its `flush` does not wait for."""
+    if self._events is not None:
+      self._events.close()
+      self._events = None
+
+  def _open_events(self) -> tensorboardX.SummaryWriter:
+    if self._events is None:
+      folder = self.folder / "events"
+      earlier = len(list(folder.glob("*")))  # a file's name has only the second in it: two in one second would be one
+      self._events = tensorboardX.SummaryWriter(str(folder), filename_suffix=f".{earlier}")
+    return self._events
 
 
 def read_config(folder) -> dict[str, Any]:
@@ -53,6 +87,70 @@ def read_config(folder) -> dict[str, Any]:
   if not path.exists():
     raise FileNotFoundError(f"{folder} is not a run folder: it has no config.json")
   return json.loads(path.read_text())
+
+
+def read_metrics(folder) -> dict[str, Any]:
+  """What the run found: its `components.json` or `metrics.json`; empty where it has neither yet."""
+  paths = [pathlib.Path(folder).expanduser() / name for name in ("components.json", "metrics.json")]
+  return next((json.loads(path.read_text()) for path in paths if path.exists()), {})
+
+
+def read_scalars(folder) -> dict[str, dict[int, float]]:
+  """What the run logged: step -> value for each tag `<training>/<name>`; of a step logged twice (a resumed run), the later.
+
+  Raises ValueError for a damaged event file; the unfinished record at the end of a running one is left out.
+  """
+  scalars: dict[str, dict[int, float]] = {}
+  for path in sorted((pathlib.Path(folder).expanduser() / "events").glob("events.out.tfevents.*")):
+    for event in read_events(path):
+      for value in event.summary.value:
+        if value.HasField("simple_value"):
+          scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+  return scalars
+
+
+def read_events(path) -> list[Event]:
+  """The whole records of a TensorBoard event file: length (8 bytes), event, a checksum (4) after each. Raises ValueError."""
+  data, at, events = pathlib.Path(path).read_bytes(), 0, []
+
+  def checked(start: int, end: int) -> bytes:
+    if struct.unpack_from("<I", data, end)[0] != masked_crc32c(data[start:end]):
+      raise ValueError(f"{path} is damaged at byte {start}: its checksum is another; remove the file to do without it")
+    return data[start:end]
+
+  while len(data) - at >= 12:
+    end = at + 12 + struct.unpack("<Q", checked(at, at + 8))[0]
+    if end + 4 > len(data):
+      break
+    events.append(Event.FromString(checked(at + 12, end)))
+    at = end + 4
+  return events
+
+
+def result_table(results: dict[str, Any]) -> list[list[str]]:
+  """Results as text, the head first: one row for each result and test, its columns as HEADINGS orders them.
+
+  `results` is a run's metrics, {row: scores}, or that of `components`, {"rows": {row: {"scores": {test: scores}}}}. The share of
+  the gap that a row closes stands beside it where `source_only` and `ceiling` are there.
+  """
+  rows = [
+      (name, test, {**row, **score})
+      for name, row in results.get("rows", results).items() if isinstance(row, dict) and name != "protocol"
+      for test, score in row.get("scores", {"": row}).items()
+  ]
+  mpjpe = {(name, test): row["mpjpe_mm"] for name, test, row in rows if "mpjpe_mm" in row}
+  for name, test, row in rows:
+    ends = [mpjpe.get((end, test)) for end in ("source_only", "ceiling")]
+    if None not in ends and ends[0] != ends[1] and name not in ("source_only", "ceiling"):
+      row["closure"] = 100 * (ends[0] - row["mpjpe_mm"]) / (ends[0] - ends[1])
+  columns = [name for name in HEADINGS if any(name in row for _, _, row in rows)]
+  tests = list(dict.fromkeys(test for _, test, _ in rows))
+  rows.sort(key=lambda row: (tests.index(row[1]), {"source_only": 0, "ceiling": 2}.get(row[0], 1)))
+  cell = lambda value: "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+  return [
+      ["", *(HEADINGS[name] for name in columns), *(["on"] if any(tests) else [])],
+      *([name, *(cell(row.get(column)) for column in columns), *([test] if test else [])] for name, test, row in rows),
+  ]
 
 
 def write_json(path, value) -> None:
@@ -78,9 +176,8 @@ def _provenance() -> dict[str, Any]:
   """Library versions, and the commit with the size of the uncommitted diff where git knows them."""
   packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "tensorflow-datasets")
   versions = {name: importlib.metadata.version(name) for name in packages}
-  here = pathlib.Path(__file__).parent
-  git = lambda *args: subprocess.run(["git", *args], cwd=here, capture_output=True, text=True)
-  commit = git("rev-parse", "HEAD")
-  if commit.returncode:
+  here = pathlib.Path(__file__)
+  git = lambda *args: subprocess.run(["git", *args], cwd=here.parent, capture_output=True, text=True)
+  if not shutil.which("git") or git("ls-files", "--error-unmatch", here.name).returncode:  # installed, not a checkout
     return {"versions": versions}
-  return {"versions": versions, "commit": commit.stdout.strip(), "uncommitted_diff": git("diff", "HEAD").stdout}
+  return {"versions": versions, "commit": git("rev-parse", "HEAD").stdout.strip(), "uncommitted_diff": git("diff", "HEAD").stdout}

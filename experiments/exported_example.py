@@ -1,0 +1,22 @@
+"""Lifts pixels [n 17 2] (npy, Human3.6M-17 order, the frame rate in the metadata) to poses [n 17 3] in metres, root-relative.
+
+    pip install jax numpy flatbuffers                # nothing else; jax[cuda12] or jax[tpu] runs the same file there
+    python model_example.py model.jaxexport pixels.npy 1920x1080 poses.npy
+"""
+
+import json
+import sys
+import zipfile
+
+import jax.export
+import numpy as np
+
+archive = zipfile.ZipFile(sys.argv[1])
+about = json.loads(archive.read("metadata.json"))
+lift = jax.export.deserialize(bytearray(archive.read("lift.jaxexport"))).call
+width, height = map(int, sys.argv[3].split("x"))
+keypoints = (2 * np.load(sys.argv[2]) - (width, height)) / width  # x in [-1, 1], y likewise by the width
+padded = np.pad(keypoints, ((0, -len(keypoints) % about["num_frames"]), (0, 0), (0, 0)), mode="edge")
+clips = padded.reshape(-1, about["num_frames"], *keypoints.shape[1:]).astype(np.float32)
+poses = lift(clips, np.arange(len(clips), dtype=np.int32))
+np.save(sys.argv[4], np.asarray(poses).reshape(-1, *poses.shape[2:])[: len(keypoints)])
