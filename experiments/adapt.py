@@ -24,8 +24,7 @@ from posynda_jax import (
     adapt, bases, checkpoint, evaluate, hypotheses, lifter, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis,
 )
 
-BASE = flags.DEFINE_string("base", bases.DEFAULT, "Folder of a pretraining run, a .safetensors file, or a base that ships; `train` trains "
-                           "one on --source in WORKDIR/base.")
+flags.declare_key_flag("base")
 SOURCE_FREE = "none"  # as --source
 TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Unlabelled target: dataset/config, or keypoints:FILE.")
 TARGET_SPLIT = flags.DEFINE_string("target_split", "train", "Split adapted on; its 3D is never read (except by --ceiling).")
@@ -106,7 +105,7 @@ class Task:
 
 def source_name() -> str:
   """The flags' source: `none`, which is source-free, where a base is given and no --source."""
-  given = flags.FLAGS["source"].present or BASE.value == "train"
+  given = flags.FLAGS["source"].present or common.BASE.value == "train"
   return pretrain_script.SOURCE.value if given else SOURCE_FREE
 
 
@@ -216,8 +215,8 @@ def main() -> None:
   if own and CEILING.value:
     raise ValueError(f"--ceiling trains on labels, which {TARGET.value} does not have: leave it out")
   common.print_devices()
-  base_folder = f"{common.WORKDIR.value}/base" if BASE.value == "train" else BASE.value
-  base = pretrain_script.from_flags(base_folder) if BASE.value == "train" else bases.load(base_folder)
+  base_folder = f"{common.WORKDIR.value}/base" if common.BASE.value == "train" else common.BASE.value
+  base = pretrain_script.from_flags(base_folder) if common.BASE.value == "train" else bases.load(base_folder)
   source = load_source(base)
   config = adapt_config(base, source)
   run = runs.Run(common.WORKDIR.value, {

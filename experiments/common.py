@@ -23,6 +23,8 @@ from posynda_jax.interop import tensors_file  # noqa: E402
 
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/posynda_jax/datasets", "Where built datasets are kept.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder that holds the owners' archives (cmu.zip, hdm05.zip, ...).")
+BASE = flags.DEFINE_string("base", bases.DEFAULT, "Folder of a pretraining run, a .safetensors file, or a base that ships; to `adapt`, "
+                           "`train` means to train one on --source in WORKDIR/base.")
 WORKDIR = flags.DEFINE_string("workdir", None, "This run's folder; a second start with the same flags resumes it.")
 SEED = flags.DEFINE_integer("seed", 0, "Every random number of a run follows from it.")
 CLIP_FPS = flags.DEFINE_float("clip_fps", 50.0, "Frame rate of the clips; faster captures are read as interleaved tracks.")

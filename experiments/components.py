@@ -52,7 +52,7 @@ def main() -> None:
   if unknown := set(NAMES.value) - set(ROWS):
     raise ValueError(f"rows {', '.join(sorted(unknown))} are unknown; choose of {', '.join(ROWS)}")
   common.print_devices()
-  base = bases.load(script.BASE.value)
+  base = bases.load(common.BASE.value)
   source = script.load_source(base)
   config = script.adapt_config(base, source)
   run = runs.Run(common.WORKDIR.value, {

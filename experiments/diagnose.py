@@ -28,7 +28,7 @@ from experiments import common
 from posynda_jax import adapt, bases, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
 from posynda_jax.datasets.mocap import views
 
-BASE = flags.DEFINE_string("base", None, "Folder of a pretraining run; its source is what all is compared with.")
+flags.declare_key_flag("base")
 DATASETS = flags.DEFINE_list("datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
 RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that see them.")
 WEIGHTS = flags.DEFINE_list("weights", [], "RUN/NAME of adapters on the base, of `adapt` or `components` runs, beside the bare base.")
@@ -133,10 +133,10 @@ def load_adapter(path: str, base: bases.Base):
 
 
 def main() -> None:
-  if BASE.value is None:
-    raise ValueError("--base is not given: name the folder of a pretraining run")
-  base = bases.load(BASE.value)
+  base = bases.load(common.BASE.value)
   source, _, home_rig = base.config["source"].partition("/")
+  if "+" in home_rig:
+    raise ValueError(f"base {common.BASE.value} was trained under {home_rig}: the camera's part is a gap to one rig, give a base of one")
   adapters = {path.rstrip("/").rpartition("/")[2]: load_adapter(path, base) for path in WEIGHTS.value}
   if len(adapters) < len(WEIGHTS.value):
     raise ValueError("two --weights have the same name: score them one after the other")

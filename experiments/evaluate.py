@@ -19,7 +19,7 @@ from experiments import common
 from posynda_jax import adapt, bases, evaluate, hypotheses, pipeline, protocols, runs, tally
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run; or an adapter's .safetensors file, on --base.")
-BASE = flags.DEFINE_string("base", bases.DEFAULT, "Without --run: folder of a pretraining run, a .safetensors file, or a base that ships.")
+flags.declare_key_flag("base")
 PROTOCOL = flags.DEFINE_enum("protocol", None, list(protocols.PROTOCOLS), "Protocol of the field; it fixes dataset and split.")
 DATASET = flags.DEFINE_list("dataset", [], "dataset/config with labels, one or several; with --protocol, other configs of its dataset.")
 SPLIT = flags.DEFINE_string("split", "test", "Split to score, in TFDS syntax.")
@@ -38,7 +38,7 @@ BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.")
 def main() -> None:
   chosen = protocols.PROTOCOLS.get(PROTOCOL.value)
   datasets, split = _datasets_and_split(chosen)
-  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, BASE.value)
+  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
   body = common.known_body(base) if REFINE.value == "body" else ()
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
@@ -53,7 +53,7 @@ def main() -> None:
     inputs = (score, (base.params, adapter), pipeline.ClipSource(tracks, base.model.num_frames), config.batch_size)
     result = evaluate.evaluate_protocol(*inputs, chosen) if chosen else evaluate.evaluate(*inputs)
     row = {
-        "run": RUN.value or BASE.value, "base": base.digest, "weights": "base" if adapter is None else WEIGHTS.value, **result,
+        "run": RUN.value or common.BASE.value, "base": base.digest, "weights": "base" if adapter is None else WEIGHTS.value, **result,
         "protocol": evaluate.protocol(dataset, split, base.clip_fps, config, chosen),
     }
     _print(row, chosen)

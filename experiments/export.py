@@ -24,7 +24,7 @@ import jax
 from experiments import common
 from posynda_jax import bases, checkpoint, evaluate, serving, skeleton
 
-BASE = flags.DEFINE_string("base", bases.DEFAULT, "Shipped base by name, folder of a pretraining run, or .safetensors file.")
+flags.declare_key_flag("base")
 RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, or an adapter's .safetensors file for --base.")
 flags.DEFINE_alias("adapter", "run")
 WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
@@ -42,7 +42,7 @@ def main() -> None:
     raise ValueError(f"--output={output} ends neither in .jaxexport nor in .onnx, which say what to write")
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
-  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, BASE.value)
+  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, diffusion_steps=base.diffusion_steps
   )

@@ -26,7 +26,7 @@ from experiments import common, own_keypoints
 from posynda_jax import adapt, bases, evaluate, hypotheses, lifter
 from posynda_jax.interop import bvh_writer
 
-BASE = flags.DEFINE_string("base", bases.DEFAULT, "Folder of a pretraining run, a .safetensors file, or a base that ships.")
+flags.declare_key_flag("base")
 RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, which knows its base; or an adapter's .safetensors file.")
 flags.DEFINE_alias("adapter", "run")
 WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
@@ -57,7 +57,7 @@ def main() -> None:
   if len(found) > 1:
     names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
     raise ValueError(f"{KEYPOINTS.value} holds {len(found)} videos: choose one with --sequence ({names})")
-  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, BASE.value)
+  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
   recording, clip_fps = found[0], base.clip_fps
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
@@ -70,7 +70,7 @@ def main() -> None:
   lifted = lifter.lift_record(lift, (base.params, adapter), recording.record, clip_fps, base.model.num_frames, config.batch_size)
   metadata = recording.report | {
       "warnings": recording.report["warnings"] + rate_warning,
-      "run": RUN.value or BASE.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
+      "run": RUN.value or common.BASE.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
       "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres", "root": "solve", "clip_fps": clip_fps,
       "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
       "refine": config.refine, "flip": config.flip, "seed": config.seed,

@@ -24,7 +24,7 @@ from posynda_jax import adapt, animation, bases, evaluate, hypotheses, lifter, r
 
 LIFTED = flags.DEFINE_string("lifted", None, "An npz that experiments.lift wrote.")
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run.")
-BASE = flags.DEFINE_string("base", bases.DEFAULT, "Without --run: a .safetensors file, or a base that ships.")
+flags.declare_key_flag("base")
 DATASET = flags.DEFINE_string("dataset", None, "dataset/config with labels; without it, the one that the run is scored on.")
 SPLIT = flags.DEFINE_string("split", "test", "Its split, in TFDS syntax.")
 CAMERA = flags.DEFINE_string("camera", None, "Which camera's view of the sequence; without it the first.")
@@ -142,7 +142,7 @@ def lift_labelled() -> Scene:
 def _weights():
   """(Base, {name: adapter or None}, LoRA scale, the dataset it is scored on or None) of the flags."""
   if RUN.value is None:
-    return bases.load(BASE.value), {"base": None}, 1.0, None
+    return bases.load(common.BASE.value), {"base": None}, 1.0, None
   config = runs.read_config(RUN.value)
   if "adapt" not in config:
     return bases.load(RUN.value), {"base": None}, 1.0, config.get("eval_on")

@@ -79,3 +79,7 @@ def test_the_script_writes_cells_parts_hypotheses_and_actions(tmp_path, monkeypa
 
 def test_a_base_that_is_no_run_is_one_line(tmp_path):
   assert "is not a run folder" in error_of("diagnose", f"--base={tmp_path}")
+
+
+def test_a_base_of_several_rigs_has_no_home():
+  assert "was trained under h36m_rig+dhp_rig+wild_rig" in error_of("diagnose")
