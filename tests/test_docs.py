@@ -53,6 +53,16 @@ def test_the_base_and_the_parts_of_the_gap_equal_the_committed_results():
         assert line in TEXT, f"{name}: {part['dataset']}, {part['rig']}"
 
 
+def test_bases_and_source_free_runs_equal_the_committed_results():
+  assert cell(RESULTS["videopose_base"]["base"]) in TEXT
+  for name in ("source_free_paper", "source_free_mean"):
+    assert all(cell(RESULTS[name][row]) in " ".join(TEXT.split()) for row in ("source_only", "adapted")), name
+  scores = {row["protocol"]["dataset"]: cell(row) for row in RESULTS["cmu_any"]["evaluations"]}
+  assert all(scores[name] in README for name in (
+      "cmu_mocap/h36m_rig_gt", "cmu_mocap/wild_rig_gt", "hdm05_mocap/wild_rig_gt", "hdm05_mocap/wild_rig_detected",
+  ))
+
+
 def test_the_model_card_of_the_shipped_base_equals_its_committed_results():
   card = bases.SHIPPED[bases.DEFAULT].with_suffix(".md").read_text()
   plain, fitted = RESULTS["cmu_any"]["evaluations"], RESULTS["cmu_any_body"]["evaluations"]
