@@ -1,0 +1,177 @@
+"""Measures a case: starts its processes, checks that the sides agree, lets them take turns, and makes a row of results."""
+
+import contextlib
+import dataclasses
+import tempfile
+
+import numpy as np
+
+from experiments.bench import cases, child
+
+LIMITS = {"float32": 1e-4, "bfloat16": 5e-2}  # of disagreement; ten times as much for gradients
+MIN_TURN = 0.2  # seconds
+
+
+def spread(values) -> dict:
+  """Median, least, and quartiles."""
+  low, median, high = np.percentile(values, (25, 50, 75))
+  return {"median": float(median), "min": float(np.min(values)), "quartiles": [float(low), float(high)]}
+
+
+def agreement(ours: dict, peer: dict, dtype: str = "float32") -> dict[str, float]:
+  """How far our arrays are from the peer's: `pose` (m) by its largest difference, the gradient by its norm, all else relative.
+
+  Raises ValueError where that is more than rounding, or where the sides return different arrays.
+  """
+  if set(ours) != set(peer):
+    raise ValueError(f"the sides return different arrays: {', '.join(sorted(set(ours) ^ set(peer))[:4])}")
+  found = {}
+  if names := sorted(name for name in ours if name.startswith("gradient/")):
+    ours_flat, peer_flat = (np.concatenate([side[name].ravel() for name in names]).astype(np.float64) for side in (ours, peer))
+    found["gradient"] = float(np.linalg.norm(ours_flat - peer_flat) / np.linalg.norm(peer_flat))
+  for name in sorted(set(ours) - set(names)):
+    scale = 1.0 if name == "pose" else float(np.abs(peer[name]).max())
+    found[name] = float(np.abs(ours[name] - peer[name]).max() / scale)
+  for name, value in found.items():
+    limit = LIMITS[dtype] * (10 if name == "gradient" else 1)
+    if not value <= limit:
+      raise ValueError(
+          f"{name} differs by {value:.2g} between the sides, at most {limit:g} was expected: what differs is not timed"
+      )
+  return found
+
+
+def check(ours: child.Child, peer: child.Child, dtype: str) -> dict[str, float]:
+  """`agreement` of two processes on the same numbers."""
+  with tempfile.TemporaryDirectory() as folder:
+    given, mine, theirs = (f"{folder}/{name}.npz" for name in ("given", "ours", "peer"))
+    ours.ask("check", (given, mine))
+    peer.ask("check", (given, theirs))
+    return agreement(dict(np.load(mine)), dict(np.load(theirs)), dtype)
+
+
+def _units(side: child.Child) -> int:
+  """Units that make a turn long enough to be timed."""
+  return max(1, round(MIN_TURN / side.ready["seconds"][-1]))
+
+
+def fastest_peer(case: cases.Case, device: str) -> child.Options:
+  """How the peer is fastest: its attention and malloc, tried on one depth of the case."""
+  case, tried = dataclasses.replace(case, depth=1), {}
+  for options in (child.Options("torch", keep, fused, device=device) for keep in (False, True) for fused in (False, True)):
+    with child.Child(case, options) as peer:
+      tried[options] = min(peer.ask("time", _units(peer)) for _ in range(3))
+  return min(tried, key=tried.get)
+
+
+def take_turns(sides: dict[str, child.Child], seconds: float) -> tuple[dict, dict]:
+  """(seconds a unit, matmul FLOP/s) by side, one a turn: A B A B, for about `seconds`, 3 to 25 turns each."""
+  units = {name: _units(side) for name, side in sides.items()}
+  rounds = int(np.clip(seconds / sum(units[name] * side.ready["seconds"][-1] for name, side in sides.items()), 3, 25))
+  taken, rates = {name: [] for name in sides}, {name: [] for name in sides}
+  for _ in range(rounds):
+    for name, side in sides.items():
+      taken[name].append(side.ask("time", units[name]))
+    for name, side in sides.items():
+      rates[name].append(side.ask("matmul"))
+  return taken, rates
+
+
+def measure(
+    case: cases.Case, seconds: float, dtype: str = "float32", with_peer: bool = True, compiled: bool = False, quick: bool = False
+) -> tuple[dict, dict]:
+  """(row of results, versions) of a case; `quick` takes the peer as it comes. Raises ValueError where the sides disagree or a
+  process ends.
+  """
+  ours = child.Options("jax", dtype=dtype)
+  with child.Child(case, ours) as first:  # fills the compilation cache: what is measured below is every later start
+    ready = first.ready
+  row = {"what": case.what, "dtype": dtype, "platform": ready["platform"]}
+  versions = {name: ready[name] for name in ("jax", "device_kind")}
+  if case.over:
+    return row | _growth(case, ours), versions
+  if case.kind == "sweep":
+    return row | _sweep(case, ours, seconds, dtype), versions
+  with contextlib.ExitStack() as stack:
+    sides = {"ours": stack.enter_context(child.Child(case, ours))}
+    options = {"ours": ours}
+    if with_peer:
+      device = "cuda" if ready["platform"] == "gpu" else "cpu"
+      options["eager"] = child.Options("torch", keep=False, device=device) if quick else fastest_peer(case, device)
+      attention = "scaled_dot_product_attention" if options["eager"].fused else "plain"
+      row["peer"] = {"attention": attention, "malloc_keeps_memory": options["eager"].keep}
+      sides["eager"] = stack.enter_context(child.Child(case, options["eager"]))
+      row["agreement"] = check(sides["ours"], sides["eager"], dtype)
+      versions["torch"] = sides["eager"].ready["torch"]
+    if with_peer and compiled:
+      options["compiled"] = dataclasses.replace(options["eager"], compiled=True, dtype=dtype)
+      sides["compiled"] = stack.enter_context(child.Child(case, options["compiled"]))
+      row["agreement_compiled"] = check(sides["ours"], sides["compiled"], dtype)
+    taken, rates = take_turns(sides, seconds)
+    peaks = {name: side.ready["peak_bytes"] / 2**20 for name, side in sides.items()}
+  if case.kind == "cold_start":
+    taken = _cold(case, options, seconds)
+  return row | _row(case, taken, rates, peaks), versions
+
+
+def _row(case: cases.Case, taken: dict, rates: dict, peaks: dict) -> dict:
+  """Medians, spreads, ratios, memory and FLOP/s of what was taken."""
+  ours, ceiling = np.array(taken["ours"]), max(float(np.median(rate)) for rate in rates.values())
+  row = {"turns": len(ours), "seconds_median": float(np.median(ours)), "spread": spread(ours), "peak_memory_mib": peaks["ours"]}
+  share = lambda name: cases.flops(case) / float(np.median(taken[name])) / ceiling
+  if case.kind != "cold_start":
+    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / row["seconds_median"]}
+    row["share_of_matmul"] = share("ours")
+    row["matmul_flops_per_second"] = {name: spread(rate) for name, rate in rates.items()}
+  for name in (name for name in taken if name != "ours"):
+    ratios = spread(ours / np.array(taken[name]))
+    row |= {f"ratio_to_torch_{name}": ratios["median"], f"ratio_to_torch_{name}_spread": ratios}
+    row |= {f"torch_{name}_seconds": spread(taken[name]), f"torch_{name}_peak_memory_mib": peaks[name]}
+    if case.kind != "cold_start":
+      row[f"torch_{name}_share_of_matmul"] = share(name)
+  if "eager" in peaks:
+    row["peak_memory_ratio"] = peaks["ours"] / peaks["eager"]
+  return row
+
+
+def _cold(case: cases.Case, options: dict[str, child.Options], seconds: float) -> dict[str, list[float]]:
+  """Seconds from the start of a process to its first unit, sides in turn, with a warm compilation cache."""
+  taken = {name: [] for name in options}
+  for _ in range(int(np.clip(seconds / 15, 1, 5))):
+    for name, how in options.items():
+      with child.Child(case, how) as side:
+        taken[name].append(side.cold_seconds)
+  return taken
+
+
+def _sweep(case: cases.Case, ours: child.Options, seconds: float, dtype: str) -> dict:
+  """A step of all members beside as many steps of one, which must have the first member's loss."""
+  single = dataclasses.replace(case, kind="adapt", members=1)
+  with child.Child(single, ours):  # its program is in the cache now
+    pass
+  with child.Child(case, ours) as sweep, child.Child(single, ours) as one, tempfile.TemporaryDirectory() as folder:
+    losses = []
+    for side in (sweep, one):
+      side.ask("check", (f"{folder}/given.npz", f"{folder}/{len(losses)}.npz"))
+      losses.append({"loss": np.load(f"{folder}/{len(losses)}.npz")["loss"]})
+    row = {"agreement": agreement(*losses, dtype)}
+    taken, rates = take_turns({"ours": sweep, "separate": one}, seconds)
+    taken["separate"] = [case.members * value for value in taken["separate"]]
+    ratios = spread(np.array(taken["ours"]) / np.array(taken["separate"]))
+    row |= _row(case, {"ours": taken["ours"]}, rates, {"ours": sweep.ready["peak_bytes"] / 2**20})
+    row |= {"ratio_to_separate_steps": ratios["median"], "ratio_to_separate_steps_spread": ratios}
+    return row | {"separate_seconds": spread(taken["separate"]), "one_peak_memory_mib": one.ready["peak_bytes"] / 2**20}
+
+
+def _growth(case: cases.Case, ours: child.Options) -> dict:
+  """Our seconds and peak memory as one field of the case grows."""
+  field, values = case.over
+  points = {}
+  for value in values:
+    point = dataclasses.replace(case, over=(), **{field: value})
+    with child.Child(point, ours):  # its program is in the cache now
+      pass
+    with child.Child(point, ours) as side:
+      taken = [side.ask("time", _units(side)) for _ in range(5)]
+      points[value] = {"seconds": spread(taken), "flops": cases.flops(point), "peak_memory_mib": side.ready["peak_bytes"] / 2**20}
+  return {"over": field, "points": {str(value): point for value, point in points.items()}}
