@@ -12,11 +12,13 @@ from absl import app, flags, logging
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/posynda_jax/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+# On a CPU the order of operations that needs least memory, not the most concurrent one: a fifth less for an adaptation step.
+os.environ["XLA_FLAGS"] = f"--xla_cpu_enable_concurrency_optimized_scheduler=false {os.environ.get('XLA_FLAGS', '')}"
 
 import jax  # noqa: E402
 
 from experiments import console, own_keypoints  # noqa: E402
-from posynda_jax import adapt, bases, checkpoint, parallel, pipeline, rigs, runs  # noqa: E402
+from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, rigs, runs  # noqa: E402
 from posynda_jax.datasets import load  # noqa: E402
 from posynda_jax.denoisers import DENOISERS, make_model  # noqa: E402
 from posynda_jax.interop import tensors_file  # noqa: E402
@@ -42,34 +44,74 @@ DROPOUT = flags.DEFINE_float("dropout", 0.25, "videopose: dropout, in pretrainin
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 LOG_EVERY = flags.DEFINE_integer("log_every", 50, "Steps between log rows.")
 SAVE_EVERY = flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.")
+KEEP = flags.DEFINE_integer("keep", 2, "Checkpoints that are kept: the last, and those before it in case it is damaged.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 where several processes train together and no "
+                                  "launcher (Cloud TPU, SLURM, Open MPI) says so; with --num_processes and --process_id.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes those are.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
+PEER_TIMEOUT = flags.DEFINE_integer("peer_timeout", 100, "Seconds after which a silent process ends all the others.", lower_bound=1)
 
-# Small denoisers on a CPU spend more time asking the kernel for memory than computing unless malloc keeps what it has.
+
 def _keep_memory() -> None:
+  """glibc keeps what is freed. XLA's CPU code asks for all its memory anew at every step; getting it from the kernel page by page
+  takes longer than a compact model's forward pass, and a fifth of a large one's step."""
   import ctypes
 
   try:
     libc = ctypes.CDLL(None)
     libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped, and returned to the kernel, on its own
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    libc.mallopt(-8, 1)  # M_ARENA_MAX: other threads' arenas cannot hold large blocks, which would be mapped after all
+    libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
   except (OSError, AttributeError):  # another C library: only slower
     pass
 
 
 def run(main: Callable[[], None]) -> None:
-  """Runs a script's main: what a user can get wrong ends in one line and exit code 1."""
+  """Runs a script's main: what a user can get wrong, or the disk refuses, ends in one line and exit code 1.
+
+  What has a --workdir can be stopped: SIGTERM and SIGINT end it with a line that says how to go on, and exit code 0.
+  """
 
   def guarded(argv):
     if len(argv) > 1:
       raise app.UsageError(f"unexpected argument {argv[1]!r}: options are written --name=value")
-    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS narrate every file
+    logging.set_verbosity(logging.FATAL)  # Orbax and TFDS narrate every file; what fails is raised, and said in one line
+    logging.logging.getLogger("jax").setLevel("WARNING")
+    sys.unraisablehook = _report_unraisable
     _keep_memory()
+    if WORKDIR.value is not None:
+      interrupt.listen()
     try:
+      parallel.start(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, PEER_TIMEOUT.value)
       main()
-    except (ValueError, FileNotFoundError, FloatingPointError, PermissionError) as error:
-      print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except interrupt.Stopped as stopped:
+      print(f"{stopped} {interrupt.hint()}", flush=True)
+    except jax.errors.JaxRuntimeError as error:
+      if jax.process_count() == 1:
+        raise
+      print(f"error: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+      os._exit(1)  # the others are gone, and `parallel.start` left word of what to do
+    except (ValueError, OSError, FloatingPointError) as error:
+      print(f"error: {' '.join(str(error).split())}{_advice(error)}", file=sys.stderr)
       sys.exit(1)
 
   app.run(guarded, argv=[sys.argv[0], *console.read_presets(sys.argv[1:])])
+
+
+def _report_unraisable(unraisable) -> None:
+  """Says what Python could not raise, but for the writes that Orbax gives up when one has failed: that one is raised."""
+  if str(unraisable.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(unraisable)
+
+
+def _advice(error: Exception) -> str:
+  """What to do where the disk is at fault."""
+  text = str(error)
+  if "No space left" in text or "File too large" in text or "quota" in text:
+    return ". Make space; the same command then goes on from the last checkpoint"
+  if "Read-only file system" in text or "Permission denied" in text:
+    return ". Choose a --workdir that can be written to"
+  return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +126,8 @@ def load_records(name: str, split: str):
   """Records of a dataset under the data flags; of `keypoints:FILE`, which has no splits, all under the flags of own keypoints."""
   if own_keypoints.is_own(name):
     return own_keypoints.load_records(name)
-  return load.load(name, split, data_dir=DATA_DIR.value, manual_dir=MANUAL_DIR.value)
+  with parallel.main_first():  # which builds it where it is not built yet
+    return load.load(name, split, data_dir=DATA_DIR.value, manual_dir=MANUAL_DIR.value)
 
 
 def load_source(name: str, split: str, clip_fps: float) -> Source:
@@ -170,8 +213,8 @@ def known_body(base: bases.Base) -> tuple[float, ...]:
 
 
 def check_batch(size: int, name: str) -> None:
-  """Refuses a batch that the devices cannot share, before anything is loaded."""
-  devices = jax.local_device_count()
+  """Refuses a batch that the devices of all processes cannot share, before anything is loaded."""
+  devices = jax.device_count()
   if size < 1 or size % devices:
     raise ValueError(f"{name} {size} is not divisible by {devices} devices: choose a multiple of {devices}")
 
@@ -179,7 +222,8 @@ def check_batch(size: int, name: str) -> None:
 def print_devices() -> None:
   """One line: which devices this run uses."""
   device = jax.devices()[0]
-  print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}", flush=True)
+  processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+  print(f"{jax.device_count()} x {device.device_kind} ({device.platform}){processes}, jax {jax.__version__}", flush=True)
 
 
 def make_step(step: Callable, **static) -> Callable:

@@ -60,7 +60,7 @@ def main() -> None:
       "target": script.TARGET.value, "target_split": script.TARGET_SPLIT.value, "seed": common.SEED.value,
       "clips": script.CLIPS.value, "also": ALSO.value,
   })
-  task = script.make_task(base, source, config)
+  task = script.make_task(base, source, config, script.open_test(base, script.TARGET.value, script.TEST_SPLIT.value))
   fitted = evaluate.make_scorer(
       lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), dataclasses.replace(task.score_config, refine="body")
   )
@@ -91,7 +91,7 @@ def main() -> None:
     runs.write_json(path, {"rows": results, "protocol": protocol, "adapted_on": f"{task.target}:{task.target_split}"})
     print(f"{name:14}" + "  ".join(f"{n} {s['mpjpe_mm']:.1f}/{s['p_mpjpe_mm']:.1f}" for n, s in scores.items()), flush=True)
   text = markdown(results, list(next(iter(results.values()))["scores"]))
-  (run.folder / "components.md").write_text(text)
+  runs.write_text(run.folder / "components.md", text)
   run.write_results({"rows": results}, config.num_steps)
   print("\n" + text)
 

@@ -8,13 +8,12 @@ takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
 """
 
 import dataclasses
-import time
 
 from absl import flags
 import jax
 
 from experiments import common
-from posynda_jax import bases, checkpoint, evaluate, lora, loop, pipeline, pretrain, render, runs
+from posynda_jax import bases, checkpoint, evaluate, lora, loop, parallel, pipeline, pretrain, render, runs
 
 SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
 SPLIT = flags.DEFINE_string("split", "train", "Its training split.")
@@ -50,20 +49,19 @@ def train_base(folder, *, source: str, split: str, model_config: dict, config: p
   state = pretrain.init_state(jax.random.key(seed), model, config)
   print(f"Base: {lora.count(state.params['params']):,} parameters, {len(clips):,} clips of {model.num_frames} frames from {source}", flush=True)
   step = common.make_step(pretrain.pretrain_step, model=model, config=config, rig=data.rig, tx=tx)
-  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints")
-  if checkpoints.latest() is not None:
-    state = checkpoints.restore(state)
-    print(f"Resuming at step {int(state.step)}", flush=True)
-  started = time.perf_counter()
-  batches = pipeline.batches({"source": clips}, {"source": batch}, seed, int(state.step))
-  state, rows = loop.train(
-      step, state, (), batches, jax.random.key(seed + 1), num_steps=config.num_steps, checkpoints=checkpoints,
-      save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value, write=run.write_scalars("pretrain"), name="pretrain",
+  identity = run.config | {"data": checkpoint.describe_data({"source": clips})}
+  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", common.KEEP.value, identity)
+  feed = pipeline.batches({"source": clips}, {"source": batch}, seed)
+  state, _ = loop.train(
+      step, loop.resume(checkpoints, state, feed, "pretrain"), (), feed, jax.random.key(seed + 1), num_steps=config.num_steps,
+      checkpoints=checkpoints, save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value,
+      write=run.write_scalars("pretrain"), name="pretrain",
   )
-  seconds = time.perf_counter() - started
+  seconds = checkpoints.seconds
   checkpoints.close()
   checkpoint.save_tree(run.folder / "base", state.ema if config.ema else state.params)
-  if rows:
+  run.close()
+  if parallel.is_main() and (rows := runs.read_rows(run.folder, "pretrain")):
     render.save_curves(run.folder / "figures" / "pretrain.png", rows, ("loss", "train_mpjpe_mm", "grad_norm"))
   base = bases.load(run.folder)
   score_config = evaluate.EvaluateConfig(diffusion_steps=config.diffusion_steps)
@@ -77,6 +75,7 @@ def train_base(folder, *, source: str, split: str, model_config: dict, config: p
   run.write_results(runs.read_metrics(run.folder), config.num_steps)
   print(f"Base on {eval_on} {eval_split}: MPJPE {result['mpjpe_mm']:.1f} mm, P-MPJPE {result['p_mpjpe_mm']:.1f} mm, "
         f"{result['frames']:,} frames ({seconds:.0f} s of training)", flush=True)
+  parallel.wait()  # for metrics.json
   return bases.load(run.folder)
 
 

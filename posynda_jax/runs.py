@@ -16,6 +16,8 @@ import tensorboardX
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from posynda_jax import locks, parallel
+
 HEADINGS = {
     "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm", "reprojection_px": "reprojection px",
     "closure": "closure %", "frames": "frames", "trainable": "trainable", "seconds": "seconds",
@@ -23,30 +25,36 @@ HEADINGS = {
 
 
 class Run:
-  """A folder that belongs to one config. Opening it with another config is refused; nothing in it is touched then."""
+  """A folder that belongs to one config, and to this process until it ends.
+
+  Raises ValueError where another process has it, and for another config, whose differences it names; nothing is changed then.
+  With several processes the first one locks and writes, and the others read.
+  """
 
   def __init__(self, folder, config: dict[str, Any]):
     self.folder = pathlib.Path(folder).expanduser()
     self.config = json.loads(json.dumps(config))
+    self._events = None
     path = self.folder / "config.json"
-    if path.exists():
-      differences = _differences(json.loads(path.read_text()), self.config)
-      if differences:
-        raise ValueError(
-            f"{self.folder} belongs to a run with another config ({'; '.join(differences[:5])}): choose another --workdir or "
-            "remove it"
-        )
-    else:
-      self.folder.mkdir(parents=True, exist_ok=True)
-      write_json(path, self.config)
+    with parallel.main_first():
+      if parallel.is_main():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        locks.take(self.folder)
+      if path.exists():
+        check_same(self.folder, json.loads(path.read_text()), self.config)
+      else:
+        write_json(path, self.config)
+    if not parallel.is_main():
+      return
     (self.folder / "figures").mkdir(exist_ok=True)
     record = {"command": sys.argv, "started": datetime.datetime.now().isoformat(timespec="seconds"), **_provenance()}
-    with (self.folder / "commands.jsonl").open("a") as file:
-      file.write(json.dumps(record) + "\n")
-    self._events = None
+    commands = self.folder / "commands.jsonl"
+    write_text(commands, (commands.read_text() if commands.exists() else "") + json.dumps(record) + "\n")
 
   def write_scalars(self, prefix: str):
-    """A function `(step, scalars)` that appends TensorBoard events under `prefix`."""
+    """A function `(step, scalars)` that appends TensorBoard events under `prefix`; does nothing but in the first process."""
+    if not parallel.is_main():
+      return lambda step, scalars: None
     events = self._open_events()
 
     def write(step, scalars):
@@ -58,6 +66,8 @@ class Run:
 
   def write_results(self, results: dict[str, Any], step: int) -> None:
     """Appends the run's figures, as images, and its results, as a table, to the TensorBoard events."""
+    if not parallel.is_main():
+      return
     events = self._open_events()
     for path in sorted((self.folder / "figures").glob("*.png")):
       pixels = np.rint(255 * matplotlib.image.imread(path)[..., :3]).astype(np.uint8)
@@ -109,6 +119,13 @@ def read_scalars(folder) -> dict[str, dict[int, float]]:
   return scalars
 
 
+def read_rows(folder, prefix: str) -> list[dict[str, float]]:
+  """What one training logged in all starts of its run, by step: rows of its scalars, those that were written whole."""
+  curves = {tag.partition("/")[2]: values for tag, values in read_scalars(folder).items() if tag.startswith(f"{prefix}/")}
+  steps = set.intersection(*map(set, curves.values())) if curves else set()
+  return [{"step": step, **{name: values[step] for name, values in curves.items()}} for step in sorted(steps)]
+
+
 def read_events(path) -> list[Event]:
   """The whole records of a TensorBoard event file: length (8 bytes), event, a checksum (4) after each. Raises ValueError."""
   data, at, events = pathlib.Path(path).read_bytes(), 0, []
@@ -154,11 +171,29 @@ def result_table(results: dict[str, Any]) -> list[list[str]]:
 
 
 def write_json(path, value) -> None:
+  """Writes as `write_text` does."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path, text: str) -> None:
   """Writes beside its place, then renames: a reader sees the old file or the new one."""
+  if not parallel.is_main():
+    return
   path = pathlib.Path(path)
   beside = path.with_suffix(path.suffix + ".part")
-  beside.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+  beside.write_text(text)
   beside.replace(path)
+
+
+def check_same(folder, old: dict[str, Any], new: dict[str, Any]) -> None:
+  """Raises ValueError that names what differs between what `folder` belongs to and what is asked for now."""
+  differences = _differences(old, new)
+  if differences:
+    more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+    raise ValueError(
+        f"{folder} belongs to a run with another config ({'; '.join(differences[:5])}{more}): choose another --workdir or "
+        "remove it"
+    )
 
 
 def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
