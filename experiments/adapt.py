@@ -12,16 +12,16 @@ your own video are a target too, `keypoints:FILE`; without ground truth the scor
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable
 
 from absl import flags
 import jax
 import numpy as np
 
-from experiments import common, console, own_keypoints, pretrain as pretrain_script
+from experiments import common, console, own_keypoints, pretrain as pretrain_script, sweep
 from posynda_jax import (
-    adapt, bases, checkpoint, evaluate, hypotheses, lifter, lora, loop, pipeline, pretrain, render, runs, skeleton, synthesis,
+    adapt, bases, checkpoint, evaluate, hypotheses, lifter, lora, loop, parallel, pipeline, pretrain, render, runs, skeleton,
+    synthesis,
 )
 
 flags.declare_key_flag("base")
@@ -115,24 +115,29 @@ def load_source(base: bases.Base) -> common.Source | None:
   return None if name == SOURCE_FREE else common.load_source(name, pretrain_script.SPLIT.value, base.clip_fps)
 
 
-def make_task(base: bases.Base, source: common.Source | None, config: adapt.AdaptConfig, labelled: bool = True) -> Task:
-  """The task that the flags describe; without a `labelled` test split it has none."""
-  clip_fps = base.clip_fps
+def open_test(base: bases.Base, target: str, split: str) -> pipeline.ClipSource:
+  """A labelled split as clips of the base."""
+  tracks = pipeline.make_tracks(common.load_records(target, split), pipeline.LABELLED, base.clip_fps)
+  return pipeline.ClipSource(tracks, base.model.num_frames)
+
+
+def make_task(
+    base: bases.Base, source: common.Source | None, config: adapt.AdaptConfig, test: pipeline.ClipSource | None
+) -> Task:
+  """The task that the flags describe, scored on `test`; None for own keypoints."""
   score_config = evaluate.EvaluateConfig(
       flip=FLIP.value, refine=TEST_REFINE.value, body=config.body, diffusion_steps=config.diffusion_steps
   )
-  make_score = evaluate.make_scorer if labelled else lifter.make_lifter
+  make_score = lifter.make_lifter if test is None else evaluate.make_scorer
   score = make_score(lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), score_config)
-  tracks = labelled and pipeline.make_tracks(common.load_records(TARGET.value, TEST_SPLIT.value), pipeline.LABELLED, clip_fps)
   return Task(
       base=base, source=source, target=TARGET.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, num_clips=CLIPS.value,
-      seed=common.SEED.value, score_config=score_config, score=score,
-      test=pipeline.ClipSource(tracks, base.model.num_frames) if labelled else None,
+      seed=common.SEED.value, score_config=score_config, score=score, test=test,
   )
 
 
-def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: str):
-  """One adapter, trained or resumed in the run's folder under `name`. Returns (adapter, seconds).
+def open_streams(task: Task, config: adapt.AdaptConfig) -> tuple[dict[str, pipeline.ClipSource], dict[str, int]]:
+  """What the training draws from, and how many clips of each an update.
 
   The target's 3D poses are not even read, unless the config asks for its ceiling.
   """
@@ -146,33 +151,56 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
     streams, sizes = {"target": target}, {"target": task.num_clips}
     if task.source:
       streams, sizes = {"source": pipeline.ClipSource(task.source.tracks, num_frames), **streams}, {"source": task.num_clips, **sizes}
+  return streams, sizes
+
+
+def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: str):
+  """One adapter, trained or resumed in the run's folder under `name`. Returns (adapter, seconds)."""
+  streams, sizes = open_streams(task, config)
   tx = adapt.make_optimizer(config)
   state = adapt.init_state(jax.random.key(task.seed), task.base.params, config)
   rig = task.source and task.source.rig
   step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=rig, tx=tx)
-  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name)
-  if checkpoints.latest() is not None:
-    state = checkpoints.restore(state)
-    print(f"Resuming {name} at step {int(state.step)}", flush=True)
-  started = time.perf_counter()
-  state, rows = loop.train(
-      step, state, task.base.params, pipeline.batches(streams, sizes, task.seed, int(state.step)),
-      jax.random.key(task.seed + 1), num_steps=config.num_steps, checkpoints=checkpoints,
-      save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value, write=run.write_scalars(name), name=name,
+  identity = run.config | {"adapt": dataclasses.asdict(config), "data": checkpoint.describe_data(streams)}
+  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, common.KEEP.value, identity)
+  feed = pipeline.batches(streams, sizes, task.seed)
+  state, _ = loop.train(
+      step, loop.resume(checkpoints, state, feed, name), task.base.params, feed, jax.random.key(task.seed + 1),
+      num_steps=config.num_steps, checkpoints=checkpoints, save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value,
+      write=run.write_scalars(name), name=name,
   )
-  seconds = time.perf_counter() - started
+  seconds = checkpoints.seconds
   checkpoints.close()
-  checkpoint.save_tree(run.folder / name, state.adapter)
-  if rows:
+  save_adapter(run, name, state.adapter)
+  return state.adapter, seconds
+
+
+def save_adapter(run: runs.Run, name: str, adapter) -> None:
+  """The trained adapter `name` in the run's folder, and the curves of what was logged of it."""
+  checkpoint.save_tree(run.folder / name, adapter)
+  run.close()
+  if parallel.is_main() and (rows := runs.read_rows(run.folder, name)):
     names = ("loss", "loss_pose", "teacher_spread_mm", "grad_norm", "adapter_norm")
     render.save_curves(run.folder / "figures" / f"{name}.png", rows, names)
-  return state.adapter, seconds
 
 
 def count_trainable(task: Task, config: adapt.AdaptConfig) -> int:
   """Parameters that the config's adapter trains."""
   adapter = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), task.base.params, config))
   return lora.count(adapter["lora"]) + (adapter["bias"].size if config.bias else 0)
+
+
+def write_results(run: runs.Run, task: Task, config: adapt.AdaptConfig, results: dict) -> dict:
+  """Puts the results into the run's folder with their protocol, which is returned."""
+  if own := task.test is None:
+    protocol = own_keypoints.protocol(task.target, task.clip_fps, task.score_config)
+  else:
+    protocol = evaluate.protocol(task.target, task.test_split, task.clip_fps, task.score_config)
+  split = "all frames" if own else task.target_split
+  protocol |= {"adapted_on": f"{task.target}:{split} (2D and intrinsics only)", "run_seed": task.seed}
+  runs.write_json(run.folder / "metrics.json", {**results, "protocol": protocol})
+  run.write_results(results, config.num_steps)
+  return protocol
 
 
 def print_table(results: dict, protocol: dict) -> None:
@@ -202,7 +230,7 @@ def save_picture(path, task: Task, adapter) -> None:
   middle = task.base.model.num_frames // 2
   shown = lambda poses: np.asarray(poses)[: len(rows), middle]
   poses = lambda adapter: shown(task.score((task.base.params, adapter), batch)[0])
-  fresh = jax.tree.map(np.zeros_like, adapter)
+  fresh = jax.tree.map(jax.numpy.zeros_like, adapter)
   columns = {"source only": poses(fresh), "adapted": poses(adapter), "ground truth": shown(skeleton.root_centre(batch["poses"]))}
   render.save_comparison(path, shown(batch["keypoints"]), columns)
 
@@ -219,36 +247,34 @@ def main() -> None:
   base = pretrain_script.from_flags(base_folder) if common.BASE.value == "train" else bases.load(base_folder)
   source = load_source(base)
   config = adapt_config(base, source)
-  run = runs.Run(common.WORKDIR.value, {
+  identity = {
       "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
       "source": source_name(), "target": TARGET.value, "target_split": TARGET_SPLIT.value,
       "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
       "test_refine": TEST_REFINE.value, **({"own_keypoints": own} if own else {}),
-  })
-  task = make_task(base, source, config, labelled=not own)
+  }
+  if sweep.SWEEP.value:
+    sweep.run(sys.modules[__name__], base, source, config, identity)
+    return
+  run = runs.Run(common.WORKDIR.value, identity)
+  task = make_task(base, source, config, None if own else open_test(base, TARGET.value, TEST_SPLIT.value))
   if source is None:
     print("Source-free: no --source, so the adapter learns from pseudo-labels of the target alone", flush=True)
   trainable = count_trainable(task, config)
   print(f"Adapter: {trainable:,} parameters train; the base's {lora.count(base.params['params']):,} are frozen", flush=True)
 
   adapter, seconds = train_adapter(task, config, run, "adapted")
-  fresh = jax.tree.map(np.zeros_like, adapter)
+  fresh = jax.tree.map(jax.numpy.zeros_like, adapter)
   results = {
       "source_only": task.rate(fresh) | {"trainable": 0, "seconds": 0.0},
       "adapted": task.rate(adapter) | {"trainable": trainable, "seconds": seconds},
   }
-  save_picture(run.folder / "figures" / "comparison.png", task, adapter)
+  if parallel.is_main():
+    save_picture(run.folder / "figures" / "comparison.png", task, adapter)
   if CEILING.value:
     bound, seconds = train_adapter(task, dataclasses.replace(config, supervision="ceiling"), run, "ceiling")
     results["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
-  if own:
-    protocol = own_keypoints.protocol(TARGET.value, task.clip_fps, task.score_config)
-  else:
-    protocol = evaluate.protocol(TARGET.value, TEST_SPLIT.value, task.clip_fps, task.score_config)
-  split = "all frames" if own else TARGET_SPLIT.value
-  protocol |= {"adapted_on": f"{TARGET.value}:{split} (2D and intrinsics only)", "run_seed": common.SEED.value}
-  runs.write_json(run.folder / "metrics.json", {**results, "protocol": protocol})
-  run.write_results(results, config.num_steps)
+  protocol = write_results(run, task, config, results)
   (own_keypoints.print_table if own else print_table)(results, protocol)
   print(f"Everything is in {run.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)
 
