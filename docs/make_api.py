@@ -14,7 +14,7 @@ PACKAGE = ROOT / "posynda_jax"
 ROOMS = {
     "ground": ("skeleton", "camera", "camera_tables", "diffusion", "clips", "metrics", "rigs"),
     "parts": ("denoisers", "sampler", "lora", "hypotheses", "synthesis"),
-    "idea": ("adapt", "pretrain"),
+    "idea": ("adapt", "pretrain", "sweep"),
     "interop": ("interop",),
     "ring": (),  # every other file, and of the datasets the loader alone: each builder has a README of its own
 }

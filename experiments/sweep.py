@@ -62,7 +62,7 @@ def read(text: str) -> dict[str, dict[str, Any]]:
     if len({name.strip() for name, _ in axes}) < len(axes):
       raise ValueError(f"--sweep={text} names a flag twice: give all its values at once, as seed=0,1,2")
     values = itertools.product(*(value.split(",") for _, value in axes))
-    rows = [dict(zip((name.strip() for name, _ in axes), row, strict=True)) for row in values]
+    rows = [dict(zip((name.strip() for name, _ in axes), row, strict=True)) for row in values] if axes else []
   members = {}
   for row in rows:
     name = row.pop("name", None) or "-".join(f"{key}_{value}" for key, value in row.items())
