@@ -160,7 +160,8 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   tx = adapt.make_optimizer(config)
   state = adapt.init_state(jax.random.key(task.seed), task.base.params, config)
   rig = task.source and task.source.rig
-  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=rig, tx=tx)
+  chunk = common.HYPOTHESIS_CHUNK.value
+  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=rig, tx=tx, chunk=chunk)
   identity = run.config | {"adapt": dataclasses.asdict(config), "data": checkpoint.describe_data(streams)}
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, common.KEEP.value, identity)
   feed = pipeline.batches(streams, sizes, task.seed)

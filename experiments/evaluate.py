@@ -43,6 +43,7 @@ def main() -> None:
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
       refine=REFINE.value, body=body, root=ROOT.value, batch_size=BATCH.value, diffusion_steps=base.diffusion_steps,
+      hypothesis_chunk=common.HYPOTHESIS_CHUNK.value,
   )
   measure = functools.partial(protocols.frame_scores, chosen) if chosen else evaluate.frame_errors
   score = evaluate.make_scorer(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config, measure)

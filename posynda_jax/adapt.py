@@ -114,14 +114,15 @@ def make_denoiser(model: nn.Module, base: PyTree, adapter: PyTree | None, scale:
   return lambda keypoints, noisy, t: denoise(keypoints, noisy, t) + adapter["bias"]
 
 
-def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: AdaptConfig):
+def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: AdaptConfig, chunk: int = 0):
   """The teacher's answer for target clips (Eq. 4-5): root-relative poses [b f j 3] and what it looked at.
 
-  Each hypothesis gets its own solved root; the one that reprojects best is kept. Returns (pose, diagnostics).
+  Each hypothesis gets its own solved root; the one that reprojects best is kept. `chunk` as in `sampler.propose`. Returns
+  (pose, diagnostics).
   """
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   denoise = sampler.with_flip(denoise) if config.teacher_flip else denoise
-  poses = sampler.propose(keys, denoise, target["keypoints"], steps, config.num_hypotheses)  # h b f j 3
+  poses = sampler.propose(keys, denoise, target["keypoints"], steps, config.num_hypotheses, chunk)  # h b f j 3
   roots = hypotheses.solve_roots(poses, target["keypoints"], target["intrinsics"], target["confidence"])
   errors = hypotheses.reprojection_error(poses, roots, target["keypoints"], target["intrinsics"])
   if config.pseudo_label == "mean":
@@ -154,11 +155,13 @@ def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: Ada
   return synthesis.augment(poses, target["keypoints"], target["intrinsics"], config.align)
 
 
-def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx):
+def adapt_step(
+    state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx, chunk: int = 0
+):
   """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20).
 
   `batch` holds as many clips under `source` (labelled; absent when source-free) as under `target` (unlabelled); `frozen` is the
-  base.
+  base. The teacher computes `chunk` hypotheses at once, 0: all; it changes memory, not results.
   """
   target = batch["target"]
   num_clips = len(target["valid"])
@@ -171,7 +174,7 @@ def adapt_step(state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, 
     pose = None
     if config.pseudo or config.source and config.tilt == "teacher":
       teacher = make_denoiser(model, frozen, state.teacher, config.scale)
-      pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config)
+      pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
     sets = []
     if config.source:
       sets.append((*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"]))

@@ -25,6 +25,7 @@ class EvaluateConfig:
   root: str = "solve"  # whose root the reprojection uses; `oracle` is the dataset's own, for ablations
   seed: int = 2023
   batch_size: int = 64
+  hypothesis_chunk: int = 0  # hypotheses computed at once, 0: all; it changes memory, not results
   diffusion_steps: int = 1000
 
   def __post_init__(self):
@@ -41,7 +42,7 @@ def lift(denoise: sampler.Denoiser, clip: dict, key: Array, config: EvaluateConf
     denoise = sampler.with_flip(denoise)
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  return sampler.propose(keys, denoise, clip["keypoints"], steps, config.num_hypotheses)
+  return sampler.propose(keys, denoise, clip["keypoints"], steps, config.num_hypotheses, config.hypothesis_chunk)
 
 
 def combine(poses: Float[Array, "h b f j 3"], clip: dict, config: EvaluateConfig) -> Float[Array, "b f j 3"]:

@@ -72,11 +72,12 @@ def clip_noise(key: Array, shape: tuple[int, ...], num_iterations: int) -> tuple
 
 
 def propose(
-    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j 2"], steps: DdimSteps, num_hypotheses: int
+    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j 2"], steps: DdimSteps, num_hypotheses: int, chunk: int = 0
 ) -> Float[Array, "h b f j 3"]:
   """H hypotheses of the clean pose, one noise sample each, the denoiser's weights unmapped.
 
-  `keys` [b] belong to the clips: a clip's hypotheses do not depend on the batch, or the device, it happens to be in.
+  `keys` [b] belong to the clips: a clip's hypotheses do not depend on the batch, or the device, it happens to be in. Of many
+  hypotheses `chunk` are computed at once, and memory is theirs alone; 0 is all.
   """
   shape = keypoints.shape[1:-1] + (3,)
 
@@ -85,4 +86,6 @@ def propose(
     init_noise, step_noise = jax.vmap(noise, out_axes=(0, 1))(keys)  # over clips
     return sample(denoise, keypoints, init_noise, steps, step_noise)["pred_x0"][-1]
 
+  if 0 < chunk < num_hypotheses:
+    return jax.lax.map(hypothesis, jnp.arange(num_hypotheses), batch_size=chunk)
   return jax.vmap(hypothesis)(jnp.arange(num_hypotheses))

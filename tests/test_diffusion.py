@@ -1,5 +1,7 @@
 """Laws of the diffusion process and the sampler."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,24 @@ def test_vmapped_hypotheses_equal_a_loop_over_them():
     alone = sampler.sample(denoise, keypoints, init, steps, step_noise)["pred_x0"][-1]
     np.testing.assert_allclose(together[h], alone, atol=1e-5)
   assert together.std(0).max() > 0
+
+
+def test_hypotheses_in_chunks_are_the_same_and_take_the_memory_of_a_chunk():
+  model, params = scene.tiny_model(9)
+  keypoints, keys = jnp.zeros((4, 9, 17, 2)), jax.random.split(jax.random.key(1), 4)
+  steps = diffusion.ddim_steps(diffusion.cosine_schedule(1000), 2)
+
+  def compiled(num_hypotheses, chunk):
+    propose = lambda keys: sampler.propose(keys, functools.partial(model.apply, params), keypoints, steps, num_hypotheses, chunk)
+    return jax.jit(propose).lower(keys).compile()
+
+  whole, pairs, uneven = compiled(8, 0), compiled(8, 2), compiled(8, 3)
+  np.testing.assert_allclose(pairs(keys), whole(keys), atol=1e-6)
+  np.testing.assert_allclose(uneven(keys), whole(keys), atol=1e-6)
+  memory = lambda program: program.memory_analysis().temp_size_in_bytes
+  many = memory(compiled(32, 2))
+  answers = 4 * 4 * 9 * 17 * 3  # bytes of one hypothesis of all clips
+  assert many - memory(pairs) < 4 * 24 * answers < memory(whole) - memory(pairs)
 
 
 def test_a_clips_hypotheses_do_not_depend_on_its_batch():
