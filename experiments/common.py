@@ -7,21 +7,13 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
+import jax
 
-# Set before JAX starts: compiled programs are kept between runs, and its start-up chatter is not.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/posynda_jax/compiled"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
-# On a CPU the order of operations that needs least memory, not the most concurrent one: a fifth less for an adaptation step.
-os.environ["XLA_FLAGS"] = f"--xla_cpu_enable_concurrency_optimized_scheduler=false {os.environ.get('XLA_FLAGS', '')}"
-
-import jax  # noqa: E402
-
-from experiments import console, own_keypoints  # noqa: E402
-from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, rigs, runs  # noqa: E402
-from posynda_jax.datasets import load  # noqa: E402
-from posynda_jax.denoisers import DENOISERS, make_model  # noqa: E402
-from posynda_jax.interop import tensors_file  # noqa: E402
+from experiments import console, own_keypoints
+from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, rigs, runs
+from posynda_jax.datasets import load
+from posynda_jax.denoisers import DENOISERS, make_model
+from posynda_jax.interop import tensors_file
 
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/posynda_jax/datasets", "Where built datasets are kept.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder that holds the owners' archives (cmu.zip, hdm05.zip, ...).")
