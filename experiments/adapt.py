@@ -13,6 +13,7 @@ your own video are a target too, `keypoints:FILE`; without ground truth the scor
 import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 import jax
@@ -41,7 +42,8 @@ REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the t
                            "joints on the rays of the keypoints, `body` also gives it the source's mean bone lengths.")
 TEST_REFINE = flags.DEFINE_enum("test_refine", "none", hypotheses.REFINEMENTS, "The same for every scored pose, of all rows alike.")
 ALIGN = flags.DEFINE_enum("align", "clip", synthesis.ALIGNMENTS, "One placement F for a clip, or one for every frame.")
-TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also pitches source clips: at random, or as the teacher sees the target.")
+TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also turns source clips: pitched at random or as "
+                         "the teacher sees the target, or with the spine along the one it sees.")
 TILT_DEG = flags.DEFINE_float("tilt_deg", 25.0, "By at most this many degrees.")
 STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
@@ -49,7 +51,11 @@ RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
 SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
 RULE = flags.DEFINE_string("lora_rule", None, "Regular expression on module paths: which kernels are adapted; by default the "
                            "attention of mixste, the convolutions of videopose.")
+TUNE = flags.DEFINE_enum("tune", "lora", adapt.TUNES, "What of the base is tuned: low-rank factors, every parameter, biases (BitFit), "
+                         "or norms.")
 USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source augmentation F (Eq. 3).")
+ADVERSARIAL = flags.DEFINE_float("adversarial_rate", 0.0, "Above 0: in place of F, a generator of target poses learns against a critic "
+                                 "of 2D at this Adam rate (the kind of baseline that the paper's Table 5 has).", lower_bound=0.0)
 USE_PSEUDO = flags.DEFINE_bool("pseudo", True, "Pseudo-labelled target clips (Eq. 4-5).")
 USE_BIAS = flags.DEFINE_bool("bias", True, "Cross-dataset bias (Eq. 11).")
 ADAPT_LOSS = flags.DEFINE_enum("adapt_loss", "mse", pretrain.LOSSES, "Loss of adaptation (Eq. 9: mse).")
@@ -68,9 +74,10 @@ def adapt_config(base: bases.Base, source: common.Source | None) -> adapt.AdaptC
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value,
-      synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
+      synthesis=USE_SYNTHESIS.value, adversarial_rate=ADVERSARIAL.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
-      bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value, loss=ADAPT_LOSS.value,
+      tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,
+      loss=ADAPT_LOSS.value,
       pseudo_weight=PSEUDO_WEIGHT.value, reprojection_weight=REPROJECTION.value, student_input=STUDENT_INPUT.value,
       teacher_ema=TEACHER_EMA.value, sampling_steps=TEACHER_STEPS.value, diffusion_steps=base.diffusion_steps,
   )
@@ -158,10 +165,11 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   """One adapter, trained or resumed in the run's folder under `name`. Returns (adapter, seconds)."""
   streams, sizes = open_streams(task, config)
   tx = adapt.make_optimizer(config)
-  state = adapt.init_state(jax.random.key(task.seed), task.base.params, config)
+  state = adapt.init_state(jax.random.key(task.seed), task.base.params, config, task.base.model.num_frames)
   rig = task.source and task.source.rig
   chunk = common.HYPOTHESIS_CHUNK.value
-  step = common.make_step(adapt.adapt_step, model=task.base.model, config=config, rig=rig, tx=tx, chunk=chunk)
+  model = common.with_remat(task.base.model)
+  step = common.make_step(adapt.adapt_step, model=model, config=config, rig=rig, tx=tx, chunk=chunk)
   identity = run.config | {"adapt": dataclasses.asdict(config), "data": checkpoint.describe_data(streams)}
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, common.KEEP.value, identity)
   feed = pipeline.batches(streams, sizes, task.seed)
@@ -188,7 +196,7 @@ def save_adapter(run: runs.Run, name: str, adapter) -> None:
 def count_trainable(task: Task, config: adapt.AdaptConfig) -> int:
   """Parameters that the config's adapter trains."""
   adapter = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), task.base.params, config))
-  return lora.count(adapter["lora"]) + (adapter["bias"].size if config.bias else 0)
+  return lora.count({name: part for name, part in adapter.items() if config.bias or name != "bias"})
 
 
 def write_results(run: runs.Run, task: Task, config: adapt.AdaptConfig, results: dict) -> dict:
@@ -236,6 +244,22 @@ def save_picture(path, task: Task, adapter) -> None:
   render.save_comparison(path, shown(batch["keypoints"]), columns)
 
 
+def identify(base: bases.Base, base_folder, config: adapt.AdaptConfig) -> dict[str, Any]:
+  """All that defines a run of the flags: the config of its folder."""
+  return {
+      "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
+      "source": source_name(), "target": TARGET.value, "target_split": TARGET_SPLIT.value,
+      "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
+      "test_refine": TEST_REFINE.value,
+  }
+
+
+def load_base() -> tuple[bases.Base, str]:
+  """The base that the flags name, trained first for `--base=train`, and its folder."""
+  folder = f"{common.WORKDIR.value}/base" if common.BASE.value == "train" else common.BASE.value
+  return (pretrain_script.from_flags(folder) if common.BASE.value == "train" else bases.load(folder)), folder
+
+
 def main() -> None:
   common.check_batch(CLIPS.value, "clips")
   if common.WORKDIR.value is None:
@@ -244,16 +268,10 @@ def main() -> None:
   if own and CEILING.value:
     raise ValueError(f"--ceiling trains on labels, which {TARGET.value} does not have: leave it out")
   common.print_devices()
-  base_folder = f"{common.WORKDIR.value}/base" if common.BASE.value == "train" else common.BASE.value
-  base = pretrain_script.from_flags(base_folder) if common.BASE.value == "train" else bases.load(base_folder)
+  base, base_folder = load_base()
   source = load_source(base)
   config = adapt_config(base, source)
-  identity = {
-      "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
-      "source": source_name(), "target": TARGET.value, "target_split": TARGET_SPLIT.value,
-      "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
-      "test_refine": TEST_REFINE.value, **({"own_keypoints": own} if own else {}),
-  }
+  identity = identify(base, base_folder, config) | ({"own_keypoints": own} if own else {})
   if sweep.SWEEP.value:
     sweep.run(sys.modules[__name__], base, source, config, identity)
     return

@@ -37,6 +37,8 @@ ROWS = {
     "tilt_rays_stretch": dict(_PAPER, tilt="teacher", refine="rays", pseudo_label="mean", stretch=0.05),
     "f_tilt_random": dict(_F, tilt="random"),
     "f_tilt": dict(_F, tilt="teacher"),
+    "f_spine": dict(_F, tilt="spine"),
+    "spine_body": dict(_PAPER, tilt="spine", refine="body", pseudo_label="mean"),
     "f_stretch": dict(_F, stretch=0.1),
     "pseudo_alone": dict(_PAPER, synthesis=False),  # the source stays in its own cameras
     "flags": {},

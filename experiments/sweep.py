@@ -164,8 +164,8 @@ def _train(script, whole: runs.Run, members: list[Member]) -> tuple[list, float]
   seeds = lambda offset: [jax.random.key(member.task.seed + offset) for member in members]
   state = sweep.init_state(seeds(0), first.task.base.params, configs)
   step = common.make_step(
-      sweep.sweep_step, model=first.task.base.model, config=configs[0], rig=first.task.source and first.task.source.rig,
-      names=tuple(member.name for member in members), at_once=AT_ONCE.value,
+      sweep.sweep_step, model=common.with_remat(first.task.base.model), config=configs[0],
+      rig=first.task.source and first.task.source.rig, names=tuple(member.name for member in members), at_once=AT_ONCE.value,
   )
   data = {"/".join(place): checkpoint.describe_data(sources) for place, (sources, _) in streams.items()}
   checkpoints = checkpoint.Checkpoints(whole.folder / "checkpoints", common.KEEP.value, whole.config | {"data": data})

@@ -20,14 +20,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from posynda_jax import camera, diffusion, hypotheses, lora, parallel, rigs, sampler, skeleton, synthesis
+from posynda_jax import adversarial, camera, diffusion, hypotheses, lora, parallel, rigs, sampler, skeleton, synthesis, tuning
 from posynda_jax.pretrain import LOSSES, pose_loss, see
 
-_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET = range(6)  # purposes of the step's keys
+_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR = range(7)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
-TILTS = ("none", "random", "teacher")
+TUNES = ("lora", *tuning.RULES)
+TILTS = ("none", "random", "teacher", "spine")
 PSEUDO_LABELS = ("best", "mean")
 
 
@@ -42,15 +43,18 @@ class AdaptConfig:
   refine: str = "none"  # `rays` moves the pseudo-label's joints onto the rays of the observed keypoints, `body` to `body`'s size too
   body: tuple[float, ...] = ()  # mean bone lengths (m) of the source's people, for `refine=body`
   align: synthesis.Alignment = "clip"
-  tilt: str = "none"  # F also pitches source clips, which the paper's does not: at random, or as the teacher sees the target
+  tilt: str = "none"  # F also turns source clips, which the paper's does not: pitched at random or as the teacher sees the
+  # target, or with `spine` so that hips to thorax points as the teacher sees the target's
   tilt_deg: float = 25.0  # by at most this
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   source: bool = True  # False is source-free: pseudo-labels alone, and the batch has no `source`
   synthesis: bool = True
+  adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
   pseudo: bool = True
   rank: int = 4
   scale: float = 1.0
   target_rule: str = lora.ATTENTION
+  tune: str = "lora"  # or a name of tuning.RULES: what is trained in place of low-rank factors
   bias: bool = True
   learning_rate: float = 6e-5
   num_steps: int = 1000
@@ -68,7 +72,7 @@ class AdaptConfig:
     for name, choices in (
         ("select", hypotheses.GRANULARITIES), ("align", synthesis.ALIGNMENTS), ("supervision", SUPERVISIONS),
         ("student_input", STUDENT_INPUTS), ("pseudo_label", PSEUDO_LABELS),
-        ("loss", LOSSES), ("tilt", TILTS), ("decay", ("constant", "cosine")),
+        ("loss", LOSSES), ("tilt", TILTS), ("decay", ("constant", "cosine")), ("tune", TUNES),
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -83,9 +87,10 @@ class AdaptState:
   """Everything a resumed run needs. No leaf belongs to the base."""
 
   step: Array
-  adapter: PyTree  # {"lora": {path: {"a", "b"}}, "bias": [j 3]}
+  adapter: PyTree  # {"lora": {path: {"a", "b"}}, "bias": [j 3]}, or with "delta": {path: leaf} for "lora"
   teacher: PyTree  # the same tree, as the teacher uses it
   opt_state: Any
+  players: Any = ()  # adversarial.Players, where there are any
 
 
 def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
@@ -95,23 +100,43 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
 
 
 def init_adapter(key: Array, base: PyTree, config: AdaptConfig, num_joints: int = 17) -> PyTree:
-  """An adapter that changes nothing yet: b = 0 and bias = 0."""
-  return {"lora": lora.init(key, base, config.rank, config.target_rule), "bias": jnp.zeros((num_joints, 3))}
+  """An adapter that changes nothing yet: b = 0 and bias = 0, and so are deltas."""
+  if config.tune == "lora":
+    tuned = {"lora": lora.init(key, base, config.rank, config.target_rule)}
+  else:
+    tuned = {"delta": tuning.init(base, config.tune)}
+  return {**tuned, "bias": jnp.zeros((num_joints, 3))}
 
 
-def init_state(key: Array, base: PyTree, config: AdaptConfig) -> AdaptState:
-  """A fresh adapter with its optimizer state, and the same adapter as teacher."""
+def init_state(key: Array, base: PyTree, config: AdaptConfig, num_frames: int = 0) -> AdaptState:
+  """A fresh adapter with its optimizer state, and the same adapter as teacher; adversarial players need the clips' `num_frames`."""
   adapter = init_adapter(key, base, config)
   copy = jax.tree.map(jnp.copy, adapter)
-  return AdaptState(jnp.zeros((), jnp.int32), adapter, copy, make_optimizer(config).init(adapter))
+  rate = config.adversarial_rate
+  players = adversarial.init(jax.random.fold_in(key, _GENERATOR), num_frames, rate) if rate else ()
+  return AdaptState(jnp.zeros((), jnp.int32), adapter, copy, make_optimizer(config).init(adapter), players)
 
 
-def make_denoiser(model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float) -> sampler.Denoiser:
-  """P_theta of Eq. 11: the base with its low-rank update, plus the bias; the bare base for None."""
+def make_denoiser(
+    model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float, form: str = "merged"
+) -> sampler.Denoiser:
+  """P_theta of Eq. 11: the base with its low-rank update, plus the bias; the bare base for None.
+
+  Forms of the same numbers: "merged" into the kernels once, to answer; "layerwise" (`lora.bind(frozen=True)`), to learn; and
+  "factorised", whose products with the base's kernels are one for all members of a vmap over adapters.
+  """
   if adapter is None:
     return lora.bind(model, base, None)
-  denoise = lora.bind(model, base, adapter["lora"], scale)
+  if form == "merged" or "lora" not in adapter:
+    denoise = lora.bind(model, merge(base, adapter, scale), None)
+  else:
+    denoise = lora.bind(model, base, adapter["lora"], scale, frozen=form == "layerwise")
   return lambda keypoints, noisy, t: denoise(keypoints, noisy, t) + adapter["bias"]
+
+
+def merge(base: PyTree, adapter: PyTree, scale: float) -> PyTree:
+  """The base with an adapter's low-rank update or its deltas; the bias of Eq. 11 is the caller's to add."""
+  return tuning.add(lora.merge(base, adapter.get("lora", {}), scale), adapter.get("delta", {}))
 
 
 def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: AdaptConfig, chunk: int = 0):
@@ -152,31 +177,40 @@ def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: Ada
   elif config.tilt == "teacher":
     usual = jnp.median(jax.lax.all_gather(synthesis.lean(poses), parallel.AXIS))
     poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
+  elif config.tilt == "spine":
+    poses = synthesis.align_spine(poses, synthesis.spine(target_pose))
   return synthesis.augment(poses, target["keypoints"], target["intrinsics"], config.align)
 
 
 def adapt_step(
-    state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx, chunk: int = 0
+    state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx, chunk: int = 0,
+    merge: bool = True,
 ):
   """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20).
 
   `batch` holds as many clips under `source` (labelled; absent when source-free) as under `target` (unlabelled); `frozen` is the
-  base. The teacher computes `chunk` hypotheses at once, 0: all; it changes memory, not results.
+  base. The teacher computes `chunk` hypotheses at once, 0: all; `merge=False` keeps adapters factorised, for a vmap over them.
+  Both change memory and time, not results.
   """
   target = batch["target"]
   num_clips = len(target["valid"])
   key_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
 
-  diagnostics = {}
+  diagnostics, players, scalars = {}, state.players, {}
   if config.supervision == "ceiling":
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
     pose = None
-    if config.pseudo or config.source and config.tilt == "teacher":
-      teacher = make_denoiser(model, frozen, state.teacher, config.scale)
+    if config.pseudo or config.source and config.tilt in ("teacher", "spine"):
+      teacher = make_denoiser(model, frozen, state.teacher, config.scale, "merged" if merge else "factorised")
       pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
     sets = []
-    if config.source:
+    if config.source and config.adversarial_rate:
+      source, keys = batch["source"], key_for(_GENERATOR, num_clips)
+      _, poses = see(key_for(_VIEW, num_clips), source, rig)
+      pairs, players, scalars = adversarial.play(players, keys, poses, source["valid"], target, config.adversarial_rate)
+      sets.append((*pairs, source["valid"]))
+    elif config.source:
       sets.append((*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"]))
     if config.pseudo:
       sets.append((target["keypoints"], pose, config.pseudo_weight * target["valid"]))
@@ -187,7 +221,7 @@ def adapt_step(
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
 
   def loss_fn(adapter):
-    denoise = make_denoiser(model, frozen, adapter, config.scale)
+    denoise = make_denoiser(model, frozen, adapter, config.scale, "layerwise" if merge else "factorised")
     pred = denoise(keypoints, diffusion.clamp(x_t), t)
     terms = {"pose": pose_loss(pred, labels, weight, config.loss)}
     if config.reprojection_weight and config.pseudo:
@@ -207,10 +241,11 @@ def adapt_step(
       "loss": sum(terms.values()),
       **{f"loss_{name}": value for name, value in terms.items()},
       **{f"teacher_{name}": value for name, value in diagnostics.items()},
+      **{f"loss_{name}": value for name, value in scalars.items()},
       "grad_norm": optax.global_norm(grads),
       "adapter_norm": optax.global_norm(adapter),
   }
-  return AdaptState(state.step + 1, adapter, teacher, opt_state), metrics
+  return AdaptState(state.step + 1, adapter, teacher, opt_state, players), metrics
 
 
 def _student_input(noise, labels, keys, config: AdaptConfig):

@@ -50,8 +50,11 @@ def train(
   num_devices = num_devices or jax.local_device_count()
   state, frozen, seed_key = parallel.replicate((state, frozen, seed_key), jax.local_devices()[:num_devices])
   first, rows, pending = int(state.step), [], []
+  batches, ready = parallel.to_devices(feed, num_devices), []
+  if first < num_steps:
+    ready = [next(batches)]
+    step = parallel.compile_step(step, name, state, frozen, ready[0], seed_key)
   waited, since = 0.0, time.perf_counter()
-  batches = parallel.to_devices(feed, num_devices)
   bar = tqdm(
       range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2, dynamic_ncols=True,
       disable=not parallel.is_main(),
@@ -59,10 +62,10 @@ def train(
   with interrupt.held():
     for i in bar:
       asked = time.perf_counter()
-      batch = next(batches)
+      batch = ready.pop() if ready else next(batches)
       waited += time.perf_counter() - asked
       state, scalars = step(state, frozen, batch, seed_key)
-      interrupt.hold()  # until now, while the step compiled, there was nothing to save
+      interrupt.hold()  # until now there was nothing to save
       pending.append(scalars)
       if len(pending) > _AHEAD:
         jax.block_until_ready(pending[-1 - _AHEAD]["loss"])

@@ -11,7 +11,7 @@ convolution with the layer's own strides, padding and dilation, and `b` [r out] 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -55,8 +55,11 @@ def init(key: Array, base: PyTree, rank: int, rule: str = ATTENTION) -> Adapter:
   return adapter
 
 
-def bind(model: nn.Module, base: PyTree, adapter: Adapter | None, scale: float = 1.0) -> Callable:
+def bind(model: nn.Module, base: PyTree, adapter: Adapter | None, scale: float = 1.0, *, frozen: bool = False) -> Callable:
   """`model.apply` with the base and, factorised, the adapter: a function of the model's own arguments.
+
+  `frozen` is for training the adapter alone: a Dense layer is then one product with `kernel + scale a b`, and its gradient the
+  factorised one, with less memory and fewer passes. Such a layer's kernel has no gradient: it is taken for zero.
 
   Raises ValueError (while tracing) for an adapter entry that no Dense or Conv of the model answers to.
   """
@@ -71,6 +74,8 @@ def bind(model: nn.Module, base: PyTree, adapter: Adapter | None, scale: float =
       if context.method_name != "__call__" or path not in adapter:
         return next_fun(*args, **kwargs)
       seen.add(path)
+      if frozen and isinstance(context.module, nn.Dense):
+        return _frozen_dense(context.module, adapter[path], args[0], scale)
       return next_fun(*args, **kwargs) + scale * _low_rank(context.module, adapter[path], args[0])
 
     with nn.intercept_methods(interceptor):
@@ -98,6 +103,34 @@ def _low_rank(module: nn.Module, factors: Mapping[str, Array], x: Array) -> Arra
   raise ValueError(f"{'/'.join(module.path)} is a {type(module).__name__}: adapters fit Dense and ungrouped Conv layers")
 
 
+def _frozen_dense(module: nn.Dense, factors: Mapping[str, Array], x: Array, scale: float) -> Array:
+  """The adapted layer as one product, in the layer's own computation dtype."""
+  x = x.astype(module.dtype or x.dtype)
+  y = _adapted_product(x, module.get_variable("params", "kernel"), factors["a"], scale * factors["b"])
+  return y + module.get_variable("params", "bias").astype(y.dtype) if module.use_bias else y
+
+
+@jax.custom_vjp
+def _adapted_product(x: Array, kernel: Array, a: Array, b: Array) -> Array:
+  """x (kernel + a b) for x [... in]; differentiable in x, a and b, by products of rank r but for x."""
+  return x @ (kernel + a @ b).astype(x.dtype)
+
+
+def _adapted_product_forward(x, kernel, a, b):
+  return _adapted_product(x, kernel, a, b), (x, kernel, a, b)
+
+
+def _adapted_product_backward(kept, dy):
+  x, kernel, a, b = kept
+  flat, narrow = lambda y: y.reshape(-1, y.shape[-1]), lambda y: y.astype(x.dtype)
+  da = flat(x).T @ flat(dy @ narrow(b).T)
+  db = flat(x @ narrow(a)).T @ flat(dy)
+  return dy @ narrow(kernel + a @ b).T, None, da.astype(a.dtype), db.astype(b.dtype)
+
+
+_adapted_product.defvjp(_adapted_product_forward, _adapted_product_backward)
+
+
 def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
   """The base with `kernel + scale a b` at every adapted path. Raises ValueError for a path or shape that does not fit."""
   params = flatten_dict(base["params"])
@@ -114,6 +147,31 @@ def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
 def unmerge(merged: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
   """Inverse of `merge`, to float rounding."""
   return merge(merged, adapter, -scale)
+
+
+def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
+  """The weighted sum of the adapters' updates, exactly, as one adapter of their ranks' sum: average, interpolate, negate, add.
+
+  Averaging `a` and `b` themselves would not do: the product of means is not the mean of products. Raises ValueError where the
+  adapters are not of the same paths.
+  """
+  paths = set(adapters[0])
+  if len(adapters) != len(weights) or any(set(adapter) != paths for adapter in adapters):
+    raise ValueError(f"{len(adapters)} adapters of {len(weights)} weights must adapt the same paths: they belong to other rules")
+  return {
+      path: {
+          "a": jnp.concatenate([adapter[path]["a"] for adapter in adapters], -1),
+          "b": jnp.concatenate([weight * adapter[path]["b"] for adapter, weight in zip(adapters, weights, strict=True)]),
+      }
+      for path in adapters[0]
+  }
+
+
+def relative_norms(base: PyTree, adapter: Adapter, scale: float = 1.0) -> dict[str, float]:
+  """Frobenius norm of `scale a b` over that of the kernel it is added to, by module path: where an adaptation happened."""
+  params = flatten_dict(base["params"], sep="/")
+  size = lambda x: float(jnp.sqrt((x**2).sum()))
+  return {path: abs(scale) * size(ab["a"] @ ab["b"]) / size(params[f"{path}/kernel"]) for path, ab in adapter.items()}
 
 
 def count(tree: PyTree) -> int:

@@ -14,6 +14,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 
@@ -112,6 +113,21 @@ def make_parallel_step(step: Callable, devices=None) -> Callable:
   return jax.pmap(
       step, axis_name=AXIS, in_axes=(None, None, 0, None), out_axes=None, donate_argnums=(0,), devices=devices
   )
+
+
+def compile_step(step: Callable, name: str, *args) -> Callable:
+  """A parallel step compiled ahead for such arguments, telling how long it took (with a warm compilation cache: to read it).
+
+  Among several processes it is compiled at its first call: what `pmap` compiles ahead takes arrays of all processes, not of one.
+  """
+  if jax.process_count() > 1:
+    print(f"Compiling {name} with its first step", flush=True)
+    return step
+  started = time.perf_counter()
+  print(f"Compiling {name}", end=" ", flush=True)
+  step = step.lower(*args).compile()
+  print(f"took {time.perf_counter() - started:.1f} s", flush=True)
+  return step
 
 
 def replicate(tree: PyTree, devices=None) -> PyTree:

@@ -189,6 +189,7 @@ def batches(sources: dict[str, ClipSource], sizes: dict[str, int], seed: int, st
 def in_order(source: ClipSource, batch_size: int) -> Iterator[dict]:
   """Every clip once, in order; the last batch is padded with repeats whose `valid` is 0, so that shapes never change."""
   for start in range(0, len(source), batch_size):
-    rows = [source[i] for i in range(start, min(start + batch_size, len(source)))]
-    padding = [{**rows[-1], "valid": np.zeros_like(rows[-1]["valid"])}] * (batch_size - len(rows))
-    yield {k: np.stack([row[k] for row in rows + padding]) for k in rows[0]}
+    asked = np.arange(start, start + batch_size)
+    batch = source.take(np.minimum(asked, len(source) - 1))
+    batch["valid"][asked >= len(source)] = 0
+    yield batch

@@ -166,3 +166,19 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
     Protocol("3dpw_16", scores=tuple(dataclasses.replace(s, joints=without("neck")) for s in (_MPJPE, _P_MPJPE)),
              note=_3DPW_NOTE, **_3DPW),
 )}
+# Motion capture that anybody can have, which no published protocol covers; joints 9 and 10 are made up in some of its rigs.
+OPEN = Protocol(
+    "open_mocap", "hdm05_mocap/wild_rig_gt", "test",
+    (
+        _MPJPE, _P_MPJPE, Score("pck_percent", "pck"), Score("auc_percent", "auc"),
+        Score("mpjpe_15_mm", "mpjpe", without("neck", "head")),
+    ),
+    (Grouping("action", "action"),), ("pooled", "mean_of_actions"),
+)
+OF_DATASET = {"human36m": "h36m_s1_to_s5678", "mpi_inf_3dhp": "3dhp", "threedpw": "3dpw_14"}
+
+
+def of_target(name: str) -> Protocol:
+  """The protocol of the paper's table for a target dataset/config; OPEN for a dataset that it does not have."""
+  known = OF_DATASET.get(name.partition("/")[0])
+  return PROTOCOLS[known] if known else OPEN

@@ -17,7 +17,7 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from posynda_jax import diffusion, evaluate, lora, sampler, skeleton
+from posynda_jax import adapt, diffusion, evaluate, sampler, skeleton
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # jax2onnx 0.17 asks for an Orbax older than ours, so pip must not follow its list; these are what it really imports beside ours.
@@ -26,7 +26,7 @@ ONNX_INSTALL = "pip install --no-deps jax2onnx==0.17.1 onnx onnx-ir onnxruntime 
 
 def merge(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[sampler.Denoiser, PyTree]:
   """P_theta with the low-rank update folded into the kernels and the bias of Eq. 11 added, and the folded variables."""
-  merged = params if adapter is None else lora.merge(params, adapter["lora"], scale)
+  merged = params if adapter is None else adapt.merge(params, adapter, scale)
   bias = 0.0 if adapter is None else jnp.asarray(adapter["bias"])
   return lambda keypoints, noisy, t: model.apply(merged, keypoints, noisy, t) + bias, merged
 

@@ -3,9 +3,9 @@
     adapters [k ...], settings [k], seed keys [k], batches [b k ...] --adapt_step, vmapped over k--> adapters [k ...]
                                            one frozen base, unmapped --^
 
-Members may differ in target, seed, rank (padded to the largest) and in the numbers of NUMBERS. A product with a kernel of the
-base is one product for the rows of all members; only the low-rank ones are a member's own. No member sees another: each gets
-the updates that `adapt_step` alone would give it, and one that diverges harms itself only.
+Members may differ in target, seed, rank (padded to the largest) and in the numbers of NUMBERS. Of the members that are computed
+at once, a product with a kernel of the base is one product for all rows; only the low-rank ones are a member's own. No member
+sees another: each gets the updates that `adapt_step` alone would give it, and one that diverges harms itself only.
 """
 
 import dataclasses
@@ -48,6 +48,10 @@ def settings(configs: Sequence[adapt.AdaptConfig]) -> dict[str, Array]:
 
   Raises ValueError that names the field where members differ in what one compiled step cannot vary.
   """
+  if tunes := {config.tune for config in configs} - {"lora"}:
+    raise ValueError(f"members have tune={', '.join(sorted(tunes))}: a sweep stacks low-rank adapters, run others alone")
+  if any(config.adversarial_rate for config in configs):
+    raise ValueError("members have adversarial_rate, whose players a sweep does not carry: run them alone")
   different = lambda name: len({getattr(config, name) for config in configs}) > 1
   for field in dataclasses.fields(adapt.AdaptConfig):
     if field.name not in ("rank", *NUMBERS) and different(field.name):
@@ -94,13 +98,13 @@ def sweep_step(
     settled = dataclasses.replace(config, **numbers)
     before = adapt.AdaptState(state.step, adapter, teacher, opt_state)
     after, scalars = adapt.adapt_step(
-        before, base, batch, seed_key, model=model, config=settled, rig=rig, tx=adapt.make_optimizer(settled)
+        before, base, batch, seed_key, model=model, config=settled, rig=rig, tx=adapt.make_optimizer(settled), merge=at_once == 1
     )
     return (after.adapter, after.teacher, after.opt_state), scalars
 
   batches = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch)
   parts = (state.adapter, state.teacher, state.opt_state)
-  parts, scalars = jax.lax.map(member, (parts, numbers, batches, seed_keys), batch_size=at_once)
+  parts, scalars = jax.lax.map(member, (parts, numbers, batches, seed_keys), batch_size=at_once if at_once > 1 else None)
   loss = scalars["loss"]
   named = {f"{name}/{key}": values[i] for i, name in enumerate(names) for key, values in scalars.items()}
   return adapt.AdaptState(state.step + 1, *parts), {"loss": jnp.nanmean(jnp.where(jnp.isfinite(loss), loss, jnp.nan)), **named}

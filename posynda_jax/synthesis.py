@@ -52,33 +52,59 @@ def place(
   z = (focal * size_3d).sum(-1, keepdims=True) / jnp.maximum(size_2d.sum(-1, keepdims=True), 1e-6)  # *b f|1 1
   root = jnp.concatenate([(root_2d - centre) / focal * z, z], -1) + motion  # *b f 3
   placed = skeleton.root_centre(poses) + root[..., None, :]
-  if align == "clip":  # someone walking toward a close camera must not walk through it
-    deficit = jnp.maximum(NEAR_M - placed[..., 2].min((-2, -1), keepdims=True), 0)[..., None]
-    placed = placed + deficit * jnp.array([0.0, 0.0, 1.0])
-  return placed
+  return keep_before(placed) if align == "clip" else placed
+
+
+def keep_before(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b f j 3"]:
+  """Clips moved back as far as they need so that no joint comes nearer than NEAR_M: nobody walks through the camera."""
+  deficit = jnp.maximum(NEAR_M - poses[..., 2].min((-2, -1), keepdims=True), 0)[..., None]
+  return poses + deficit * jnp.array([0.0, 0.0, 1.0])
+
+
+def spine(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b 3"]:
+  """The clip's mean vector (m) from hips to thorax."""
+  return (poses[..., _THORAX, :] - poses[..., skeleton.ROOT, :]).mean(-2)
 
 
 def lean(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
   """Angle (radians) of the clip's mean spine from the camera's vertical, in the y-z plane: positive leans away."""
-  spine = (poses[..., _THORAX, :] - poses[..., skeleton.ROOT, :]).mean(-2)
-  return jnp.arctan2(spine[..., 2], -spine[..., 1])
+  along = spine(poses)
+  return jnp.arctan2(along[..., 2], -along[..., 1])
 
 
 def tilt(poses: Float[Array, "*b f j 3"], angle: Float[Array, "*b"]) -> Float[Array, "*b f j 3"]:
   """Clips pitched about their mean root so that their `lean` grows by `angle` (radians): cameras look up or down at people."""
   half, zero = -angle / 2, jnp.zeros_like(angle)
-  turn = jnp.stack([jnp.cos(half), jnp.sin(half), zero, zero], -1)[..., None, None, :]
+  return turn(poses, jnp.stack([jnp.cos(half), jnp.sin(half), zero, zero], -1))
+
+
+def align_spine(poses: Float[Array, "*b f j 3"], direction: Float[Array, "*b 3"]) -> Float[Array, "*b f j 3"]:
+  """Clips turned about their mean root, the shortest way, so that their mean spine points along `direction`: F with rotation."""
+  unit = lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+  start, end = unit(spine(poses)), unit(direction)
+  cosine = (start * end).sum(-1, keepdims=True)
+  across = jnp.cross(start, jax.nn.one_hot(jnp.abs(start).argmin(-1), 3))  # where they are opposite, every way is as short
+  opposite = jnp.concatenate([jnp.zeros_like(cosine), across], -1)
+  return turn(poses, unit(jnp.where(cosine > -1 + 1e-6, jnp.concatenate([1 + cosine, jnp.cross(start, end)], -1), opposite)))
+
+
+def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Float[Array, "*b f j 3"]:
+  """Clips turned about their mean root by unit quaternions."""
   middle = poses[..., skeleton.ROOT : skeleton.ROOT + 1, :].mean(-3, keepdims=True)
-  return camera.rotate(turn, poses - middle) + middle
+  return camera.rotate(rotation[..., None, None, :], poses - middle) + middle
 
 
 def stretch(key: Array, poses: Float[Array, "f j 3"], spread: float) -> Float[Array, "f j 3"]:
-  """A clip performed by another body: every bone length times exp(N(0, spread)), left and right alike, directions kept."""
-  draws = jnp.exp(spread * jax.random.normal(key, (len(skeleton.PARENTS),)))
-  factor = draws.at[np.array(skeleton.LEFT)].set(draws[np.array(skeleton.RIGHT)])
+  """A clip performed by another body: every bone length times exp(N(0, spread)), directions kept."""
+  return resize(poses, jnp.exp(spread * jax.random.normal(key, (len(skeleton.PARENTS),))))
+
+
+def resize(poses: Float[Array, "*b j 3"], factor: Float[Array, "*#b j"]) -> Float[Array, "*b j 3"]:
+  """Poses with the bone to joint j times `factor[j]`, of a left bone the right one's; the root and all directions stay."""
+  factor = factor.at[..., np.array(skeleton.LEFT)].set(factor[..., np.array(skeleton.RIGHT)])
   joints = [poses[..., skeleton.ROOT, :]]
   for child, parent in enumerate(skeleton.PARENTS[1:], start=1):
-    joints.append(joints[parent] + factor[child] * (poses[..., child, :] - poses[..., parent, :]))
+    joints.append(joints[parent] + factor[..., child, None] * (poses[..., child, :] - poses[..., parent, :]))
   return jnp.stack(joints, -2)
 
 

@@ -92,6 +92,16 @@ def test_tilt_keeps_bones_and_adds_to_the_lean():
   np.testing.assert_allclose(tilted[..., 0, :].mean(1), pose[..., 0, :].mean(1), atol=1e-5)
 
 
+def test_a_spine_is_turned_to_any_direction_even_the_opposite_and_bones_stay():
+  pose = jnp.asarray(scene.poses((3, 5)))
+  directions = jax.random.normal(jax.random.key(3), (len(pose), 3)).at[0].set(-2 * synthesis.spine(pose)[0])
+  turned = synthesis.align_spine(pose, directions)
+  unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+  np.testing.assert_allclose(unit(synthesis.spine(turned)), unit(directions), atol=1e-5)
+  np.testing.assert_allclose(skeleton.bone_lengths(turned), skeleton.bone_lengths(pose), atol=1e-5)
+  np.testing.assert_allclose(synthesis.align_spine(pose, synthesis.spine(pose)), pose, atol=1e-5)
+
+
 def test_stretch_makes_another_symmetric_body_of_the_same_directions():
   pose = jnp.asarray(scene.poses((5,)))
   other = synthesis.stretch(jax.random.key(0), pose, 0.1)
@@ -186,7 +196,7 @@ def test_without_bias_the_bias_stays_zero():
   assert not state.adapter["bias"].any()
 
 
-@pytest.mark.parametrize("num_devices, extras", [(2, {}), (4, dict(tilt="teacher", stretch=0.1, refine="rays")), (8, {})])
+@pytest.mark.parametrize("num_devices, extras", [(2, {}), (4, dict(tilt="teacher", stretch=0.1, refine="rays")), (8, dict(tilt="spine"))])
 def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
   # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.
   config, tx = adapt.AdaptConfig(rank=2, **extras), optax.sgd(1e-2)

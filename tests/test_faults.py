@@ -148,7 +148,7 @@ def test_a_run_that_meets_every_fault_ends_as_the_unbroken_one(command, whole, s
   steps, again = folder / "checkpoints" / "adapted", [*command, f"--workdir={folder}"]
 
   stopped = start(*again)  # SIGTERM while the step compiles: nothing is there to save
-  assert stopped.wait_for(lambda: "adapted:   0%" in stopped.output)
+  assert stopped.wait_for(lambda: "Compiling adapted" in stopped.output)
   stopped.process.send_signal(signal.SIGTERM)
   line = finish(stopped).strip().splitlines()[-1]
   hint = shlex.split(line.partition("goes on from there: ")[2])

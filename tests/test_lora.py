@@ -77,6 +77,19 @@ def test_gradients_reach_the_adapter_and_no_tree_holds_the_base():
   assert all(jnp.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_frozen_bases_adapter_has_the_factorised_gradient(remat, scale):
+  model, base = scene.tiny_model()
+  adapter = trained(lora.init(jax.random.key(0), base, rank=2, rule=lora.EVERYWHERE))
+  loss = lambda adapter, model, frozen: (lora.bind(model, base, adapter, scale, frozen=frozen)(*inputs()) ** 2).mean()
+  value, grads = jax.value_and_grad(loss)(adapter, model, False)
+  ours, found = jax.value_and_grad(loss)(adapter, model.clone(remat=remat), True)
+  np.testing.assert_allclose(ours, value, rtol=1e-5)
+  largest = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * largest), found, grads)
+
+
 def test_adapters_see_drop_path_and_jit_alike():
   model, base = scene.tiny_model()
   adapter = trained(lora.init(jax.random.key(0), base, rank=2))
@@ -126,3 +139,30 @@ def test_an_adapter_of_another_model_is_refused():
     lora.bind(model, base, stranger)(*inputs())
   with pytest.raises(ValueError, match="decoder/qkv"):
     lora.merge(base, stranger)
+
+
+def test_a_weighted_sum_of_adapters_is_exact_and_not_the_mean_of_factors():
+  model, base = scene.tiny_model()
+  one, two = (trained(lora.init(jax.random.key(i), base, rank=r), i) for i, r in ((0, 4), (1, 2)))
+  combined = lora.combine([one, two], [0.25, -1.5])
+  assert {ab["b"].shape[0] for ab in combined.values()} == {6}
+  by_hand = lora.merge(lora.merge(base, one, 0.25), two, -1.5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), lora.merge(base, combined), by_hand)
+  np.testing.assert_allclose(lora.bind(model, base, combined)(*inputs()), model.apply(by_hand, *inputs()), atol=1e-4)
+  none = lora.combine([one, one], [1.0, -1.0])
+  np.testing.assert_allclose(lora.bind(model, base, none)(*inputs()), model.apply(base, *inputs()), atol=1e-5)
+  with pytest.raises(ValueError, match="must adapt the same paths"):
+    lora.combine([one, lora.init(jax.random.key(0), base, 1, r".*/proj")], [1.0, 1.0])
+
+
+def test_norms_say_where_an_adaptation_happened():
+  _, base = scene.tiny_model()
+  adapter = lora.init(jax.random.key(0), base, rank=2)
+  assert set(lora.relative_norms(base, adapter).values()) == {0.0}
+  path, ab = next(iter(adapter.items()))
+  adapter = {**adapter, path: {"a": ab["a"], "b": jnp.ones_like(ab["b"])}}
+  norms = lora.relative_norms(base, adapter, scale=-2.0)
+  kernel = np.asarray(lora.merge(base, adapter)["params"][path.split("/")[0]]["attention"][path.split("/")[2]]["kernel"])
+  plain = np.asarray(base["params"][path.split("/")[0]]["attention"][path.split("/")[2]]["kernel"])
+  assert norms[path] == pytest.approx(2 * np.linalg.norm(kernel - plain) / np.linalg.norm(plain), rel=1e-4)
+  assert sum(value > 0 for value in norms.values()) == 1

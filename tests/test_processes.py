@@ -173,12 +173,13 @@ def test_eight_devices_of_one_process_follow_the_trajectory_of_one(alone, tmp_pa
   assert_same_run(folder, tmp_path / "eight")
 
 
-def test_two_processes_lose_one_say_so_resume_and_follow_the_trajectory_of_one(alone, tmp_path):
+def test_two_processes_lose_one_are_stopped_resume_and_follow_the_trajectory_of_one(alone, tmp_path):
   folder, flags = alone
   flags = [*flags, f"--workdir={tmp_path}/two"]
   first = start_two(*flags)
   saved = tmp_path / "two" / "checkpoints" / "adapted"
-  while not any(path.name.isdigit() for path in saved.glob("*")) and first[1].poll() is None:
+  steps = lambda: {int(path.name) for path in saved.glob("*") if path.name.isdigit()}
+  while not steps() and first[1].poll() is None:
     time.sleep(0.005)
   first[1].send_signal(signal.SIGKILL)
   out, err = first[0].communicate(timeout=60)
@@ -187,6 +188,14 @@ def test_two_processes_lose_one_say_so_resume_and_follow_the_trajectory_of_one(a
   assert last.startswith("error: process 0 of 2 was ended") and "start all of them again" in last
   assert "8 x cpu (cpu) of 2 processes" in out and not (tmp_path / "two" / "metrics.json").exists()
 
+  before, stopped = steps(), start_two(*flags)
+  while not steps() - before and stopped[1].poll() is None:
+    time.sleep(0.005)
+  stopped[1].send_signal(signal.SIGTERM)  # one hears it, both stop after the same step, which is saved
+  (out, err), (_, err_1) = (process.communicate(timeout=120) for process in stopped)
+  assert [process.returncode for process in stopped] == [0, 0], err[-3000:] + err_1[-3000:]
+  assert f"Stopped after step {max(steps())} of {UPDATES} of adapted, which is saved" in out and max(steps()) < UPDATES
+
   second = start_two(*flags)
   (out, err), (silent, err_1) = (process.communicate(timeout=120) for process in second)
   assert [process.returncode for process in second] == [0, 0], err[-3000:] + err_1[-3000:]
@@ -194,5 +203,5 @@ def test_two_processes_lose_one_say_so_resume_and_follow_the_trajectory_of_one(a
   printed = [line for line in out.splitlines() if line and "connected" not in line and "Gloo" not in line]  # Gloo's lines come interleaved
   assert "step/s" in err and "step/s" not in err_1, "only process 0 shows progress"
   assert printed and not any(line in silent for line in printed), "only process 0 prints"
-  assert len((tmp_path / "two" / "commands.jsonl").read_text().splitlines()) == 2, "only process 0 writes"
+  assert len((tmp_path / "two" / "commands.jsonl").read_text().splitlines()) == 3, "only process 0 writes"
   assert_same_run(folder, tmp_path / "two")

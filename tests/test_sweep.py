@@ -125,7 +125,8 @@ def test_a_kernel_of_the_base_multiplies_the_rows_of_all_members_at_once():
   model, base = scene.tiny_model(FRAMES)
   adapters = jax.tree.map(lambda x: jnp.stack([x] * 5), adapt.init_adapter(jax.random.key(0), base, CONFIG))
   inputs = jnp.zeros((5, 4, FRAMES, 17, 2)), jnp.zeros((5, 4, FRAMES, 17, 3))
-  loss = lambda adapter, seen, noisy: (adapt.make_denoiser(model, base, adapter, 1.0)(seen, noisy, jnp.full(4, 9)) ** 2).sum()
+  denoiser = lambda adapter: adapt.make_denoiser(model, base, adapter, 1.0, "factorised")
+  loss = lambda adapter, seen, noisy: (denoiser(adapter)(seen, noisy, jnp.full(4, 9)) ** 2).sum()
   text = str(jax.make_jaxpr(jax.vmap(jax.grad(loss)))(adapters, *inputs))
   kernels = {np.shape(leaf) for leaf in jax.tree.leaves(base) if np.ndim(leaf) == 2}
   assert "dot_general" in text

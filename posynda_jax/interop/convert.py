@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from posynda_jax import adapt, bases, checkpoint, lora, runs
+from posynda_jax import adapt, bases, checkpoint, runs
 from posynda_jax.interop import tensors_file, torch_weights
 from posynda_jax.interop.torch_weights import Told, Weights
 
@@ -144,7 +144,7 @@ def _merge(weights: Weights, bias: str, choices: tuple[str, ...]) -> Weights:
 
   Such a bias stays as an adapter of nothing else where `bias`, one of the choices, says beside.
   """
-  params = lora.merge(weights.params, weights.adapter["lora"], weights.settings["scale"])
+  params = adapt.merge(weights.params, weights.adapter, weights.settings["scale"])
   offset = weights.adapter["bias"]
   if weights.config["model"].get("denoiser", "mixste") == "videopose":
     shrink = params["params"]["shrink"]

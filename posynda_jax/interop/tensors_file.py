@@ -1,7 +1,7 @@
 """A base or an adapter as one `.safetensors` file, which holds numbers and text only: nothing in it can run.
 
-Tensors have their tree's paths as names (`params/embed/kernel`; of an adapter `lora/spatial_0/attention/qkv/a` and `bias`). The
-metadata entry `posynda_jax` is JSON that says what the tree is:
+Tensors have their tree's paths as names (`params/embed/kernel`; of an adapter `lora/spatial_0/attention/qkv/a`,
+`delta/spatial_0/norm1/scale` and `bias`). The metadata entry `posynda_jax` is JSON that says what the tree is:
 
     {"kind": "base", "config": {...the run's config...}, "digest": ...}
     {"kind": "adapter", "base_digest": ..., "adapt": {...AdaptConfig...}, "digest": ...}
@@ -83,7 +83,11 @@ def _tree(flat: Mapping[str, Any], kind: str) -> dict:
   """The tree of tensor names. In an adapter, a module's path is one key."""
   if kind == "base":
     return unflatten_dict(dict(flat), sep="/")
-  split = lambda name: ("lora", *name.removeprefix("lora/").rsplit("/", 1)) if name.startswith("lora/") else (name,)
+
+  def split(name):
+    part, _, path = name.partition("/")
+    return (part, *path.rsplit("/", 1)) if part == "lora" else tuple(name.split("/", 1))
+
   return unflatten_dict({split(name): value for name, value in flat.items()})
 
 

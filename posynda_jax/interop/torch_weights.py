@@ -100,7 +100,7 @@ def write(path, weights: Weights, keep: bool, layout: str, bias: str) -> str:
   modules = torch_networks.torch_modules(model)
   state, config = torch_names.params_to_torch(weights.params, modules), weights.config
   if keep:
-    if set(weights.adapter["lora"]) != {torch_names.module_path(module) for module in modules if torch_names.is_adapted(module)}:
+    if set(weights.adapter.get("lora", {})) != {torch_names.module_path(module) for module in modules if torch_names.is_adapted(module)}:
       raise ValueError("--lora=keep is for adapters on every qkv and proj of MixSTE, as in PoSynDA's code: use --lora=merge")
     scale = weights.settings["scale"]  # the original's is 1
     scaled = {name: {"a": factors["a"], "b": scale * factors["b"]} for name, factors in weights.adapter["lora"].items()}
