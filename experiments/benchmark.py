@@ -18,7 +18,7 @@ import sys
 from absl import flags
 
 from experiments import common
-from experiments.bench import cases, measure, report
+from experiments.bench import cases, child, measure, profile, report
 
 CASES = flags.DEFINE_list("cases", [], f"Cases to time, of {', '.join(cases.CASES)}; all if not given.")
 JSON = flags.DEFINE_string("json", None, "File for the results; cases that it has and this run has not are kept.")
@@ -27,6 +27,7 @@ BASELINE = flags.DEFINE_string("baseline", None, "Earlier results: a ratio more 
 SECONDS = flags.DEFINE_float("seconds", 40.0, "Time for a case's turns, about.")
 SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes: everything runs, and the numbers mean nothing.")
 COMPILED = flags.DEFINE_bool("compiled", False, "Also time the peer under torch.compile, which takes minutes to compile.")
+PROFILE = flags.DEFINE_bool("profile", False, "Also trace our side: what share of its time each kind of work takes, how fast.")
 flags.declare_key_flag("dtype")
 
 
@@ -52,6 +53,8 @@ def main() -> None:
   for name, case in chosen.items():
     case = case.smaller() if SMOKE.value else case
     row, versions = measure.measure(case, SECONDS.value, common.DTYPE.value, with_peer, COMPILED.value, quick=SMOKE.value)
+    if PROFILE.value and not case.over:
+      row["profile"] = profile.profile(case, child.Options("jax", dtype=common.DTYPE.value))
     here = machine(versions.pop("device_kind"))
     rows[name] = row | {"smoke": SMOKE.value, "command": command, "versions": versions}
     print(report.table({name: row}, head=len(rows) == 1), flush=True)
@@ -59,6 +62,8 @@ def main() -> None:
       if key in row:
         values = (f"{k} {v:.1g}" if isinstance(v, float) else f"{k} {v}" for k, v in row[key].items())
         print(f"{'':18}{key}: " + ", ".join(values), flush=True)
+    if "profile" in row:
+      print(profile.table({name: row}), end="", flush=True)
     results = {"machine": here, "command": command, "versions": versions, "cases": {name: rows[name]}}
     if JSON.value:
       report.add(JSON.value, results)

@@ -8,10 +8,11 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.bench import cases, jax_side, measure, report
+from experiments.bench import cases, jax_side, measure, profile, report
 from tests import golden
 from tests.test_experiments import ROOT, error_of
 
@@ -103,6 +104,16 @@ def test_a_worse_ratio_is_a_regression_and_worse_seconds_are_none():
   assert len(report.regressions({"a": worse | {"peak_memory_ratio": 0.6}}, {"a": row})) == 2
 
 
+def test_the_profile_tells_products_from_copies_and_passes_and_counts_their_flops():
+  """Also where XLA wraps a product in a fusion or runs it in a loop, on any of the forms that a program's text has."""
+  arrays = [jnp.ones(shape) for shape in ((64, 96), (96, 48), (4, 8, 16), (4, 16, 8), (96, 4))]
+  compute = lambda a, b, c, d, e: (jnp.tanh(a @ b), c @ d, jax.lax.map(lambda x: jnp.sin(x) @ e, a[:, None]))
+  text = jax.jit(compute).lower(*arrays).compile().as_text()
+  found = set(profile.read_program(text).values())
+  assert {profile.Operation("wide", 2.0 * 64 * 96 * 48), profile.Operation("attention", 2.0 * 4 * 8 * 8 * 16)} <= found
+  assert profile.Operation("passes") in found
+
+
 def test_results_of_another_machine_or_of_nothing_are_refused_and_kept(tmp_path):
   path = tmp_path / "results.json"
   report.add(path, {"machine": {"processor": "one"}, "cases": {"a": {}}})
@@ -126,7 +137,7 @@ def test_a_run_checks_times_draws_and_compares_with_a_baseline(tmp_path):
   path = tmp_path / "results.json"
   command = [sys.executable, "-m", "experiments.benchmark", "--smoke", "--seconds=0.5", f"--json={path}"]
   run = lambda *flags: subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-  done = run("--cases=compact_gradient", f"--picture={tmp_path}/ratios.png")
+  done = run("--cases=compact_gradient", "--profile", f"--picture={tmp_path}/ratios.png")
   assert done.returncode == 0, done.stderr[-3000:]
   results = json.loads(path.read_text())
   assert {"cases", "machine", "command", "versions"} <= set(results) and set(results["versions"]) == {"jax", "torch"}
@@ -135,5 +146,8 @@ def test_a_run_checks_times_draws_and_compares_with_a_baseline(tmp_path):
   low, high = row["ratio_to_torch_eager_spread"]["quartiles"]
   assert 0 < low <= row["ratio_to_torch_eager"] <= high and row["peak_memory_ratio"] > 0 and 0 < row["share_of_matmul"]
   assert row["agreement"]["gradient"] < 1e-3 and set(row["peer"]) == {"attention", "malloc_keeps_memory"}
+  kinds = row["profile"]["kinds"]
+  assert kinds["low_rank"]["flops"] > 0 and kinds["attention"]["flops"] > 0 and kinds["passes"]["seconds"] > 0
+  assert sum(kind["share"] for kind in kinds.values()) < 1.2 and "| products of attention |" in done.stdout
   assert (tmp_path / "ratios.png").stat().st_size > 5000
   assert re.search(r"compact_gradient +[\d.e-]+ +[\d.e-]+ +[\d.]+ +[\d.]+-[\d.]+ +0\.8", done.stdout)

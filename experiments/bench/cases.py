@@ -34,6 +34,7 @@ class Case:
   depth: int = 8
   heads: int = 8
   hypotheses: int = 1
+  chunk: int = 0  # hypotheses that the teacher computes at once, 0: all
   steps: int = 1  # K
   length: int = 0  # frames to evaluate
   devices: int = 1  # forced on a CPU
@@ -66,6 +67,8 @@ CASES = {
     "cold_start": Case("cold_start", "process start to first adaptation step, compact, 4 + 4 clips", hypotheses=3, **_COMPACT),
     "sweep": Case("sweep", "8 adaptations in one step, compact, 4 + 4 clips each", hypotheses=3, members=8, **_COMPACT),
     "growth_hypotheses": Case("teacher", "teacher, 1 clip of 27 frames, by H", clips=1, over=("hypotheses", (1, 2, 4, 8, 20))),
+    "growth_hypotheses_chunked": Case("teacher", "teacher, 1 clip of 27 frames, 4 hypotheses at once, by H", clips=1, chunk=4,
+                                      over=("hypotheses", (4, 8, 20, 40))),
     "growth_frames": Case("forward", "denoiser, 1 clip, by F", clips=1, over=("frames", (9, 27, 81, 243))),
     "growth_clips": Case("forward", "denoiser, clips of 27 frames, by B", over=("clips", (1, 2, 4, 8, 16, 32))),
     "growth_steps": Case("infer", "inference with flip, 1 clip of 27 frames, by K", clips=1, over=("steps", (1, 2, 5, 10))),

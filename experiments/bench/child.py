@@ -41,12 +41,12 @@ class Child:
   Raises ValueError with the process's last words where it ends.
   """
 
-  def __init__(self, case: cases.Case, options: Options):
-    environment = dict(os.environ)
+  def __init__(self, case: cases.Case, options: Options, environment: dict[str, str] | None = None):
+    environment = {**os.environ, **(environment or {})}
     if options.side == "torch" and options.keep:
       environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
     if case.devices > 1:
-      environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={case.devices}"
+      environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={case.devices}"
     order = json.dumps([dataclasses.asdict(case), dataclasses.asdict(options)])
     self._words = tempfile.TemporaryFile("w+")
     started = time.perf_counter()
@@ -68,7 +68,9 @@ class Child:
     return json.loads(line)
 
   def ask(self, what: str, value=None):
-    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s) or `check` ((given file, file to write) -> null)."""
+    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s), `check` ((given file, file to write) -> null) or, of
+    our side, `trace` ((folder, units) -> seconds each).
+    """
     self._process.stdin.write(json.dumps([what, value]) + "\n")
     self._process.stdin.flush()
     return self._answer()["answer"]
@@ -163,6 +165,15 @@ def main() -> None:
       for _ in range(value):
         run()
       answer({"answer": (time.perf_counter() - started) / value})
+    elif what == "trace":
+      import jax
+
+      with jax.profiler.trace(value[0]):
+        started = time.perf_counter()
+        for _ in range(value[1]):
+          run()
+        taken = (time.perf_counter() - started) / value[1]
+      answer({"answer": taken})
     elif what == "matmul":
       if matmul is None:
         matmul = make_matmul(MATMUL, options.dtype)

@@ -91,7 +91,7 @@ def _teacher(case, model, params):
 
   @jax.jit
   def fn(params, adapter, target):
-    return adapt.pseudo_label(keys, adapt.make_denoiser(model, params, adapter, config.scale), target, config)[0]
+    return adapt.pseudo_label(keys, adapt.make_denoiser(model, params, adapter, config.scale), target, config, case.chunk)[0]
 
   given = lambda: {"teacher": jnp.moveaxis(_init_noise(keys, case)[0], 0, 1)}
   return lambda: fn(params, adapter, target).block_until_ready(), lambda: (given(), {"pose": fn(params, adapter, target)})
@@ -116,7 +116,7 @@ def _adapt(case, model, params):
   config, adapter = _config(case), make_adapter(case)
   tx = adapt.make_optimizer(config)
   state = adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, jax.tree.map(jnp.copy, adapter), tx.init(adapter))
-  step = functools.partial(adapt.adapt_step, model=model, config=config, rig=None, tx=tx)
+  step = functools.partial(adapt.adapt_step, model=model.clone(remat=True), config=config, rig=None, tx=tx)
   run, first = _stepper(step, case.devices, state, params, {"source": _clips(case, 0), "target": _clips(case, 1)})
 
   def check():
@@ -148,7 +148,7 @@ def _sweep(case, model, params):
   batch = {"source": _clips(case, 0), "target": _clips(case, 1)}
   batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
   names = [str(i) for i in range(case.members)]
-  step = functools.partial(sweep.sweep_step, model=model, config=configs[0], rig=None, names=names)
+  step = functools.partial(sweep.sweep_step, model=model.clone(remat=True), config=configs[0], rig=None, names=names)
   run, first = _stepper(step, case.devices, state, (params, sweep.settings(configs)), batch, seeds)
   return run, lambda: ({}, {"loss": first()[1]["0/loss"]})
 

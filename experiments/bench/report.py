@@ -75,7 +75,7 @@ def markdown(results: dict) -> str:
   """The cases with a peer as a table for a document: seconds, ratios with quartiles, memory, share of the matmul rate."""
   head = "| case | ours, s | eager PyTorch, s | ratio (quartiles) | peak memory, MiB (ratio) | of matmul rate |"
   lines = [head, "|---" * 6 + "|"]
-  for name, row in results["cases"].items():
+  for row in _in_order(results):
     if spread := row.get("ratio_to_torch_eager_spread"):
       share = f"{100 * row['share_of_matmul']:.0f}%" if "share_of_matmul" in row else ""
       low, high = spread["quartiles"]
@@ -84,6 +84,22 @@ def markdown(results: dict) -> str:
           f"({low:.2f}-{high:.2f}) | {row['peak_memory_mib']:,.0f} ({row['peak_memory_ratio']:.2f}) | {share} |"
       )
   return "\n".join(lines) + "\n"
+
+
+def growth(results: dict) -> str:
+  """Seconds and peak memory of the growth cases as shares of their first point's, as a table for a document."""
+  lines = ["| case | time, of the first's | peak memory, of the first's |", "|---|---|---|"]
+  for row in (row for row in _in_order(results) if "points" in row):
+    points = dict(sorted(row["points"].items(), key=lambda point: int(point[0])))
+    first = next(iter(points.values()))
+    times = (f"{value}: {point['seconds']['median'] / first['seconds']['median']:.2f}" for value, point in points.items())
+    memory = (f"{value}: {point['peak_memory_mib'] / first['peak_memory_mib']:.2f}" for value, point in points.items())
+    lines.append(f"| {row['what']} | {', '.join(times)} | {', '.join(memory)} |")
+  return "\n".join(lines) + "\n"
+
+
+def _in_order(results: dict) -> list[dict]:
+  return [results["cases"][name] for name in cases.CASES if name in results["cases"]]
 
 
 def save_picture(path, results: dict) -> None:
