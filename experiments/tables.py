@@ -1,0 +1,149 @@
+"""The paper's tables on any source and target, with several seeds, and the same for what goes beyond the paper.
+
+    python -m experiments.tables --table=3,6,7 --seeds=3 --base=runs/base_cmu --manual_dir=DIR --workdir=runs/tables_hdm05_wild \\
+        --flagfile=experiments/presets/cmu_to_hdm05_wild.flags
+
+A table is data: each row changes the configuration of the flags. One row and one seed is one adaptation, an ordinary run in
+WORKDIR/rows/DIGEST (for `evaluate --run`, `lift --run`, `report`), named by the digest of all that defines it: tables share rows, and a
+second start goes on where the first ended. WORKDIR/table_NAME.{md,csv,json,png} hold mean and standard deviation over the
+adaptations' seeds (the base is one), on the test split, with the protocol of the paper's table where the target has one.
+
+Rows that need another base train it in WORKDIR/bases by the flags of `pretrain` (table 8), or take --videopose_base (1, 2, 4).
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+from absl.testing import flagsaver
+import jax
+import jax.numpy as jnp
+
+from experiments import adapt as script, common
+from experiments import pretrain as pretrain_script
+from posynda_jax import adapt, bases, evaluate, lora, parallel, pipeline, protocols, runs, tables, tuning
+
+CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; or all.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)
+VIDEOPOSE = flags.DEFINE_string("videopose_base", None, "Base of the VideoPose rows; they are left out without it.")
+
+
+class Bench:
+  """Rows of one source and target: trains what is not there yet, and scores it."""
+
+  def __init__(self, folder):
+    self.folder = pathlib.Path(folder).expanduser()
+    self.protocol = protocols.of_target(script.TARGET.value)
+    self._base = functools.cache(self._load_base)
+    self._source = functools.cache(lambda clip_fps: common.load_source(script.source_name(), pretrain_script.SPLIT.value, clip_fps))
+    self._test = functools.cache(self._open_test)
+    self._scorers: dict[tuple, Any] = {}
+
+  def run(self, row: tables.Row, seed: int) -> dict[str, Any]:
+    """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}."""
+    base, base_folder = self._base(tuple(sorted(row.base.items())))
+    config = script.adapt_config(base, self._source(base.clip_fps))
+    config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
+    seed = seed if row.adapt is not None else 0
+    with flagsaver.flagsaver(seed=seed):
+      identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": None, "clips": None})
+      folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
+      run = runs.Run(folder, identity)
+      path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test], sort_keys=True)
+      found = json.loads(path.read_text()) if path.exists() else {}
+      if key not in found:
+        source = self._source(base.clip_fps) if config.source else None
+        task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
+        adapter, seconds = None, 0.0
+        if row.adapt is not None:
+          adapter, seconds = script.train_adapter(task, config, run, "adapted")
+        result = self._score(task, config, adapter, dataclasses.replace(task.score_config, **row.test))
+        found[key] = result | {
+            "seconds": seconds, "trainable": script.count_trainable(task, config) if row.adapt is not None else 0,
+            "flops": count_flops(base, config, row),
+        }
+        runs.write_json(path, found)
+      run.close()
+    scores = {score.name: found[key]["scores"][score.name] for score in self.protocol.scores}  # the headline first, as JSON does not
+    return {**found[key], "scores": scores, "run": str(folder.relative_to(self.folder)), "base": base.digest}
+
+  def _load_base(self, changes: tuple) -> tuple[bases.Base, str]:
+    changes = dict(changes)
+    if changes.pop("denoiser", None):
+      return bases.load(VIDEOPOSE.value), VIDEOPOSE.value
+    if not changes:
+      return script.load_base()
+    changes["width"] = round(common.WIDTH.value * changes.get("width", 1.0))
+    folder = self.folder / "bases" / "-".join(f"{name}_{value}" for name, value in sorted(changes.items()))
+    with flagsaver.flagsaver(**changes):
+      return pretrain_script.from_flags(folder), str(folder)
+
+  def _open_test(self, clip_fps: float, num_frames: int) -> pipeline.ClipSource:
+    records = common.load_records(script.TARGET.value, script.TEST_SPLIT.value)
+    return pipeline.ClipSource(pipeline.make_tracks(records, pipeline.LABELLED + self.protocol.fields, clip_fps), num_frames)
+
+  def _score(self, task: script.Task, config: adapt.AdaptConfig, adapter, test: evaluate.EvaluateConfig) -> dict[str, Any]:
+    """The protocol's result for the base with the adapter; one compiled program for all rows with the same base and test."""
+    base, key = task.base, (task.base.digest, test)
+    if key not in self._scorers:
+      make_denoiser = lambda weights: adapt.make_denoiser(base.model, weights[0], {"bias": weights[1]}, 1.0)
+      measure = functools.partial(protocols.frame_scores, self.protocol)
+      self._scorers[key] = evaluate.make_scorer(make_denoiser, test, measure)
+    merged = (base.params, jnp.zeros((17, 3))) if adapter is None else (adapt.merge(base.params, adapter, config.scale), adapter["bias"])
+    row = evaluate.evaluate_protocol(self._scorers[key], merged, task.test, test.batch_size, self.protocol)
+    protocol = evaluate.protocol(task.target, task.test_split, task.clip_fps, test, self.protocol)
+    return {"scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol}
+
+
+def count_flops(base: bases.Base, config: adapt.AdaptConfig, row: tables.Row) -> int:
+  """FLOPs of the linear layers for one clip and all hypotheses: the teacher's where pseudo-labels are used, as in Table 3."""
+  frames = base.model.num_frames
+  shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
+  inputs = (shape(1, frames, 17, 2), shape(1, frames, 17, 3), jax.ShapeDtypeStruct((1,), jnp.int32))
+  adapter = {}
+  if row.adapt is not None and config.tune == "lora":
+    adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), base.params, config.rank, config.target_rule))
+  calls = row.test.get("num_hypotheses", 1) * row.test.get("sampling_steps", 1)
+  if row.adapt is not None and config.pseudo and config.supervision == "adapt":
+    calls = config.num_hypotheses * config.sampling_steps
+  return calls * tuning.linear_flops(base.model, base.params, adapter, *inputs)
+
+
+def is_papers_pair() -> bool:
+  """Whether the flags are Human3.6M to 3DHP, which the paper's ablations are about."""
+  return script.source_name().startswith("human36m") and script.TARGET.value.startswith("mpi_inf_3dhp")
+
+
+def main() -> None:
+  names = list(tables.TABLES) if CHOSEN.value == ["all"] else CHOSEN.value
+  if unknown := [name for name in names if name not in tables.TABLES]:
+    raise ValueError(f"tables {', '.join(unknown)} are unknown; choose of {', '.join(tables.TABLES)}, or all")
+  if common.WORKDIR.value is None:
+    raise ValueError("--workdir is not given: name a folder for the rows and tables")
+  if script.source_name() == script.SOURCE_FREE:
+    raise ValueError("--source is not given: name the labelled source; the row without one leaves it out by itself")
+  common.check_batch(script.CLIPS.value, "clips")
+  common.print_devices()
+  bench = Bench(common.WORKDIR.value)
+  bench.folder.mkdir(parents=True, exist_ok=True)
+  for name in names:
+    results: dict[str, list[dict]] = {}
+    for row in tables.TABLES[name].rows:
+      if row.base.get("denoiser") and VIDEOPOSE.value is None:
+        print(f"{row.name}: left out, as --videopose_base is not given", flush=True)
+        continue
+      for seed in range(common.SEED.value, common.SEED.value + (SEEDS.value if row.adapt is not None else 1)):
+        results.setdefault(row.name, []).append(found := bench.run(row, seed))
+        scores = "  ".join(f"{key} {value:.1f}" for key, value in found["scores"].items())
+        print(f"table {name}, {row.name}, seed {seed}: {scores}", flush=True)
+    table = tables.summarise(name, results, is_papers_pair())
+    if parallel.is_main():
+      tables.save(bench.folder / f"table_{name}", table)
+    print(f"\n{tables.markdown(table)}", flush=True)
+
+
+if __name__ == "__main__":
+  common.run(main)

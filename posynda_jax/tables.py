@@ -1,0 +1,219 @@
+"""The paper's tables, and what goes beyond them, as data: rows that change a configuration, and a table of their scores.
+
+`experiments/tables.py` runs them.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from posynda_jax import runs
+
+_PAPER = dict(
+    pseudo=True, pseudo_label="best", refine="none", tilt="none", stretch=0.0, teacher_flip=False, teacher_ema=0.0, select="frame",
+    num_hypotheses=3, sampling_steps=1, tune="lora", bias=True, synthesis=True, adversarial_rate=0.0,
+)
+_F = dict(_PAPER, pseudo=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One configuration, as changes to the flags'.
+
+  `adapt`: fields of AdaptConfig; None trains nothing. `rate`: a factor of --adapt_rate. `test`: fields of EvaluateConfig. `base`:
+  flags of `pretrain`, but `width` as a share of --width; or `denoiser`. `paper`: its MPJPE in the paper.
+  """
+
+  name: str
+  adapt: dict[str, Any] | None = None
+  rate: float = 1.0
+  test: dict[str, Any] = dataclasses.field(default_factory=dict)
+  base: dict[str, Any] = dataclasses.field(default_factory=dict)
+  paper: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows with a title and what a reader must know of them."""
+
+  title: str
+  rows: tuple[Row, ...]
+  note: str = ""
+
+
+_SOURCE_ONLY = Row("source-only", paper=111.7)
+_OURS = Row("PoSynDA", _PAPER, paper=58.2)
+_FLAGS = Row("the flags' own settings", {})
+_CEILING = Row("ceiling: the same adapter with target labels", {**_PAPER, "supervision": "ceiling"})
+_VIDEOPOSE = {"denoiser": "videopose"}
+_DENOISERS = (
+    Row("MixSTE, source-only"), Row("MixSTE, PoSynDA", _PAPER), Row("VideoPose, source-only", base=_VIDEOPOSE),
+    Row("VideoPose, PoSynDA", _PAPER, base=_VIDEOPOSE),
+)
+_WIDTHS = {0.5: "half", 1.0: "whole", 2.0: "twice"}
+TABLES = {
+    "1": Table("Table 1: denoisers, Human3.6M", _DENOISERS),
+    "2": Table("Table 2: denoisers, 3DHP", _DENOISERS),
+    "3": Table(
+        "Table 3: components",
+        (
+            _SOURCE_ONLY, Row("+ F", dict(_F, tune="full", bias=False), rate=0.1, paper=62.5),
+            Row("+ LoRA", dict(_F, bias=False), paper=61.9), Row("+ cross-dataset embedding", _F, paper=60.7),
+            Row("+ multi-hypothesis: PoSynDA", _PAPER, paper=58.2), _FLAGS, _CEILING,
+        ),
+        "'+ F' tunes every parameter, at a tenth of the rate. The paper's parameters are 49,152 r + 42, a bias of 3 x 14; ours has 3 x 17.",
+    ),
+    "4": Table("Table 4: denoisers, 3DPW", _DENOISERS),
+    "5": Table(
+        "Table 5: multi-hypothesis inference, and a generator of poses",
+        (
+            _SOURCE_ONLY, *(
+                Row(f"D3DP, source-only, H = 20, K = 5, {how}", test=dict(num_hypotheses=20, sampling_steps=5, select=select), paper=paper)
+                for how, select, paper in (
+                    ("mean of all (P-Agg)", "mean", None), ("best frame by reprojection", "frame", None),
+                    ("best joints by reprojection (J-Agg)", "joint", 96.5),
+                )
+            ),
+            Row("GAN: generator of target poses in place of F", dict(_F, adversarial_rate=1e-3), paper=87.5), _OURS, _FLAGS, _CEILING,
+        ),
+    ),
+    "6": Table(
+        "Table 6: number of hypotheses",
+        (_SOURCE_ONLY, *(
+            Row(f"H = {num}", dict(_PAPER, num_hypotheses=num), paper=paper)
+            for num, paper in ((1, 60.7), (2, 59.9), (3, 58.2), (4, 58.1), (5, 58.3), (6, 58.5), (10, None), (20, None))
+        )),
+    ),
+    "7": Table(
+        "Table 7: rank, and what else could be tuned",
+        (
+            _SOURCE_ONLY, *(
+                Row(f"r = {rank}", dict(_PAPER, rank=rank), paper=paper)
+                for rank, paper in ((1, 62.1), (2, 60.4), (3, 59.8), (4, 58.2), (5, 58.3), (6, 58.1), (8, None), (16, None))
+            ),
+            Row("every parameter", dict(_PAPER, tune="full", bias=False), rate=0.1),
+            Row("biases alone (BitFit)", dict(_PAPER, tune="biases", bias=False)), Row("norms alone", dict(_PAPER, tune="norms", bias=False)),
+        ),
+        "The paper's parameters are 49,152 r + 42 truncated, its row r = 6 is misprinted; its FLOPs grow with r as if H were 1.",
+    ),
+    "8": Table(
+        "Table 8: timesteps and width, a base each",
+        tuple(
+            Row(f"T = {steps}, {_WIDTHS[width]} width", _PAPER, base=dict(diffusion_steps=steps, width=width), paper=paper)
+            for steps, width, paper in (
+                (100, 1.0, 59.8), (500, 0.5, 59.3), (500, 1.0, 59.0), (1000, 0.5, 58.9), (1000, 1.0, 58.2), (1000, 2.0, 58.3),
+            )
+        ),
+    ),
+    "beyond": Table(
+        "Beyond the paper",
+        (
+            _SOURCE_ONLY, _OURS, Row("choice by sequence", dict(_PAPER, select="sequence")),
+            Row("mean of the hypotheses", dict(_PAPER, pseudo_label="mean")), Row("teacher with K = 5", dict(_PAPER, sampling_steps=5)),
+            Row("EMA teacher, 0.99", dict(_PAPER, teacher_ema=0.99)),
+            Row("pseudo-labels fitted to the source's mean body", dict(_PAPER, pseudo_label="mean", refine="body")),
+            Row("F with tilt", dict(_F, tilt="teacher", tilt_deg=180.0)), Row("F with rotation", dict(_F, tilt="spine")),
+            Row("F with other bodies, 10%", dict(_F, stretch=0.1)),
+            Row("F with rotation, labels fitted", dict(_PAPER, tilt="spine", pseudo_label="mean", refine="body")),
+            Row("LoRA on MLPs too", dict(_PAPER, target_rule=r".*(attention/(qkv|proj)|mlp_\w+)")),
+            Row("rsLoRA: r = 16, s = 8 / sqrt(16)", dict(_PAPER, rank=16, scale=2.0)),
+            Row("source-free: no source pose at all", dict(_PAPER, source=False, pseudo_label="mean", refine="body")), _FLAGS, _CEILING,
+        ),
+    ),
+}
+
+
+def digest(identity: dict[str, Any]) -> str:
+  """Sixteen digits that name a configuration."""
+  return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[str, Any]:
+  """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, what each row costs, and
+  with `paper` the paper's figure."""
+  rows, first = [], next(iter(results.values()))[0]
+  headline = next(iter(first["scores"]))
+  mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
+  ends = [mean(row.name) for row in (_SOURCE_ONLY, _CEILING) if row.name in results]
+  for row in TABLES[name].rows:
+    if row.name not in results:
+      continue
+    found = results[row.name]
+    values = {key: [one["scores"][key] for one in found] for key in first["scores"]}
+    shown = {"mean": {k: statistics.fmean(v) for k, v in values.items()},
+             "std": {k: statistics.stdev(v) if len(v) > 1 else None for k, v in values.items()}}
+    if len(ends) == 2 and row.name not in (_SOURCE_ONLY.name, _CEILING.name):
+      shown["closure"] = (ends[0] - mean(row.name)) / (ends[0] - ends[1])
+    rows.append({
+        "name": row.name, "seeds": len(found), **shown, "paper_mpjpe_mm": row.paper if paper else None,
+        **{key: found[0][key] for key in ("trainable", "flops", "frames", "base")},
+        "seconds": statistics.fmean(one["seconds"] for one in found), "runs": [one["run"] for one in found],
+        "by_seed": values, "groups": found[0]["groups"],
+    })
+  return {"table": name, "title": TABLES[name].title, "note": TABLES[name].note, "rows": rows, "protocol": first["protocol"]}
+
+
+def columns(table: dict) -> tuple[list[str], list[list[str]]]:
+  """Head and cells of a table as text: mean ± std of the scores, closure in MPJPE, parameters, GFLOPs, seconds of training."""
+  rows = table["rows"]
+  scores = list(rows[0]["mean"])
+  closed, paper = any("closure" in row for row in rows), any(row["paper_mpjpe_mm"] for row in rows)
+  head = ["row", *scores, *(["closure %"] if closed else []), "trainable", "GFLOPs", "seconds", *(["paper's MPJPE"] if paper else [])]
+  cells = []
+  for row in rows:
+    value = lambda key: f"{row['mean'][key]:.1f}" + ("" if row["std"][key] is None else f" ± {row['std'][key]:.1f}")
+    cells.append([
+        row["name"], *map(value, scores), *([f"{100 * row['closure']:.0f}" if "closure" in row else ""] if closed else []),
+        f"{row['trainable']:,}", f"{row['flops'] / 1e9:.4g}", f"{row['seconds']:.0f}",
+        *([f"{row['paper_mpjpe_mm'] or ''}"] if paper else []),
+    ])
+  return head, cells
+
+
+def markdown(table: dict) -> str:
+  """The table with its note and protocol, for a document."""
+  head, cells = columns(table)
+  line = lambda texts: f"| {' | '.join(texts)} |"
+  seeds = max(row["seeds"] for row in table["rows"])
+  protocol = table["protocol"]
+  where = f"{protocol['dataset']} {protocol['split']}, {protocol['keypoints_2d']} 2D, {protocol['protocol']} ({protocol['headline']})"
+  about = f"{where}; {seeds} seed{'s' if seeds > 1 else ''} of the adaptation, one base. {table['note']}".strip()
+  return "\n".join([f"**{table['title']}.** {about}", "", line(head), "|---" * len(head) + "|", *map(line, cells)]) + "\n"
+
+
+def save_picture(path, table: dict) -> None:
+  """Headline of every row as a bar with its standard deviation; the ceiling as a line."""
+  import matplotlib
+
+  matplotlib.use("Agg")
+  from matplotlib import pyplot
+
+  rows = table["rows"][::-1]
+  headline = next(iter(rows[0]["mean"]))
+  figure, axis = pyplot.subplots(figsize=(8, 1 + 0.34 * len(rows)), layout="constrained")
+  values = [row["mean"][headline] for row in rows]
+  axis.barh([row["name"] for row in rows], values, xerr=[row["std"][headline] or 0 for row in rows], color="#33658a", height=0.62)
+  for place, value in enumerate(values):
+    axis.text(value + 0.02 * max(values), place, f"{value:.1f}", va="center", fontsize=9)
+  for value in (value for row, value in zip(rows, values, strict=True) if row["name"] == _CEILING.name):
+    axis.axvline(value, color="#d1495b", linewidth=1.4)
+  axis.set(title=f"{table['title']}, {table['protocol']['dataset']}", xlabel=headline, xlim=(0, 1.15 * max(values)))
+  axis.spines[["top", "right"]].set_visible(False)
+  figure.savefig(path, dpi=110)
+  pyplot.close(figure)
+
+
+def save(stem: pathlib.Path, table: dict) -> None:
+  """The table as Markdown, CSV, JSON and a picture."""
+  head, cells = columns(table)
+  text = io.StringIO()
+  csv.writer(text, lineterminator="\n").writerows([head, *cells])
+  runs.write_text(stem.with_suffix(".md"), markdown(table))
+  runs.write_text(stem.with_suffix(".csv"), text.getvalue())
+  runs.write_json(stem.with_suffix(".json"), table)
+  save_picture(stem.with_suffix(".png"), table)

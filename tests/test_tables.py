@@ -1,0 +1,120 @@
+"""Tables: rows are sound configurations that tables share, means and closures are right, and a command makes them and goes on."""
+
+import csv
+import dataclasses
+import json
+import re
+
+import pytest
+
+from posynda_jax import adapt, evaluate, protocols, tables
+from tests.test_experiments import SMOKE, error_of, run_well
+
+
+def configs(name: str) -> dict[str, adapt.AdaptConfig]:
+  return {
+      row.name: adapt.AdaptConfig(**{"body": (1.0,) * 16, **row.adapt}) for row in tables.TABLES[name].rows if row.adapt is not None
+  }
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_rows_are_configurations_that_differ(name):
+  rows = tables.TABLES[name].rows
+  assert len({row.name for row in rows}) == len(rows)
+  assert len({tables.digest(dataclasses.asdict(dataclasses.replace(row, name="", paper=None))) for row in rows}) == len(rows)
+  for config in configs(name).values():
+    assert config.supervision == "ceiling" or config.pseudo or config.synthesis
+  for row in rows:
+    evaluate.EvaluateConfig(**row.test)
+
+
+def test_the_papers_row_is_the_same_in_all_tables():
+  ours = adapt.AdaptConfig(body=(1.0,) * 16)
+  assert configs("3")["+ multi-hypothesis: PoSynDA"] == configs("6")["H = 3"] == configs("7")["r = 4"] == configs("5")["PoSynDA"] == ours
+  changed = lambda one, other: {
+      key for key, value in dataclasses.asdict(configs("3")[one]).items() if value != dataclasses.asdict(configs("3")[other])[key]
+  }
+  assert changed("+ F", "+ LoRA") == {"tune"} and changed("+ LoRA", "+ cross-dataset embedding") == {"bias"}
+  assert changed("+ cross-dataset embedding", "+ multi-hypothesis: PoSynDA") == {"pseudo"}
+
+
+def test_the_papers_figures_are_its_printed_ones():
+  paper = lambda name: [row.paper for row in tables.TABLES[name].rows if row.paper]
+  assert paper("3") == [111.7, 62.5, 61.9, 60.7, 58.2] and paper("6")[1:] == [60.7, 59.9, 58.2, 58.1, 58.3, 58.5]
+  assert paper("7")[1:] == [62.1, 60.4, 59.8, 58.2, 58.3, 58.1] and paper("8") == [59.8, 59.3, 59.0, 58.9, 58.2, 58.3]
+
+
+def result(mpjpe: float, **changes) -> dict:
+  scores = {"mpjpe_mm": mpjpe, "p_mpjpe_mm": mpjpe / 2}
+  protocol = {"dataset": "a/b", "split": "test", "keypoints_2d": "gt", "protocol": "open_mocap", "headline": "pooled"}
+  more = {"trainable": 7, "flops": 10**9, "frames": 5, "base": "b", "seconds": 2.0, "run": "rows/x", "groups": {}, "protocol": protocol}
+  return {"scores": scores, **more, **changes}
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_means_deviations_and_closure(paper):
+  names = [row.name for row in tables.TABLES["3"].rows]
+  found = {names[0]: [result(100.0)], names[2]: [result(60.0), result(64.0), result(62.0)], names[-1]: [result(50.0), result(52.0)]}
+  table = tables.summarise("3", found, paper)
+  lora = table["rows"][1]
+  assert lora["mean"] == {"mpjpe_mm": 62.0, "p_mpjpe_mm": 31.0} and lora["std"] == {"mpjpe_mm": 2.0, "p_mpjpe_mm": 1.0}
+  assert lora["closure"] == pytest.approx(38 / 49) and table["rows"][0]["std"]["mpjpe_mm"] is None
+  assert "closure" not in table["rows"][0] and "closure" not in table["rows"][2]
+  text = tables.markdown(table)
+  assert "| + LoRA | 62.0 ± 2.0 | 31.0 ± 1.0 | 78 | 7 | 1 | 2 |" + (" 61.9 |" if paper else "") in text
+  assert ("paper's MPJPE" in text) == paper and "3 seeds" in text
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+  return f"--data_dir={tmp_path_factory.mktemp('data')}"
+
+
+def test_a_command_makes_a_table_and_a_second_start_trains_nothing(data, tmp_path):
+  flags_ = (SMOKE, data, f"--workdir={tmp_path}/tables", "--seeds=2")
+  out = run_well("tables", *flags_, "--table=3")
+  assert out.count("Compiling adapted") == 10 and "+ LoRA, seed 1: mpjpe_mm" in out
+  table = json.loads((tmp_path / "tables" / "table_3.json").read_text())
+  rows = {row["name"]: row for row in table["rows"]}
+  assert len(rows) == 7 and all(row["seeds"] == (1 if row["name"] == "source-only" else 2) for row in table["rows"])
+  assert rows["+ LoRA"]["trainable"] + 51 == rows["+ cross-dataset embedding"]["trainable"] < rows["+ F"]["trainable"]
+  assert rows["+ multi-hypothesis: PoSynDA"]["flops"] == 3 * rows["+ LoRA"]["flops"] > 3 * rows["+ F"]["flops"] > 0
+  assert rows["+ multi-hypothesis: PoSynDA"]["by_seed"]["mpjpe_mm"][0] != rows["+ multi-hypothesis: PoSynDA"]["by_seed"]["mpjpe_mm"][1]
+  text = (tmp_path / "tables" / "table_3.md").read_text()
+  assert "2 seeds" in text and text.splitlines()[2].startswith("| row | mpjpe_mm | p_mpjpe_mm | pck_percent | auc_percent |")
+  assert len(list(csv.reader((tmp_path / "tables" / "table_3.csv").open()))) == 8
+  assert (tmp_path / "tables" / "table_3.png").stat().st_size > 5000
+  (tmp_path / "tables" / "table_3.json").unlink()
+
+  again = run_well("tables", *flags_, "--table=3")
+  assert "Compiling" not in again and (tmp_path / "tables" / "table_3.md").read_text() == text
+  assert json.loads((tmp_path / "tables" / "table_3.json").read_text()) == table
+
+  folder = tmp_path / "tables" / rows["+ LoRA"]["runs"][1]  # a row is a run like any other
+  scored = run_well("evaluate", data, f"--run={folder}", "--dataset=synthetic_motion/target_gt", "--split=test[:2%]")
+  assert f"{rows['+ LoRA']['by_seed']['mpjpe_mm'][1]:.1f}" in re.sub(r"\s+", " ", scored)
+
+
+def test_what_a_user_gets_wrong_is_one_line(tmp_path):
+  assert "tables 9 are unknown; choose of 1, 2, 3" in error_of("tables", SMOKE, "--table=9", f"--workdir={tmp_path}")
+  assert "--workdir is not given" in error_of("tables", SMOKE, "--table=3")
+  assert "--source is not given" in error_of("tables", "--table=3", f"--workdir={tmp_path}")
+
+
+@pytest.mark.long
+def test_all_tables_in_their_smallest_form(data, tmp_path):
+  run_well("pretrain", f"--flagfile={SMOKE.partition('=')[2].replace('smoke', 'smoke_base')}", data, f"--workdir={tmp_path}/videopose",
+           "--denoiser=videopose", "--filter_widths=3", "--channels=8")
+  out = run_well("tables", SMOKE, data, f"--workdir={tmp_path}/tables", "--table=all", f"--videopose_base={tmp_path}/videopose",
+                 "--width=32")
+  assert {path.stem for path in (tmp_path / "tables").glob("*.md")} == {f"table_{name}" for name in tables.TABLES}
+  shared = [json.loads((tmp_path / "tables" / f"table_{name}.json").read_text()) for name in ("3", "6", "7")]
+  runs = [{row["name"]: row["runs"] for row in table["rows"]} for table in shared]
+  assert runs[0]["+ multi-hypothesis: PoSynDA"] == runs[1]["H = 3"] == runs[2]["r = 4"]
+  assert "VideoPose, PoSynDA" in out
+
+
+def test_open_protocol_scores_what_no_published_one_does():
+  assert protocols.of_target("hdm05_mocap/wild_rig_gt") is protocols.OPEN
+  assert protocols.of_target("mpi_inf_3dhp/vnect").name == "3dhp"
+  assert [len(score.joints) for score in protocols.OPEN.scores] == [17, 17, 17, 17, 15]
