@@ -12,7 +12,7 @@ PRESETS = pathlib.Path(__file__).parent / "presets"
 # Command -> module, with arguments that come first.
 COMMANDS = {
     **{f"posynda-{name}": f"experiments.{name}" for name in (
-        "pretrain", "adapt", "evaluate", "lift", "components", "diagnose", "visualize", "report", "export", "benchmark",
+        "pretrain", "adapt", "evaluate", "lift", "components", "tables", "peft", "diagnose", "visualize", "report", "export", "benchmark",
     )},
     "posynda-convert": "posynda_jax.interop convert",
     "posynda-check": "data_prep.check",

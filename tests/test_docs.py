@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from experiments.bench import profile, report
 from posynda_jax import bases
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,6 +52,19 @@ def test_the_base_and_the_parts_of_the_gap_equal_the_committed_results():
       for part in (part for part in parts if part["motion"]):  # the source's own rows have a camera part alone
         line = " | ".join(f"{part[column]:.1f}" for column in ("home", "camera", "motion", "body", "total"))
         assert line in TEXT, f"{name}: {part['dataset']}, {part['rig']}"
+
+
+def test_the_benchmarks_tables_equal_its_committed_results():
+  results, performance = RESULTS["benchmark"], (ROOT / "docs" / "performance.md").read_text()
+  shown = "\n".join(line.strip() for line in README.splitlines())
+  assert report.markdown(results).strip() in shown and results["machine"]["processor"] in README
+  assert report.growth(results).strip() in performance
+  aims = ("forward_243", "adapt_step", "compact_gradient")
+  assert profile.table({name: results["cases"][name] for name in aims}).strip() in performance
+  for name in aims:
+    assert f"{results['cases'][name]['ratio_to_torch_eager']:.2f}" in performance
+  assert f"takes {results['cases']['sweep']['ratio_to_separate_steps']:.2f} of eight separate steps" in " ".join(performance.split())
+  assert (ROOT / "docs" / "benchmark.png").stat().st_size > 5000
 
 
 def test_bases_and_source_free_runs_equal_the_committed_results():

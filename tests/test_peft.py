@@ -1,0 +1,26 @@
+"""The study of adapters, end to end in its smallest form."""
+
+import json
+
+from tests.test_experiments import SMOKE, error_of, run_well
+
+
+def test_a_study_sweeps_adds_and_measures_adapters(tmp_path):
+  data = f"--data_dir={tmp_path}/data"
+  flags = (SMOKE, data, f"--workdir={tmp_path}/peft", "--rules=attention,temporal", "--ranks=1,2", "--rates=1e-3,1e3")
+  run_well("peft", *flags)
+  results = json.loads((tmp_path / "peft" / "peft.json").read_text())
+  assert set(results["rules"]) == {"attention", "temporal"} and all(len(rows) == 4 for rows in results["rules"].values())
+  trainable = {rule: {row["rank"]: row["trainable"] for row in rows if row["trainable"]} for rule, rows in results["rules"].items()}
+  assert trainable["attention"][2] - 51 == 2 * (trainable["attention"][1] - 51) > 2 * (trainable["temporal"][1] - 51)
+  sums = results["arithmetic"]
+  assert sums["share_of_one"]["0.0"] == results["source_only"] != sums["share_of_one"]["1.0"]
+  assert abs(sums["share_of_one"]["1.0"] - sums["between_seeds"]["0.0"]) < 1e-2
+  member = json.loads((tmp_path / "peft" / "seeds" / "seed_1" / "metrics.json").read_text())["adapted"]
+  assert abs(sums["between_seeds"]["1.0"] - member["mpjpe_mm"]) < 1e-2
+  assert results["merge"]["merged_against_factorised_mm"] < 1 and results["merge"]["unmerged_against_base"] < 1e-5
+  assert set(results["relative_norms"]) and (tmp_path / "peft" / "peft.png").stat().st_size > 5000
+
+
+def test_an_unknown_rule_is_one_line(tmp_path):
+  assert "rules heads are unknown; choose of attention" in error_of("peft", SMOKE, "--rules=heads", f"--workdir={tmp_path}")
