@@ -1,8 +1,12 @@
 """The study of adapters, end to end in its smallest form."""
 
 import json
+import pathlib
+import re
 
 from tests.test_experiments import SMOKE, error_of, run_well
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def test_a_study_sweeps_adds_and_measures_adapters(tmp_path):
@@ -24,3 +28,8 @@ def test_a_study_sweeps_adds_and_measures_adapters(tmp_path):
 
 def test_an_unknown_rule_is_one_line(tmp_path):
   assert "rules heads are unknown; choose of attention" in error_of("peft", SMOKE, "--rules=heads", f"--workdir={tmp_path}")
+
+
+def test_the_page_on_adapters_runs_and_shows_its_committed_results():
+  page = (ROOT / "docs" / "peft.md").read_text()
+  exec(re.search(r"```python\n(.+?)```", page, re.S)[1], {"__name__": "page"})  # ours, not a stranger's
