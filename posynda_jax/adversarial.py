@@ -21,6 +21,7 @@ from posynda_jax import camera, parallel, skeleton, synthesis
 
 _NOISE = 16
 _BONES_SPREAD = 0.3  # bones may become longer or shorter by this, in their logarithm
+_MOVE_SPREAD = (1.0, 1.0, 1.5)  # the ray may move by this at depth 1 m, depth by this in its logarithm: further off nobody is in any image
 
 
 class Generator(nn.Module):
@@ -76,8 +77,11 @@ def init(key: Array, num_frames: int, rate: float) -> Players:
 
 
 def change(poses: Float[Array, "b f j 3"], answer: Float[Array, "b 23"]) -> Float[Array, "b f j 3"]:
-  """Clips with other bones, turned about their mean root and moved: along the ray by exp(dz), and the ray by (dx, dy) at depth 1 m."""
-  turn, move, bones = answer[:, :3], answer[:, 3:6], answer[:, 6:]
+  """Clips with other bones, turned about their mean root and moved: along the ray by exp(dz), and the ray by (dx, dy) at depth 1 m.
+
+  Bones and moves are bounded: a generator that may put people beside the image gets no gradient back from there.
+  """
+  turn, move, bones = answer[:, :3], jnp.array(_MOVE_SPREAD) * jnp.tanh(answer[:, 3:6]), answer[:, 6:]
   poses = synthesis.resize(poses, jnp.exp(_BONES_SPREAD * jnp.tanh(bones))[:, None])
   angle = jnp.sqrt((turn**2).sum(-1, keepdims=True) + 1e-12)
   poses = synthesis.turn(poses, jnp.concatenate([jnp.cos(angle / 2), jnp.sin(angle / 2) * turn / angle], -1))

@@ -82,8 +82,8 @@ def test_hypotheses_in_chunks_are_the_same_and_take_the_memory_of_a_chunk():
     return jax.jit(propose).lower(keys).compile()
 
   whole, pairs, uneven = compiled(8, 0), compiled(8, 2), compiled(8, 3)
-  np.testing.assert_allclose(pairs(keys), whole(keys), atol=1e-6)
-  np.testing.assert_allclose(uneven(keys), whole(keys), atol=1e-6)
+  np.testing.assert_allclose(pairs(keys), whole(keys), atol=1e-5)  # other batches, other rounding
+  np.testing.assert_allclose(uneven(keys), whole(keys), atol=1e-5)
   memory = lambda program: program.memory_analysis().temp_size_in_bytes
   many = memory(compiled(32, 2))
   answers = 4 * 4 * 9 * 17 * 3  # bytes of one hypothesis of all clips
@@ -98,7 +98,7 @@ def test_a_clips_hypotheses_do_not_depend_on_its_batch():
   keys = jax.random.split(jax.random.key(0), 4)
   whole = sampler.propose(keys, denoise, keypoints, steps, 2)
   part = sampler.propose(keys[2:], denoise, keypoints[2:], steps, 2)
-  np.testing.assert_allclose(whole[:, 2:], part, atol=1e-6)
+  np.testing.assert_allclose(whole[:, 2:], part, atol=1e-5)
 
 
 def test_flip_averaged_denoiser_commutes_with_the_flip():
