@@ -21,6 +21,7 @@ from posynda_jax import camera, parallel, skeleton, synthesis
 
 _NOISE = 16
 _BONES_SPREAD = 0.3  # bones may become longer or shorter by this, in their logarithm
+_STEP = 0.1  # of the answer: Adam's first steps, all of one sign, would otherwise throw everybody to a bound
 _MOVE_SPREAD = (1.0, 1.0, 1.5)  # the ray may move by this at depth 1 m, depth by this in its logarithm: further off nobody is in any image
 
 
@@ -36,7 +37,7 @@ class Generator(nn.Module):
     x = jnp.concatenate([middle, root, noise, intrinsics[:, :4]], -1)
     for i in range(3):
       x = nn.leaky_relu(nn.Dense(self.width, name=f"hidden_{i}")(x), 0.2)
-    return nn.Dense(3 + 3 + len(skeleton.PARENTS), kernel_init=nn.initializers.zeros, name="head")(x)
+    return _STEP * nn.Dense(3 + 3 + len(skeleton.PARENTS), kernel_init=nn.initializers.zeros, name="head")(x)
 
 
 class Critic(nn.Module):

@@ -1,0 +1,7 @@
+"""LIGHT: XLA optimises a little. Most of a test's time is compiling programs that run once, on tiny arrays.
+
+Not in tests of what devices, processes, faults and benchmarks do (they start scripts as users do), and never level 0: with it
+XLA 0.10.2's CPU compiler puts NaN into sums that are zero.
+"""
+
+LIGHT = "--xla_backend_optimization_level=1"

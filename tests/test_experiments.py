@@ -10,13 +10,15 @@ import sys
 import numpy as np
 import pytest
 
+from tests import LIGHT
+
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f"--flagfile={ROOT}/experiments/presets/smoke.flags"
 
 
 def run(script: str, *flags: str, env: dict | None = None) -> subprocess.CompletedProcess:
   """Runs a script in its own process on one CPU device."""
-  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu", **(env or {})}
+  environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu", **(env or {})}
   command = [sys.executable, "-m", f"experiments.{script}", *flags]
   return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 

@@ -17,6 +17,7 @@ from posynda_jax import camera, camera_tables, skeleton
 from posynda_jax.datasets import load, record
 from posynda_jax.datasets.human36m import dummy_data, files, views
 from posynda_jax.interop import safe_pickle
+from tests import LIGHT
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOME = ("S1", "S5")
@@ -323,7 +324,7 @@ def archive(tmp_path_factory, truth):
 
 
 def run(module: str, *flags: str) -> subprocess.CompletedProcess:
-  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+  environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
   return subprocess.run([sys.executable, "-m", module, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 

@@ -15,7 +15,7 @@ from posynda_jax import bases
 from posynda_jax.datasets.human36m import dummy_data as h36m
 from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp, tables
 from posynda_jax.datasets.threedpw import dummy_data as threedpw
-from tests import scene
+from tests import LIGHT, scene
 
 ROOT = pathlib.Path(__file__).parents[1]
 PRESETS = ROOT / "experiments" / "presets"
@@ -42,7 +42,7 @@ def run_all(title: str, places: dict[str, str], data_dir) -> list[str]:
     flags = [re.sub("|".join(places), lambda found: places[found[0]], flag) for flag in flags]
     if module.startswith("experiments."):
       flags.append(f"--data_dir={data_dir}")
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-m", module, *SMALL.get(module, []), *flags], cwd=ROOT, env=environment,
                           capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (module, flags, done.stdout[-2000:], done.stderr[-2000:])
