@@ -102,7 +102,7 @@ def test_the_package_needs_what_the_requirements_pin_but_the_tests_tools():
   lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
   pinned = {line.replace("==", ">=") for line in lines if line}
   tools = set(PROJECT["optional-dependencies"]["test"])
-  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "setuptools"}
+  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "pytest-xdist", "setuptools"}
   assert set(PROJECT["dependencies"]) | tools == pinned and not set(PROJECT["dependencies"]) & tools
 
 
