@@ -16,9 +16,9 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from absl import app, flags
 import numpy as np
 import tqdm
+from absl import app, flags
 
 from data_prep import geometry_checks
 from data_prep.findings import Finding

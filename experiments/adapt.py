@@ -15,14 +15,28 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import flags
 import jax
 import numpy as np
+from absl import flags
 
-from experiments import common, console, own_keypoints, pretrain as pretrain_script, sweep
+from experiments import common, console, own_keypoints, sweep
+from experiments import pretrain as pretrain_script
 from posynda_jax import (
-    adapt, bases, checkpoint, evaluate, hypotheses, lifter, lora, loop, parallel, pipeline, pretrain, render, runs, skeleton,
-    synthesis,
+  adapt,
+  bases,
+  checkpoint,
+  evaluate,
+  hypotheses,
+  lifter,
+  loop,
+  lora,
+  parallel,
+  pipeline,
+  pretrain,
+  render,
+  runs,
+  skeleton,
+  synthesis,
 )
 
 flags.declare_key_flag("base")

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from absl import app, flags, logging
 import jax
+from absl import app, flags, logging
 
 from experiments import console, own_keypoints
 from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, rigs, runs

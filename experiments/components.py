@@ -11,12 +11,12 @@ Results go to `components.json` and `components.md` in the work directory.
 import dataclasses
 import json
 
-from absl import flags
 import jax
 import numpy as np
+from absl import flags
 
-from experiments import adapt as script, common
-from experiments import pretrain as pretrain_script
+from experiments import adapt as script
+from experiments import common
 from posynda_jax import adapt, bases, evaluate, pipeline, runs
 
 FITTED = " +body"  # beside every score: the same poses after `hypotheses.fit_body`, which reads the test clip's 2D and no label

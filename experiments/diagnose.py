@@ -19,10 +19,10 @@ Actions: the error of every action of a target with its own bodies, because one 
 import dataclasses
 import functools
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from experiments import common
 from posynda_jax import adapt, bases, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton

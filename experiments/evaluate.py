@@ -16,7 +16,7 @@ import pathlib
 from absl import flags
 
 from experiments import common
-from posynda_jax import adapt, bases, evaluate, hypotheses, pipeline, protocols, runs, tally
+from posynda_jax import adapt, evaluate, hypotheses, pipeline, protocols, runs, tally
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run; or an adapter's .safetensors file, on --base.")
 flags.declare_key_flag("base")

@@ -18,11 +18,11 @@ digests and the sampling. ONNX needs jax2onnx, which is not among the requiremen
 import pathlib
 import shutil
 
-from absl import flags
 import jax
+from absl import flags
 
 from experiments import common
-from posynda_jax import bases, checkpoint, evaluate, serving, skeleton
+from posynda_jax import checkpoint, evaluate, serving, skeleton
 
 flags.declare_key_flag("base")
 RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, or an adapter's .safetensors file for --base.")

@@ -19,11 +19,11 @@ about ten seconds, and about one more for a thousand frames on two cores with a 
 import json
 import pathlib
 
-from absl import flags
 import numpy as np
+from absl import flags
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, bases, evaluate, hypotheses, lifter
+from posynda_jax import adapt, evaluate, hypotheses, lifter
 from posynda_jax.interop import bvh_writer
 
 flags.declare_key_flag("base")

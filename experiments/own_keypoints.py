@@ -10,10 +10,10 @@ import functools
 import zlib
 from collections.abc import Callable
 
-from absl import flags
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from absl import flags
 
 from posynda_jax import evaluate, render
 from posynda_jax.interop.keypoints import formats, layouts, recordings

@@ -10,12 +10,13 @@ and peft.png hold the scores on the target's test split, adapter arithmetic (`lo
 import json
 import pathlib
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
+from absl import flags
+from absl.testing import flagsaver
 
-from experiments import adapt as script, common, sweep
+from experiments import adapt as script
+from experiments import common
 from posynda_jax import adapt, lora, pipeline, runs
 
 RANKS = flags.DEFINE_list("ranks", ["1", "4", "16"], "Ranks to sweep.")

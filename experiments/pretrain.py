@@ -9,11 +9,11 @@ takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
 
 import dataclasses
 
-from absl import flags
 import jax
+from absl import flags
 
 from experiments import common
-from posynda_jax import bases, checkpoint, evaluate, lora, loop, parallel, pipeline, pretrain, render, runs
+from posynda_jax import bases, checkpoint, evaluate, loop, lora, parallel, pipeline, pretrain, render, runs
 
 SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
 SPLIT = flags.DEFINE_string("split", "train", "Its training split.")

@@ -15,10 +15,10 @@ import pathlib
 import re
 from typing import Any
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from experiments import common, own_keypoints
 from posynda_jax import adapt, bases, checkpoint, loop, parallel, pipeline, runs, sweep

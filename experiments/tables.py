@@ -17,12 +17,13 @@ import json
 import pathlib
 from typing import Any
 
-from absl import flags
-from absl.testing import flagsaver
 import jax
 import jax.numpy as jnp
+from absl import flags
+from absl.testing import flagsaver
 
-from experiments import adapt as script, common
+from experiments import adapt as script
+from experiments import common
 from experiments import pretrain as pretrain_script
 from posynda_jax import adapt, bases, evaluate, lora, parallel, pipeline, protocols, runs, tables, tuning
 

@@ -15,9 +15,9 @@ import json
 import pathlib
 import zipfile
 
-from absl import flags
 import jax
 import numpy as np
+from absl import flags
 
 from experiments import common, own_keypoints
 from posynda_jax import adapt, animation, bases, evaluate, hypotheses, lifter, render, runs, skeleton, viewer

@@ -134,7 +134,7 @@ def test_golden_schedule_buffers():
       np.testing.assert_allclose(buffers[name], arrays[f"T{num_steps}/{name}"], rtol=1e-10, atol=1e-12)
     assert len(buffers) == 12 and all(value.dtype == np.float64 and np.isfinite(value).all() for value in buffers.values())
     x_0, x_t, t = 0.3, -0.7, num_steps // 2  # the mean of q(x_{t-1} | x_t, x_0), as Bayes gives it
-    beta, abar, before = buffers["betas"][t], buffers["alphas_cumprod"][t], buffers["alphas_cumprod_prev"][t]
+    beta, before = buffers["betas"][t], buffers["alphas_cumprod_prev"][t]
     precision = (1 - beta) / beta + 1 / (1 - before)
     mean = (np.sqrt(1 - beta) / beta * x_t + np.sqrt(before) / (1 - before) * x_0) / precision
     weighed = buffers["posterior_mean_coef1"][t] * x_0 + buffers["posterior_mean_coef2"][t] * x_t
@@ -323,7 +323,7 @@ def test_golden_exports_load_strictly_into_pytorch_modules(tmp_path, name):
   config, diffuses = arrays["config"], "x_3d" in arrays
   if name == "videopose_small":
     model = torch_models.VideoPose(config["filter_widths"], config["channels"], config["causal"])
-    holder = strided = torch_models.VideoPose(config["filter_widths"], config["channels"], config["causal"], strided=True)
+    holder = torch_models.VideoPose(config["filter_widths"], config["channels"], config["causal"], strided=True)
   else:
     fields = [config[key] for key in ("num_frame", "num_joints", "embed_dim", "depth", "num_heads", "mlp_ratio")]
     model = torch_models.MixSTE(*fields, diffusion=diffuses)

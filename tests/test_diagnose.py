@@ -2,10 +2,10 @@
 
 import json
 
-from absl import flags
-from absl.testing import flagsaver
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from experiments import common, diagnose
 from posynda_jax import bases, pipeline, skeleton

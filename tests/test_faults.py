@@ -6,7 +6,6 @@ moments, in saves too, and prints what it counted.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import random

@@ -13,7 +13,7 @@ from posynda_jax import camera, pipeline, skeleton
 from posynda_jax.interop import safe_pickle
 from posynda_jax.interop.keypoints import detections, folders, formats, json_stream, layouts, people, recordings
 from tests import detector_files as files
-from tests.detector_files import ALL, COCO17, FORMATS, H, INTRINSICS, W, detect, expected, pick
+from tests.detector_files import ALL, COCO17, FORMATS, INTRINSICS, H, W, detect, expected, pick
 from tests.test_safe_pickle import Payload, object_array
 
 LEFT = [4, 5, 6, 11, 12, 13]

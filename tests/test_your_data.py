@@ -13,7 +13,8 @@ import pytest
 
 from posynda_jax import bases
 from posynda_jax.datasets.human36m import dummy_data as h36m
-from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp, tables
+from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp
+from posynda_jax.datasets.mpi_inf_3dhp import tables
 from posynda_jax.datasets.threedpw import dummy_data as threedpw
 from tests import LIGHT, scene
 

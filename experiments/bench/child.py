@@ -104,12 +104,11 @@ def _forget_peak() -> None:
 
 def _jax_side(options: Options, threads: int):
   del threads  # XLA's own choice
+  import jax
   from absl import flags
 
   from experiments import common
   from experiments.bench import jax_side
-
-  import jax
 
   flags.FLAGS(["benchmark"])
   if options.keep:

@@ -8,9 +8,16 @@ import numpy as np
 from posynda_jax.datasets.synthetic_motion.kinematics import SIDES, Angles
 from posynda_jax.datasets.synthetic_motion.signals import bump, drift, ease, excursions, keyframes
 from posynda_jax.datasets.synthetic_motion.stance import (
-    ARM_POSES, TALKING, added, draw_arm, get_arm, idle, with_arm, with_arms, with_leg,
+  ARM_POSES,
+  TALKING,
+  added,
+  draw_arm,
+  get_arm,
+  idle,
+  with_arm,
+  with_arms,
+  with_leg,
 )
-
 
 # Sagittal angles at tenths of a stride from heel strike, after textbook gait curves: thigh (to the vertical), knee flexion.
 _WALK = np.array([(21, 17, 8, -3, -13, -19, -13, 5, 19, 24), (5, 16, 18, 12, 8, 12, 36, 60, 50, 20)], float)
