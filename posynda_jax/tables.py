@@ -156,13 +156,13 @@ def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[st
         "seconds": statistics.fmean(one["seconds"] for one in found), "runs": [one["run"] for one in found],
         "by_seed": values, "groups": found[0]["groups"],
     })
-  return {"table": name, "title": TABLES[name].title, "note": TABLES[name].note, "rows": rows, "protocol": first["protocol"]}
+  table = {"table": name, "title": TABLES[name].title, "note": TABLES[name].note, "rows": rows, "protocol": first["protocol"]}
+  return table | {"scores": list(first["scores"])}  # in the protocol's order, the headline first: files sort the names of a mapping
 
 
 def columns(table: dict) -> tuple[list[str], list[list[str]]]:
   """Head and cells of a table as text: mean ± std of the scores, closure in MPJPE, parameters, GFLOPs, seconds of training."""
-  rows = table["rows"]
-  scores = list(rows[0]["mean"])
+  rows, scores = table["rows"], table["scores"]
   closed, paper = any("closure" in row for row in rows), any(row["paper_mpjpe_mm"] for row in rows)
   head = ["row", *scores, *(["closure %"] if closed else []), "trainable", "GFLOPs", "seconds", *(["paper's MPJPE"] if paper else [])]
   cells = []
@@ -195,7 +195,7 @@ def save_picture(path, table: dict) -> None:
   from matplotlib import pyplot
 
   rows = table["rows"][::-1]
-  headline = next(iter(rows[0]["mean"]))
+  headline = table["scores"][0]
   figure, axis = pyplot.subplots(figsize=(8, 1 + 0.34 * len(rows)), layout="constrained")
   values = [row["mean"][headline] for row in rows]
   axis.barh([row["name"] for row in rows], values, xerr=[row["std"][headline] or 0 for row in rows], color="#33658a", height=0.62)

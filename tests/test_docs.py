@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from experiments.bench import profile, report
-from posynda_jax import bases
+from posynda_jax import bases, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -85,3 +85,15 @@ def test_the_model_card_of_the_shipped_base_equals_its_committed_results():
     assert row["base"] == body["base"] == bases.load(bases.DEFAULT).digest
     assert row["protocol"]["dataset"] == body["protocol"]["dataset"] and body["protocol"]["refine"] == "body"
     assert f"| {row['protocol']['dataset']} | {cell(row)} | {cell(body)} | {row['frames']:,} |" in card
+
+
+TABLES = sorted((ROOT / "docs" / "results" / "tables").glob("*.json"))
+
+
+def test_there_are_tables():
+  assert TABLES
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_open_benchmark_shows_its_committed_tables(path):
+  assert tables.markdown(json.loads(path.read_text())).strip() in (ROOT / "docs" / "benchmark.md").read_text()

@@ -61,6 +61,7 @@ def test_means_deviations_and_closure(paper):
   assert lora["closure"] == pytest.approx(38 / 49) and table["rows"][0]["std"]["mpjpe_mm"] is None
   assert "closure" not in table["rows"][0] and "closure" not in table["rows"][2]
   text = tables.markdown(table)
+  assert tables.markdown(json.loads(json.dumps(table, sort_keys=True))) == text  # as files keep it
   assert "| + LoRA | 62.0 ± 2.0 | 31.0 ± 1.0 | 78 | 7 | 1 | 2 |" + (" 61.9 |" if paper else "") in text
   assert ("paper's MPJPE" in text) == paper and "3 seeds" in text
 
