@@ -30,6 +30,22 @@ def test_an_unknown_rule_is_one_line(tmp_path):
   assert "rules heads are unknown; choose of attention" in error_of("peft", SMOKE, "--rules=heads", f"--workdir={tmp_path}")
 
 
-def test_the_page_on_adapters_runs_and_shows_its_committed_results():
-  page = (ROOT / "docs" / "peft.md").read_text()
-  exec(re.search(r"```python\n(.+?)```", page, re.S)[1], {"__name__": "page"})  # ours, not a stranger's
+PAGE = (ROOT / "docs" / "peft.md").read_text()
+
+
+def test_the_code_of_the_page_on_adapters_runs():
+  exec(re.search(r"```python\n(.+?)```", PAGE, re.S)[1], {"__name__": "page"})  # ours, not a stranger's
+
+
+def test_the_page_on_adapters_shows_its_committed_results():
+  results = json.loads((ROOT / "docs" / "results" / "peft.json").read_text())
+  for rule, rows in results["rules"].items():
+    for rank in {row["rank"] for row in rows}:
+      mine = sorted((row for row in rows if row["rank"] == rank), key=lambda row: row["rate"])
+      cells = " | ".join(f"{row['mpjpe_mm']:.1f}" for row in mine)
+      assert f"| {rule} | {rank} | {mine[0]['trainable']:,} | {cells} |" in PAGE
+  for numbers in (results["arithmetic"]["share_of_one"], results["arithmetic"]["between_seeds"]):
+    cells = (f"{value:.1f}" for _, value in sorted(numbers.items(), key=lambda item: float(item[0])))
+    assert f"| {' | '.join(cells)} |" in PAGE
+  assert f"{results['source_only']:.1f}" in PAGE and f"{results['arithmetic']['mean_of_factors']:.1f}" in PAGE
+  assert (ROOT / "docs" / "peft.png").stat().st_size > 5000
