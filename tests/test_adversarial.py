@@ -128,13 +128,8 @@ def test_the_students_step_carries_the_players():
   assert plain.players == () and "loss_critic" not in metrics
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-  return f"--data_dir={tmp_path_factory.mktemp('data')}"
-
-
-def test_a_run_resumes_with_its_players(data, tmp_path):
-  flags = (SMOKE, data, "--adversarial_rate=1e-3", "--nopseudo", "--save_every=3", "--log_every=3")
+def test_a_run_resumes_with_its_players(data, smoke_base, tmp_path):
+  flags = (SMOKE, data, smoke_base, "--adversarial_rate=1e-3", "--nopseudo", "--save_every=3", "--log_every=3")
   run_well("adapt", *flags, f"--workdir={tmp_path}/whole")
   whole = (tmp_path / "whole" / "metrics.json").read_text()
   folder = tmp_path / "whole" / "checkpoints" / "adapted"

@@ -40,11 +40,6 @@ def error_of(script: str, *flags: str, env=None) -> str:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-  return f"--data_dir={tmp_path_factory.mktemp('data')}"
-
-
-@pytest.fixture(scope="module")
 def adapted(tmp_path_factory, data) -> pathlib.Path:
   """A finished adaptation with its base and ceiling."""
   folder = tmp_path_factory.mktemp("runs") / "adapted"

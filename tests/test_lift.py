@@ -175,11 +175,10 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def adapted(tmp_path_factory, base, walk):
+def adapted(tmp_path_factory, data, base, walk):
   """(Folder of a finished adaptation to the keypoints, what it printed)."""
   folder = tmp_path_factory.mktemp("runs") / "own"
   own = (f"--target=keypoints:{walk[0]}", "--resolution=1920x1080", "--fps=25", INTRINSICS)
-  data = f"--data_dir={tmp_path_factory.mktemp('data')}"
   done = run("adapt", SMOKE, data, f"--base={base}", f"--workdir={folder}", *own)
   assert done.returncode == 0, done.stderr[-3000:]
   return folder, done.stdout

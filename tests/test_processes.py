@@ -130,7 +130,7 @@ def start_two(*flags: str) -> list[subprocess.Popen]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> tuple[pathlib.Path, list[str]]:
+def alone(tmp_path_factory, data) -> tuple[pathlib.Path, list[str]]:
   """The folder of one process on one device, and the flags to adapt the same (random) base on the same data elsewhere."""
   folder = tmp_path_factory.mktemp("processes")
   model = {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 1, "drop_path": 0.0, "dtype": "float32"}
@@ -141,7 +141,7 @@ def alone(tmp_path_factory) -> tuple[pathlib.Path, list[str]]:
   })
   params = pretrain.init_state(jax.random.key(0), make_model(model), config).params
   checkpoint.save_tree(folder / "base" / "base", params)
-  flags = [*FLAGS, f"--data_dir={folder}/data", f"--base={folder}/base"]
+  flags = [*FLAGS, data, f"--base={folder}/base"]
   done = run("adapt", *flags, f"--workdir={folder}/alone")
   assert done.returncode == 0, done.stderr[-3000:]
   return folder / "alone", flags

@@ -208,8 +208,8 @@ def adapted(tmp_path_factory):
   return folder / "run"
 
 
-def test_a_runs_weights_are_shown_with_hypotheses_methods_and_truth(adapted, tmp_path):
-  what = (f"--run={adapted}", "--split=test[:2%]", f"--data_dir={tmp_path}/data", "--hypotheses=2")
+def test_a_runs_weights_are_shown_with_hypotheses_methods_and_truth(adapted, data, tmp_path):
+  what = (f"--run={adapted}", "--split=test[:2%]", data, "--hypotheses=2")
   out = run_well("visualize", *what, f"--output={tmp_path}/a.html,{tmp_path}/a.png", "--figure=methods", "--rows=1")
   assert "MPJPE adapted " in out and ", source only " in out and ", ceiling " in out and "a.png: methods in frames" in out
   page = (tmp_path / "a.html").read_text()

@@ -66,13 +66,8 @@ def test_means_deviations_and_closure(paper):
   assert ("paper's MPJPE" in text) == paper and "3 seeds" in text
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-  return f"--data_dir={tmp_path_factory.mktemp('data')}"
-
-
-def test_a_command_makes_a_table_and_a_second_start_trains_nothing(data, tmp_path):
-  flags_ = (SMOKE, data, f"--workdir={tmp_path}/tables", "--seeds=2")
+def test_a_command_makes_a_table_and_a_second_start_trains_nothing(data, smoke_base, tmp_path):
+  flags_ = (SMOKE, data, smoke_base, f"--workdir={tmp_path}/tables", "--seeds=2")
   out = run_well("tables", *flags_, "--table=3")
   assert out.count("Compiling adapted") == 10 and "+ LoRA, seed 1: mpjpe_mm" in out
   table = json.loads((tmp_path / "tables" / "table_3.json").read_text())

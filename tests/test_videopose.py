@@ -258,11 +258,6 @@ PRESETS = f"{ROOT}/experiments/presets"
 VIDEOPOSE = ("--denoiser=videopose", "--channels=16", "--filter_widths=3")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-  return f"--data_dir={tmp_path_factory.mktemp('data')}"
-
-
 def check_evaluation(base, data: str) -> None:
   """A plain base is scored alike with one hypothesis and with several, which all agree."""
   dataset = ("--dataset=synthetic_motion/source_gt", "--split=test[:2%]", "--hypotheses=2", "--sampling_steps=2")
