@@ -31,7 +31,8 @@ from posynda_jax.datasets.mocap import views
 flags.declare_key_flag("base")
 DATASETS = flags.DEFINE_list("datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
 RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that see them.")
-WEIGHTS = flags.DEFINE_list("weights", [], "RUN/NAME of adapters on the base, of `adapt` or `components` runs, beside the bare base.")
+WEIGHTS = flags.DEFINE_list("weights", [], "RUN/NAME, or LABEL=RUN/NAME, of adapters on the base, of `adapt`, `components` or `tables` runs, "
+                            "beside the bare base.")
 NUM = flags.DEFINE_integer("num_hypotheses", 3, "H of the hypothesis study.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 
@@ -123,6 +124,12 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
   return rows
 
 
+def name_weights(text: str) -> tuple[str, str]:
+  """(label, RUN/NAME) of LABEL=RUN/NAME, or of RUN/NAME, whose label is NAME."""
+  label, _, path = text.rpartition("=")
+  return label or path.rstrip("/").rpartition("/")[2], path
+
+
 def load_adapter(path: str, base: bases.Base):
   """(adapter, LoRA scale) of RUN/NAME. Raises ValueError where it belongs to another base."""
   folder, _, name = path.rstrip("/").rpartition("/")
@@ -137,9 +144,10 @@ def main() -> None:
   source, _, home_rig = base.config["source"].partition("/")
   if "+" in home_rig:
     raise ValueError(f"base {common.BASE.value} was trained under {home_rig}: the camera's part is a gap to one rig, give a base of one")
-  adapters = {path.rstrip("/").rpartition("/")[2]: load_adapter(path, base) for path in WEIGHTS.value}
-  if len(adapters) < len(WEIGHTS.value):
-    raise ValueError("two --weights have the same name: score them one after the other")
+  named = dict(map(name_weights, WEIGHTS.value))
+  if len(named) < len(WEIGHTS.value):
+    raise ValueError("two --weights have the same name: write LABEL=RUN/NAME")
+  adapters = {name: load_adapter(path, base) for name, path in named.items()}
   if len(scales := {scale for _, scale in adapters.values()}) > 1:
     raise ValueError(f"the adapters have different LoRA scales {sorted(scales)}: give those of one scale at a time")
   scale = scales.pop() if scales else 1.0

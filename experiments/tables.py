@@ -39,24 +39,25 @@ class Bench:
     self.folder = pathlib.Path(folder).expanduser()
     self.protocol = protocols.of_target(script.TARGET.value)
     self._base = functools.cache(self._load_base)
-    self._source = functools.cache(lambda clip_fps: common.load_source(script.source_name(), pretrain_script.SPLIT.value, clip_fps))
+    self._source = functools.cache(lambda name, clip_fps: common.load_source(name, pretrain_script.SPLIT.value, clip_fps))
     self._test = functools.cache(self._open_test)
     self._scorers: dict[tuple, Any] = {}
 
   def run(self, row: tables.Row, seed: int) -> dict[str, Any]:
     """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}."""
     base, base_folder = self._base(tuple(sorted(row.base.items())))
-    config = script.adapt_config(base, self._source(base.clip_fps))
+    source_name = filmed_by_targets_rig() if row.target_rig else script.source_name()
+    config = script.adapt_config(base, self._source(source_name, base.clip_fps))
     config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
     seed = seed if row.adapt is not None else 0
-    with flagsaver.flagsaver(seed=seed):
+    with flagsaver.flagsaver(seed=seed, source=source_name):
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
       run = runs.Run(folder, identity)
       path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test], sort_keys=True)
       found = json.loads(path.read_text()) if path.exists() else {}
       if key not in found:
-        source = self._source(base.clip_fps) if config.source else None
+        source = self._source(source_name, base.clip_fps) if config.source else None
         task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
         adapter, seconds = None, 0.0
         if row.adapt is not None:
@@ -118,6 +119,11 @@ def is_papers_pair() -> bool:
   return script.source_name().startswith("human36m") and script.TARGET.value.startswith("mpi_inf_3dhp")
 
 
+def filmed_by_targets_rig() -> str | None:
+  """The flags' source as the target's rig sees it; None where that rig cannot."""
+  return tables.filmed_by(script.source_name(), script.TARGET.value)
+
+
 def main() -> None:
   names = list(tables.TABLES) if CHOSEN.value == ["all"] else CHOSEN.value
   if unknown := [name for name in names if name not in tables.TABLES]:
@@ -135,6 +141,9 @@ def main() -> None:
     for row in tables.TABLES[name].rows:
       if row.base.get("denoiser") and VIDEOPOSE.value is None:
         print(f"{row.name}: left out, as --videopose_base is not given", flush=True)
+        continue
+      if row.target_rig and filmed_by_targets_rig() is None:
+        print(f"{row.name}: left out, as that rig cannot see the source's motion", flush=True)
         continue
       for seed in range(common.SEED.value, common.SEED.value + (SEEDS.value if row.adapt is not None else 1)):
         results.setdefault(row.name, []).append(found := bench.run(row, seed))

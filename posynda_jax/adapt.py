@@ -77,9 +77,8 @@ class AdaptConfig:
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
     hypotheses.check_refinement(self.refine, self.body)
-    if not (self.source and self.synthesis or self.pseudo):
-      missing = "synthesis" if self.source else "a source"
-      raise ValueError(f"without {missing} and without pseudo-labels there is nothing to learn from: keep one of them")
+    if not (self.source or self.pseudo):
+      raise ValueError("without a source and without pseudo-labels there is nothing to learn from: keep one of them")
 
 
 @flax.struct.dataclass

@@ -48,6 +48,11 @@ def test_the_mean_body_weighs_subjects_not_takes():
   np.testing.assert_allclose(pipeline.mean_bones(tracks), expected, atol=1e-4)
 
 
+def test_weights_are_called_by_their_label_or_their_name():
+  assert diagnose.name_weights("runs/a/f_bias/") == ("f_bias", "runs/a/f_bias/")
+  assert diagnose.name_weights("F=runs/rows/0a/adapted") == ("F", "runs/rows/0a/adapted")
+
+
 def test_adapters_of_another_base_are_refused(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps({"base": "0123456789abcdef"}))
   base = type("Base", (), {"digest": "fedcba9876543210"})
