@@ -54,7 +54,8 @@ def study_merge(base, adapter, task, scale: float) -> dict[str, float]:
   """How far the merged model is from the factorised one on a batch of test clips, and merging from unmerging."""
   clip = next(pipeline.in_order(task.test, 16))
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
-  answer = lambda form: adapt.make_denoiser(base.model, base.params, adapter, scale, form)(clip["keypoints"], noise, jnp.full(16, base.diffusion_steps - 1))
+  t = jnp.full(16, base.diffusion_steps - 1)
+  answer = lambda form: jax.jit(adapt.make_denoiser(base.model, base.params, adapter, scale, form))(clip["keypoints"], noise, t)
   back = lora.unmerge(lora.merge(base.params, adapter["lora"], scale), adapter["lora"], scale)
   apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), back, base.params)
   return {

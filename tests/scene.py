@@ -1,5 +1,7 @@
 """Small bodies, cameras and models that the tests share."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,13 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
 
 
 def tiny_model(num_frames: int = 3) -> tuple[MixSTE, dict]:
-  """A denoiser 16 wide with two depths, and parameters that answer to everything."""
+  """A denoiser 16 wide with two depths, and parameters that answer to everything; a tree of the caller's own."""
+  model, params = _tiny_model(num_frames)
+  return model, jax.tree.map(lambda leaf: leaf, params)
+
+
+@functools.cache
+def _tiny_model(num_frames: int) -> tuple[MixSTE, dict]:
   model = MixSTE(num_frames=num_frames, width=16, depth=2, num_heads=2)
   shape = (1, num_frames, 17)
   params = model.init(jax.random.key(1), jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))

@@ -128,6 +128,7 @@ def test_the_students_step_carries_the_players():
   assert plain.players == () and "loss_critic" not in metrics
 
 
+@pytest.mark.long
 def test_a_run_resumes_with_its_players(data, smoke_base, tmp_path):
   flags = (SMOKE, data, smoke_base, "--adversarial_rate=1e-3", "--nopseudo", "--save_every=3", "--log_every=3")
   run_well("adapt", *flags, f"--workdir={tmp_path}/whole")

@@ -266,7 +266,7 @@ def check_evaluation(base, data: str) -> None:
   np.testing.assert_allclose(row["mpjpe_mm"], json.loads((base / "metrics.json").read_text())["base"]["mpjpe_mm"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_videopose_trains_and_adapts_through_the_command_line(plain, data, tmp_path):
   run_well("adapt", f"--flagfile={PRESETS}/smoke.flags", data, f"--workdir={tmp_path}", *VIDEOPOSE, f"--diffusion={not plain}")
   read = lambda name: json.loads((tmp_path / name).read_text())
