@@ -11,6 +11,7 @@ adaptation with this adapter could reach, and `oracle` root in ablations; both a
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -107,6 +108,7 @@ def init_adapter(key: Array, base: PyTree, config: AdaptConfig, num_joints: int 
   return {**tuned, "bias": jnp.zeros((num_joints, 3))}
 
 
+@functools.partial(jax.jit, static_argnames=("config", "num_frames"))
 def init_state(key: Array, base: PyTree, config: AdaptConfig, num_frames: int = 0) -> AdaptState:
   """A fresh adapter with its optimizer state, and the same adapter as teacher; adversarial players need the clips' `num_frames`."""
   adapter = init_adapter(key, base, config)

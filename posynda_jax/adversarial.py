@@ -8,6 +8,7 @@ camera; it starts at none of these. The critic sees normalised keypoints alone, 
 and both learn at every step of the adaptation, from the same clips. No target pose occurs here.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -68,6 +69,7 @@ def _optimizer(rate: float) -> optax.GradientTransformation:
   return optax.adam(rate, b1=0.5)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def init(key: Array, num_frames: int, rate: float) -> Players:
   """Fresh players for clips of `num_frames`."""
   keys = jax.random.split(key)

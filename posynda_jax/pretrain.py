@@ -63,7 +63,7 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 def init_state(key: Array, model: nn.Module, config: PretrainConfig) -> PretrainState:
   """A fresh base and the optimizer state of its `params`."""
   shape = (1, model.num_frames, model.num_joints)
-  params = model.init(key, jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
+  params = jax.jit(model.init)(key, jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
   params = {name: params[name] for name in ("params", "batch_stats") if name in params}
   copy = jax.tree.map(jnp.copy, params)
   return PretrainState(jnp.zeros((), jnp.int32), params, copy, make_optimizer(config).init({"params": params["params"]}))

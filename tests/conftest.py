@@ -18,6 +18,14 @@ def _shared(tmp_path_factory):
   return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scripts_see_no_torch(tmp_path_factory):
+  """Scripts need none, and tensorboardX would import it wherever it is installed: seconds of every start."""
+  folder = tmp_path_factory.mktemp("no_torch")
+  (folder / "torch.py").write_text("raise ImportError('scripts under test see no torch')\n")
+  os.environ["PYTHONPATH"] = str(folder)
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> str:
   """The embedded data as a flag, built once by whichever process is first; the others wait."""

@@ -34,15 +34,15 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
 
 
 def tiny_model(num_frames: int = 3) -> tuple[MixSTE, dict]:
-  """A denoiser 16 wide with two depths, and parameters that answer to everything; a tree of the caller's own."""
+  """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the caller's own."""
   model, params = _tiny_model(num_frames)
   return model, jax.tree.map(lambda leaf: leaf, params)
 
 
 @functools.cache
 def _tiny_model(num_frames: int) -> tuple[MixSTE, dict]:
-  model = MixSTE(num_frames=num_frames, width=16, depth=2, num_heads=2)
-  shape = (1, num_frames, 17)
-  params = model.init(jax.random.key(1), jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
-  keys = iter(jax.random.split(jax.random.key(2), 1000))
-  return model, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
+  model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2)
+  inputs = np.zeros((1, num_frames, 17, 2)), np.zeros((1, num_frames, 17, 3)), np.zeros(1, np.int32)
+  shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *inputs), np.random.default_rng(1)
+  draw = lambda path, leaf: jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)
+  return model, jax.tree_util.tree_map_with_path(draw, shapes)

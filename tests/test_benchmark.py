@@ -133,7 +133,7 @@ def test_an_unknown_case_is_one_line():
 
 def test_a_run_checks_times_draws_and_compares_with_a_baseline(tmp_path):
   peer()
-  environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+  environment = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "PYTHONPATH")} | {"JAX_PLATFORMS": "cpu"}
   path = tmp_path / "results.json"
   command = [sys.executable, "-m", "experiments.benchmark", "--smoke", "--seconds=0.5", f"--json={path}"]
   run = lambda *flags: subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)

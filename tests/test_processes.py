@@ -16,6 +16,7 @@ import pytest
 
 from posynda_jax import adapt, bases, checkpoint, parallel, pipeline, pretrain, runs
 from posynda_jax.denoisers import make_model
+from tests import LIGHT
 from tests.test_experiments import ROOT, SMOKE, run
 from tests.test_pipeline import record
 
@@ -122,7 +123,7 @@ def start_two(*flags: str) -> list[subprocess.Popen]:
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{LIGHT} --xla_force_host_platform_device_count=4"}
   join = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--peer_timeout=5")
   command = [sys.executable, "-m", "experiments.adapt", *flags, *join]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
