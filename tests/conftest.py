@@ -19,11 +19,13 @@ def _shared(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def scripts_see_no_torch(tmp_path_factory):
-  """Scripts need none, and tensorboardX would import it wherever it is installed: seconds of every start."""
+def what_scripts_see(tmp_path_factory):
+  """Compiled programs are kept for all scripts of this session. They see no torch: tensorboardX would import it, seconds of every start."""
   folder = tmp_path_factory.mktemp("no_torch")
   (folder / "torch.py").write_text("raise ImportError('scripts under test see no torch')\n")
   os.environ["PYTHONPATH"] = str(folder)
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_shared(tmp_path_factory) / "compiled")
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(scope="session")

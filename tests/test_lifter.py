@@ -11,7 +11,7 @@ from posynda_jax.interop import tensors_file
 from tests import scene
 
 CONFIG = {
-    "model": {"num_frames": 3, "width": 16, "depth": 2, "num_heads": 2, "dtype": "float32"},
+    "model": {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"},
     "pretrain": dataclasses.asdict(pretrain.PretrainConfig()), "clip_fps": 12.5,
 }
 INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)

@@ -142,12 +142,12 @@ def test_what_one_step_cannot_vary_is_refused():
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, data) -> tuple[pathlib.Path, list[str]]:
+def swept(tmp_path_factory, data, smoke_base) -> tuple[pathlib.Path, list[str]]:
   """A finished sweep of three members, one of which diverges: (its parent folder, the flags)."""
   root = tmp_path_factory.mktemp("sweep")
   members = [{"name": "plain"}, {"name": "other", "seed": 3, "rank": 3, "adapt_rate": 2e-3}, {"name": "wild", "adapt_rate": 1e30}]
   (root / "members.json").write_text(json.dumps(members))
-  flags = [SMOKE, data, "--base=cmu_any", "--source=none", "--pseudo_label=mean", "--log_every=2"]
+  flags = [SMOKE, data, smoke_base, "--source=none", "--pseudo_label=mean", "--log_every=2"]
   out = run_well("adapt", *flags, f"--workdir={root}/swept", f"--sweep={root}/members.json")
   assert "wild diverged" in out and "| other | 3 | 3 | 0.002 |" in out
   return root, flags
