@@ -59,6 +59,10 @@ ALIGN = flags.DEFINE_enum("align", "clip", synthesis.ALIGNMENTS, "One placement 
 TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also turns source clips: pitched at random or as "
                          "the teacher sees the target, or with the spine along the one it sees.")
 TILT_DEG = flags.DEFINE_float("tilt_deg", 25.0, "By at most this many degrees.")
+PAIR = flags.DEFINE_enum("pair", "random", adapt.PAIRS, "Which source clip F puts before a target clip's camera: any, or the more upright "
+                         "of a batch the more upright the teacher sees the target.")
+PROPORTIONS = flags.DEFINE_enum("proportions", "source", adapt.PROPORTIONS, "Whose bone-length ratios F gives to source bodies: their own, "
+                                "or the target's as its 2D shows them.")
 STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
 RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
@@ -87,7 +91,8 @@ def adapt_config(base: bases.Base, source: common.Source | None) -> adapt.AdaptC
   return adapt.AdaptConfig(
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
-      align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, teacher_flip=TEACHER_FLIP.value,
+      align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
+      teacher_flip=TEACHER_FLIP.value,
       synthesis=USE_SYNTHESIS.value, adversarial_rate=ADVERSARIAL.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
       tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,
@@ -166,8 +171,8 @@ def open_streams(task: Task, config: adapt.AdaptConfig) -> tuple[dict[str, pipel
   fields = pipeline.UNLABELLED if config.supervision == "adapt" else pipeline.LABELLED
   records = common.load_records(task.target, task.target_split)
   target = pipeline.ClipSource(pipeline.make_tracks(records, fields, task.clip_fps), num_frames)
-  if config.supervision == "ceiling":  # as many clips an update as adaptation sees, all of them the target's
-    streams, sizes = {"target": target}, {"target": 2 * task.num_clips}
+  if config.supervision == "ceiling":  # as many clips an update as adaptation learns from, all of them the target's
+    streams, sizes = {"target": target}, {"target": ((task.source is not None) + config.pseudo) * task.num_clips}
   else:
     streams, sizes = {"target": target}, {"target": task.num_clips}
     if task.source:

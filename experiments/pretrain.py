@@ -8,6 +8,7 @@ takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
 """
 
 import dataclasses
+import json
 
 import jax
 from absl import flags
@@ -32,13 +33,18 @@ DETECTED_SHARE = flags.DEFINE_float("detected_share", 0.0, "Share of clips of wo
 DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", 1000, "T of the schedule.")
 
 
+def identify(*, model_config: dict, config: pretrain.PretrainConfig, **others) -> dict:
+  """All that defines a base: the config of its folder."""
+  return {"model": model_config, "pretrain": dataclasses.asdict(config), **others}
+
+
 def train_base(folder, *, source: str, split: str, model_config: dict, config: pretrain.PretrainConfig, batch: int, seed: int,
                clip_fps: float, eval_on: str, eval_split: str) -> bases.Base:
   """Trains (or resumes, or finds finished) a base in `folder` and scores it on `eval_split` of `eval_on`."""
-  identity = {
-      "model": model_config, "pretrain": dataclasses.asdict(config), "source": source, "split": split, "batch": batch,
-      "seed": seed, "clip_fps": clip_fps, "eval_on": eval_on, "eval_split": eval_split,
-  }
+  identity = identify(
+      model_config=model_config, config=config, source=source, split=split, batch=batch, seed=seed, clip_fps=clip_fps,
+      eval_on=eval_on, eval_split=eval_split,
+  )
   run = runs.Run(folder, identity)
   if (run.folder / "metrics.json").exists():
     return bases.load(run.folder)
@@ -79,19 +85,30 @@ def train_base(folder, *, source: str, split: str, model_config: dict, config: p
   return bases.load(run.folder)
 
 
-def from_flags(folder) -> bases.Base:
-  """The base that the flags describe, in `folder`."""
-  common.check_batch(BATCH.value, "batch")
+def settings() -> dict:
+  """The base that the flags describe, as arguments of `train_base`."""
   config = pretrain.PretrainConfig(
       learning_rate=LEARNING_RATE.value, num_steps=STEPS.value, warmup_steps=WARMUP.value, decay=DECAY.value,
       weight_decay=WEIGHT_DECAY.value, ema=EMA.value, loss=LOSS.value, final_step_share=FINAL_SHARE.value,
       diffusion_steps=DIFFUSION_STEPS.value, detected_share=DETECTED_SHARE.value,
   )
-  return train_base(
-      folder, source=SOURCE.value, split=SPLIT.value, model_config=common.model_config(), config=config, batch=BATCH.value,
+  return dict(
+      source=SOURCE.value, split=SPLIT.value, model_config=common.model_config(), config=config, batch=BATCH.value,
       seed=common.SEED.value, clip_fps=common.CLIP_FPS.value, eval_on=EVAL_ON.value or common.fixed_views(SOURCE.value),
       eval_split=EVAL_SPLIT.value,
   )
+
+
+def is_described(base: bases.Base) -> bool:
+  """Whether a base is what the flags would train."""
+  wanted = identify(**settings())
+  return json.loads(json.dumps({name: base.config.get(name) for name in wanted})) == json.loads(json.dumps(wanted))
+
+
+def from_flags(folder) -> bases.Base:
+  """The base that the flags describe, in `folder`."""
+  common.check_batch(BATCH.value, "batch")
+  return train_base(folder, **settings())
 
 
 def main() -> None:

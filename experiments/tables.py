@@ -8,13 +8,15 @@ WORKDIR/rows/DIGEST (for `evaluate --run`, `lift --run`, `report`), named by the
 second start goes on where the first ended. WORKDIR/table_NAME.{md,csv,json,png} hold mean and standard deviation over the
 adaptations' seeds (the base is one), on the test split, with the protocol of the paper's table where the target has one.
 
-Rows that need another base train it in WORKDIR/bases by the flags of `pretrain` (table 8), or take --videopose_base (1, 2, 4).
+Rows that need another base train it in WORKDIR/bases by the flags of `pretrain` (table 8; what --base is already is not trained
+again), or take --videopose_base (1, 2, 4).
 """
 
 import dataclasses
 import functools
 import json
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -29,6 +31,7 @@ from posynda_jax import adapt, bases, evaluate, lora, parallel, pipeline, protoc
 
 CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; or all.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)
+ONLY = flags.DEFINE_string("only", "", "Regular expression: only the rows whose names it finds. Tables hold what has been run.")
 VIDEOPOSE = flags.DEFINE_string("videopose_base", None, "Base of the VideoPose rows; they are left out without it.")
 
 
@@ -50,7 +53,7 @@ class Bench:
     config = script.adapt_config(base, self._source(source_name, base.clip_fps))
     config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
     seed = seed if row.adapt is not None else 0
-    with flagsaver.flagsaver(seed=seed, source=source_name):
+    with flagsaver.flagsaver(seed=seed, source=source_name, clips=script.CLIPS.value * row.clips):
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
       run = runs.Run(folder, identity)
@@ -80,7 +83,10 @@ class Bench:
       return script.load_base()
     changes["width"] = round(common.WIDTH.value * changes.get("width", 1.0))
     folder = self.folder / "bases" / "-".join(f"{name}_{value}" for name, value in sorted(changes.items()))
+    given = self._base(())
     with flagsaver.flagsaver(**changes):
+      if pretrain_script.is_described(given[0]):
+        return given
       return pretrain_script.from_flags(folder), str(folder)
 
   def _open_test(self, clip_fps: float, num_frames: int) -> pipeline.ClipSource:
@@ -124,10 +130,23 @@ def filmed_by_targets_rig() -> str | None:
   return tables.filmed_by(script.source_name(), script.TARGET.value)
 
 
+def choose_rows(names: list[str], only: str) -> dict[str, list[tables.Row]]:
+  """Rows of the tables whose names the regular expression finds. Raises ValueError where it is none, or a table has no such row."""
+  try:
+    chosen = {name: [row for row in tables.TABLES[name].rows if re.search(only, row.name)] for name in names}
+  except re.error as error:
+    raise ValueError(f"--only={only} is no regular expression: {error}") from error
+  for name, rows in chosen.items():
+    if not rows:
+      raise ValueError(f"--only={only} finds no row of table {name}, which has {', '.join(row.name for row in tables.TABLES[name].rows)}")
+  return chosen
+
+
 def main() -> None:
   names = list(tables.TABLES) if CHOSEN.value == ["all"] else CHOSEN.value
   if unknown := [name for name in names if name not in tables.TABLES]:
     raise ValueError(f"tables {', '.join(unknown)} are unknown; choose of {', '.join(tables.TABLES)}, or all")
+  chosen = choose_rows(names, ONLY.value)
   if common.WORKDIR.value is None:
     raise ValueError("--workdir is not given: name a folder for the rows and tables")
   if script.source_name() == script.SOURCE_FREE:
@@ -136,9 +155,9 @@ def main() -> None:
   common.print_devices()
   bench = Bench(common.WORKDIR.value)
   bench.folder.mkdir(parents=True, exist_ok=True)
-  for name in names:
+  for name, rows in chosen.items():
     results: dict[str, list[dict]] = {}
-    for row in tables.TABLES[name].rows:
+    for row in rows:
       if row.base.get("denoiser") and VIDEOPOSE.value is None:
         print(f"{row.name}: left out, as --videopose_base is not given", flush=True)
         continue

@@ -30,6 +30,8 @@ STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
 TUNES = ("lora", *tuning.RULES)
 TILTS = ("none", "random", "teacher", "spine")
+PAIRS = ("random", "upright")
+PROPORTIONS = ("source", "target")
 PSEUDO_LABELS = ("best", "mean")
 
 
@@ -47,6 +49,8 @@ class AdaptConfig:
   tilt: str = "none"  # F also turns source clips, which the paper's does not: pitched at random or as the teacher sees the
   # target, or with `spine` so that hips to thorax points as the teacher sees the target's
   tilt_deg: float = 25.0  # by at most this
+  pair: str = "random"  # F takes source clips as they come, or those that stand most `upright` for the target's most upright
+  proportions: str = "source"  # F also gives source bodies the bone-length ratios that the `target`'s 2D shows
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   source: bool = True  # False is source-free: pseudo-labels alone, and the batch has no `source`
   synthesis: bool = True
@@ -73,13 +77,19 @@ class AdaptConfig:
     for name, choices in (
         ("select", hypotheses.GRANULARITIES), ("align", synthesis.ALIGNMENTS), ("supervision", SUPERVISIONS),
         ("student_input", STUDENT_INPUTS), ("pseudo_label", PSEUDO_LABELS),
-        ("loss", LOSSES), ("tilt", TILTS), ("decay", ("constant", "cosine")), ("tune", TUNES),
+        ("loss", LOSSES), ("tilt", TILTS), ("pair", PAIRS), ("proportions", PROPORTIONS),
+        ("decay", ("constant", "cosine")), ("tune", TUNES),
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
     hypotheses.check_refinement(self.refine, self.body)
     if not (self.source or self.pseudo):
       raise ValueError("without a source and without pseudo-labels there is nothing to learn from: keep one of them")
+
+  @property
+  def looks(self) -> bool:
+    """Whether F asks the teacher how the target's people stand before its cameras."""
+    return self.tilt in ("teacher", "spine") or self.pair == "upright" or self.proportions == "target"
 
 
 @flax.struct.dataclass
@@ -144,7 +154,7 @@ def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: A
   """The teacher's answer for target clips (Eq. 4-5): root-relative poses [b f j 3] and what it looked at.
 
   Each hypothesis gets its own solved root; the one that reprojects best is kept. `chunk` as in `sampler.propose`. Returns
-  (pose, diagnostics).
+  (pseudo-label, the same before it is refined, diagnostics).
   """
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   denoise = sampler.with_flip(denoise) if config.teacher_flip else denoise
@@ -155,22 +165,53 @@ def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: A
     pose = poses.mean(0)
   else:
     pose = hypotheses.pick(poses, hypotheses.choose(errors, target["confidence"], config.select))
-  pose = hypotheses.refine(pose, target["keypoints"], target["intrinsics"], target["confidence"], config.refine, config.body)
-  return jax.lax.stop_gradient(pose), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
+  label = hypotheses.refine(pose, target["keypoints"], target["intrinsics"], target["confidence"], config.refine, config.body)
+  return *jax.lax.stop_gradient((label, pose)), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
 
 
-def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: AdaptConfig, rig: rigs.Rig | None):
-  """D_aug^s: source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis.
+def seen_bones(target_pose, target: dict) -> Float[Array, "16"]:
+  """Bone lengths of the target's people (m, by the teacher's scale): the weighted median over the clips of all devices."""
+  lengths, trust = hypotheses.seen_bones(target_pose, target["keypoints"], target["intrinsics"], target["confidence"])
+  of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS).reshape(-1, x.shape[-1])
+  lengths, trust = of_all(lengths), of_all(trust * target["valid"][..., None])
+  order = lengths.argsort(0)
+  below = jnp.take_along_axis(trust, order, 0).cumsum(0)
+  return jnp.take_along_axis(jnp.take_along_axis(lengths, order, 0), (2 * below >= below[-1:]).argmax(0)[None], 0)[0]
 
-  Source clip i is placed before the camera of target clip i: both are random draws. `target_pose` is the teacher's answer for
-  the target clips, which tells how the target's cameras look at people where `tilt` asks.
+
+def mean_bones(poses, valid: Float[Array, "b f"]) -> Float[Array, "16"]:
+  """Mean bone lengths (m) of poses over the clips of all devices."""
+  sums = (skeleton.bone_lengths(poses) * valid[..., None]).sum((0, 1)), valid.sum()
+  total, weight = jax.lax.psum(sums, parallel.AXIS)
+  return total / jnp.maximum(weight, 1e-6)
+
+
+def deal_by_uprightness(poses, valid, target_pose):
+  """Source clips (poses, valid), of all devices, dealt so that the most upright go to the most upright target clips, and so on."""
+  of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS, tiled=True)
+  order, target_order = (of_all(synthesis.uprightness(pose)).argsort() for pose in (poses, target_pose))
+  first = jax.lax.axis_index(parallel.AXIS) * len(poses)
+  mine = jax.lax.dynamic_slice_in_dim(order[target_order.argsort()], first, len(poses))
+  return of_all(poses)[mine], of_all(valid)[mine]
+
+
+def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: AdaptConfig, rig: rigs.Rig | None):
+  """D_aug^s, (keypoints, poses, valid): source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis.
+
+  Source clip i is placed before the camera of target clip i: both are random draws. `teacher` is the teacher's (pseudo-label, pose
+  before refinement) for the target clips, which tells, where `config.looks`, how the target's people stand before its cameras.
   """
-  num_clips = len(source["valid"])
+  num_clips, valid = len(source["valid"]), source["valid"]
+  target_pose, unrefined = teacher
   keypoints, poses = see(key_for(_VIEW, num_clips), source, rig)
   if not config.synthesis:
-    return keypoints, skeleton.root_centre(poses)
+    return keypoints, skeleton.root_centre(poses), valid
+  if config.proportions == "target":  # of the unrefined pose: refinement may have given it the source's bones
+    poses = synthesis.resize(poses, synthesis.proportions(mean_bones(poses, valid), seen_bones(unrefined, target)))
   if config.stretch:
     poses = jax.vmap(lambda key, pose: synthesis.stretch(key, pose, config.stretch))(key_for(_STRETCH, num_clips), poses)
+  if config.pair == "upright":
+    poses, valid = deal_by_uprightness(poses, valid, target_pose)
   limit = jnp.deg2rad(config.tilt_deg)
   if config.tilt == "random":
     angle = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0))(key_for(_TILT, num_clips)) * limit
@@ -180,7 +221,8 @@ def labelled_pairs(key_for, source: dict, target: dict, target_pose, config: Ada
     poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
   elif config.tilt == "spine":
     poses = synthesis.align_spine(poses, synthesis.spine(target_pose))
-  return synthesis.augment(poses, target["keypoints"], target["intrinsics"], config.align)
+  placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
+  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed), valid
 
 
 def adapt_step(
@@ -201,10 +243,10 @@ def adapt_step(
   if config.supervision == "ceiling":
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
-    pose = None
-    if config.pseudo or config.source and config.tilt in ("teacher", "spine"):
+    label = pose = None
+    if config.pseudo or config.source and config.looks:
       teacher = make_denoiser(model, frozen, state.teacher, config.scale, "merged" if merge else "factorised")
-      pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
+      label, pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
     sets = []
     if config.source and config.adversarial_rate:
       source, keys = batch["source"], key_for(_GENERATOR, num_clips)
@@ -212,9 +254,9 @@ def adapt_step(
       pairs, players, scalars = adversarial.play(players, keys, poses, source["valid"], target, config.adversarial_rate)
       sets.append((*pairs, source["valid"]))
     elif config.source:
-      sets.append((*labelled_pairs(key_for, batch["source"], target, pose, config, rig), batch["source"]["valid"]))
+      sets.append(labelled_pairs(key_for, batch["source"], target, (label, pose), config, rig))
     if config.pseudo:
-      sets.append((target["keypoints"], pose, config.pseudo_weight * target["valid"]))
+      sets.append((target["keypoints"], label, config.pseudo_weight * target["valid"]))
   keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
   student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET), sets)])  # one noise a clip
   noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)

@@ -70,6 +70,20 @@ def onto_rays(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) 
   return skeleton.root_centre(trust * observed + (1 - trust) * (pose + root))
 
 
+def seen_bones(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) -> tuple[Array, Array]:
+  """Bone lengths [b f 16] (m) of a pose moved onto the rays of the observed keypoints, and how much each tells [b f 16], 0..1.
+
+  A bone across the line of sight shows its length against the whole body's; of a bone along it there is only the teacher's guess.
+  So a bone counts by the squared share of it that lies across, squared, and by the confidence of both its ends.
+  """
+  placed = onto_rays(pose, keypoints, intrinsics, confidence)
+  parent = np.array(skeleton.PARENTS[1:])
+  lengths = skeleton.bone_lengths(placed)
+  depth = placed[..., 1:, 2] - placed[..., parent, 2]
+  across = 1 - (depth / jnp.maximum(lengths, 1e-6)) ** 2
+  return lengths, across**2 * confidence[..., 1:] * confidence[..., parent]
+
+
 def fit_body(
     pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"], iterations: int = 8
 ) -> Float[Array, "b f j 3"]:

@@ -1,7 +1,8 @@
 """Target-specific source augmentation F (Eq. 3): source poses re-placed before the target's cameras.
 
 A source clip is paired with a random target clip (the input pipeline draws it) and moved so that the target's camera sees it at the target's size and
-place; its labels stay root-relative. Scale and position are all that changes: F never turns a pose. Everything is in one
+place; its labels stay root-relative. Scale and position are all that the paper's F changes. Beyond it, for who asks: clips are turned
+(`tilt`, `align_spine`), performed by other bodies (`stretch`, `proportions`). Everything is in one
 unit system: metres, and 2D with its intrinsics either both in px or both screen-normalised (the published code mixes them,
 which multiplies the depth by about a thousand).
 """
@@ -17,6 +18,7 @@ from posynda_jax import camera, skeleton
 
 Alignment = Literal["clip", "frame"]
 _THORAX = 8
+_LEGS = np.array([2, 3, 5, 6])  # knees and ankles
 ALIGNMENTS = ("clip", "frame")
 NEAR_M = 0.5  # no joint is placed nearer to the camera's plane than this
 
@@ -72,6 +74,12 @@ def lean(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
   return jnp.arctan2(along[..., 2], -along[..., 1])
 
 
+def uprightness(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
+  """Cosine of the angle between the clip's mean spine and the camera's vertical: 1 stands, 0 lies or is seen from above."""
+  along = spine(poses)
+  return -along[..., 1] / jnp.maximum(jnp.linalg.norm(along, axis=-1), 1e-6)
+
+
 def tilt(poses: Float[Array, "*b f j 3"], angle: Float[Array, "*b"]) -> Float[Array, "*b f j 3"]:
   """Clips pitched about their mean root so that their `lean` grows by `angle` (radians): cameras look up or down at people."""
   half, zero = -angle / 2, jnp.zeros_like(angle)
@@ -108,12 +116,14 @@ def resize(poses: Float[Array, "*b j 3"], factor: Float[Array, "*#b j"]) -> Floa
   return jnp.stack(joints, -2)
 
 
-def augment(
-    source_poses: Float[Array, "b f j 3"],
-    target_keypoints: Float[Array, "b f j 2"],
-    target_intrinsics: Float[Array, "b 9"],
-    align: Alignment = "clip",
-) -> tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]]:
-  """F: each source clip with the target clip drawn for it. Returns its new keypoints and its root-relative labels."""
-  placed = place(source_poses, target_keypoints, target_intrinsics, align)
-  return camera.project(placed, target_intrinsics), skeleton.root_centre(placed)
+def proportions(own: Float[Array, "16"], seen: Float[Array, "16"]) -> Float[Array, "17"]:
+  """Factors for `resize` that give bodies of mean bone lengths `own` (m) the proportions of `seen` (in any one unit).
+
+  How large people are is not in 2D, so the legs from hip to ankle keep their length: knees and ankles are what all captures
+  mean alike, while hips, spine, shoulders and head are drawn differently by each.
+  """
+  ratio = jnp.log(jnp.maximum(seen, 1e-6) / own)
+  ratio = jnp.concatenate([jnp.zeros(1), ratio - ratio[_LEGS - 1].mean()])
+  left, right = np.array(skeleton.LEFT), np.array(skeleton.RIGHT)  # in the same order
+  both = (ratio[left] + ratio[right]) / 2
+  return jnp.exp(ratio.at[left].set(both).at[right].set(both))

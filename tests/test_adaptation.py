@@ -118,6 +118,55 @@ def test_stretch_makes_another_symmetric_body_of_the_same_directions():
   np.testing.assert_allclose(other[:, 0], pose[:, 0], atol=1e-6)
 
 
+def other_bodies(poses, seed: int = 0):
+  """The poses by a body of other proportions with the same legs, and its factors."""
+  factor = jnp.exp(0.2 * jax.random.normal(jax.random.key(seed), (17,))).at[jnp.array([0, 2, 3, 5, 6])].set(1)
+  factor = factor.at[np.array(skeleton.LEFT)].set(factor[np.array(skeleton.RIGHT)])
+  return synthesis.resize(poses, factor), factor
+
+
+def test_proportions_of_other_bodies_are_found_whatever_their_size_and_legs_keep_their_length():
+  own = jnp.linspace(0.1, 0.4, 16)
+  factor = other_bodies(jnp.asarray(scene.poses((1, 1))))[1]
+  found = synthesis.proportions(own, 1.3 * own * factor[1:])
+  np.testing.assert_allclose(found[1:], factor[1:], rtol=1e-5)
+  np.testing.assert_allclose(synthesis.proportions(own, 0.5 * own), 1, rtol=1e-5)
+
+
+def test_2d_shows_a_teacher_who_believes_in_the_sources_body_the_targets_one():
+  """The teacher answers every pose with the right directions and the source's bone lengths; keypoints are of another body."""
+  poses = jnp.asarray(scene.poses((64, 2)))
+  there, factor = other_bodies(poses)
+  intrinsics = np.tile(scene.INTRINSICS, (64, 1))
+  seen, trust = hypotheses.seen_bones(
+      skeleton.root_centre(poses), camera.project(there, intrinsics), intrinsics, jnp.ones((64, 2, 17))
+  )
+  assert ((0 <= trust) & (trust <= 1)).all()
+  mean = lambda lengths, weight: (lengths * weight).sum((0, 1)) / weight.sum((0, 1))
+  found = synthesis.proportions(mean(skeleton.bone_lengths(poses), jnp.ones((64, 2, 1))), mean(seen, trust))
+  truth, believed = jnp.log(factor[1:]), jnp.zeros(16)
+  missed = jnp.abs(jnp.log(found[1:]) - truth)
+  assert missed.mean() < 0.25 * jnp.abs(believed - truth).mean()
+  hidden = jnp.ones((64, 2, 17)).at[..., 13].set(0)
+  _, trust = hypotheses.seen_bones(skeleton.root_centre(poses), camera.project(there, intrinsics), intrinsics, hidden)
+  assert not trust[..., 12].any() and trust[..., 11].any()
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_source_clips_are_dealt_by_how_upright_they_stand_over_all_devices(num_devices):
+  angles = lambda seed: jax.random.uniform(jax.random.key(seed), (8,), maxval=3)
+  tilted = lambda seed: synthesis.tilt(jnp.asarray(scene.poses((8, 2), seed)), angles(seed))
+  source, target, valid = tilted(1), tilted(2), jnp.arange(16.0).reshape(8, 2)
+  share = lambda x: x.reshape(num_devices, -1, *x.shape[1:])
+  dealt = jax.vmap(adapt.deal_by_uprightness, axis_name=parallel.AXIS)(share(source), share(valid), share(target))
+  poses, its_valid = (x.reshape(8, *x.shape[2:]) for x in dealt)
+  up = synthesis.uprightness
+  np.testing.assert_array_equal(up(poses).argsort(), up(target).argsort())
+  which = [int(jnp.abs(source - pose).max((1, 2, 3)).argmin()) for pose in poses]
+  assert sorted(which) == list(range(8))  # everybody once
+  np.testing.assert_array_equal(its_valid, valid[np.array(which)])
+
+
 def test_the_true_pose_is_chosen_at_every_granularity():
   target = clips(4, 5, labelled=True)
   truth = skeleton.root_centre(target["poses"])
@@ -202,7 +251,9 @@ def test_without_bias_the_bias_stays_zero():
   assert not state.adapter["bias"].any()
 
 
-@pytest.mark.parametrize("num_devices, extras", [(2, dict(tilt="spine")), (8, dict(tilt="teacher", stretch=0.1, refine="rays"))])
+@pytest.mark.parametrize("num_devices, extras", [
+    (2, dict(tilt="spine", pair="upright", proportions="target")), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
+])
 def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
   # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.
   config = adapt.AdaptConfig(rank=2, **extras)
@@ -266,7 +317,7 @@ def test_the_step_is_traced_once():
   assert len(traces) == 1
 
 
-@pytest.mark.parametrize("field, value", [("select", "video"), ("align", "joint"), ("loss", "l1"), ("refine", "depth")])
+@pytest.mark.parametrize("field, value", [("select", "video"), ("align", "joint"), ("loss", "l1"), ("refine", "depth"), ("pair", "tall")])
 def test_unknown_settings_list_the_choices(field, value):
   with pytest.raises(ValueError, match="choose one of"):
     adapt.AdaptConfig(**{field: value})

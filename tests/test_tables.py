@@ -8,7 +8,7 @@ import re
 import pytest
 
 from posynda_jax import adapt, evaluate, protocols, tables
-from tests.test_experiments import SMOKE, error_of, run_well
+from tests.test_experiments import ROOT, SMOKE, error_of, run_well
 
 
 def configs(name: str) -> dict[str, adapt.AdaptConfig]:
@@ -36,6 +36,14 @@ def test_the_papers_row_is_the_same_in_all_tables():
   }
   assert changed("+ F", "+ LoRA") == {"tune"} and changed("+ LoRA", "+ cross-dataset embedding") == {"bias"}
   assert changed("+ cross-dataset embedding", "+ multi-hypothesis: PoSynDA") == {"pseudo"}
+
+
+def test_the_preset_of_f_as_seen_is_its_row_with_all_the_clips():
+  lines = (ROOT / "experiments" / "presets" / "seen.flags").read_text().splitlines()
+  row = next(row for row in tables.TABLES["open"].rows if row.name == "F as seen")
+  given = {name: row.adapt[name] for name in ("pair", "tilt", "proportions", "pseudo_label", "refine")}
+  assert {"--nopseudo", "--clips=64", *(f"--{name}={value}" for name, value in given.items())} <= set(lines)
+  assert not row.adapt["pseudo"] and row.clips == 2 and "--clips=32" in (ROOT / "experiments" / "presets" / "recipe.flags").read_text()
 
 
 def test_the_papers_figures_are_its_printed_ones():
@@ -108,6 +116,8 @@ def test_a_command_makes_tables_that_share_rows_and_a_second_start_trains_nothin
 def test_what_a_user_gets_wrong_is_one_line(tmp_path):
   assert "tables 9 are unknown; choose of 1, 2, 3" in error_of("tables", SMOKE, "--table=9", f"--workdir={tmp_path}")
   assert "--workdir is not given" in error_of("tables", SMOKE, "--table=3")
+  assert "--only=GAN finds no row of table 3, which has source-only, + F" in error_of("tables", SMOKE, "--table=3", "--only=GAN")
+  assert "--only=( is no regular expression" in error_of("tables", SMOKE, "--table=3", "--only=(")
   assert "--source is not given" in error_of("tables", "--table=3", f"--workdir={tmp_path}")
 
 
@@ -121,7 +131,7 @@ def test_all_tables_in_their_smallest_form(data, tmp_path):
   shared = [json.loads((tmp_path / "tables" / f"table_{name}.json").read_text()) for name in ("3", "6", "7")]
   runs = [{row["name"]: row["runs"] for row in table["rows"]} for table in shared]
   assert runs[0]["+ multi-hypothesis: PoSynDA"] == runs[1]["H = 3"] == runs[2]["r = 4"]
-  assert "VideoPose, PoSynDA" in out
+  assert "VideoPose, PoSynDA" in out and out.count("Compiling pretrain") == 6  # Table 8's six bases, one of them the flags' own
 
 
 def test_open_protocol_scores_what_no_published_one_does():
