@@ -211,10 +211,11 @@ def markdown(table: dict) -> str:
   """The table with its note and protocol, for a document."""
   head, cells = columns(table)
   line = lambda texts: f"| {' | '.join(texts)} |"
-  seeds = max(row["seeds"] for row in table["rows"])
+  seeds = sorted({row["seeds"] for row in table["rows"] if row["trainable"]}) or [1]
+  runs_of_each = f"{seeds[-1]} seed{'s' if seeds[-1] > 1 else ''}" + (", of some rows fewer: one without ± has one," if len(seeds) > 1 else "")
   protocol = table["protocol"]
   where = f"{protocol['dataset']} {protocol['split']}, {protocol['keypoints_2d']} 2D, {protocol['protocol']} ({protocol['headline']})"
-  about = f"{where}; {seeds} seed{'s' if seeds > 1 else ''} of the adaptation, one base. {table['note']}".strip()
+  about = f"{where}; {runs_of_each} of the adaptation, one base. {table['note']}".strip()
   return "\n".join([f"**{table['title']}.** {about}", "", line(head), "|---" * len(head) + "|", *map(line, cells)]) + "\n"
 
 
