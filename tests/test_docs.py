@@ -120,3 +120,10 @@ def test_the_card_of_the_benchmarks_base_equals_its_committed_results():
   assert len(rows) >= 4 and all(row["base"] == bases.load("cmu_h36m").digest and row["base"] in card for row in rows)
   assert all(f"| {row['protocol']['dataset']} | {cell(row)} | {row['frames']:,} |" in card for row in rows)
   assert RESULTS["cmu_h36m_training"]["digest"] in card
+
+
+def test_what_the_settings_were_chosen_by_equals_the_committed_results():
+  found = RESULTS["seen_choice"]
+  page = (ROOT / "docs" / "benchmark.md").read_text()
+  assert found["base"] == bases.load("cmu_h36m").digest and "train[516:]" in found["protocol"]["split"]
+  assert all(f"| {name} | {cell(score)} |" in page for name, score in {"source-only": found["source_only"], **found["choices"]}.items())
