@@ -19,7 +19,8 @@ DENOISERS = {
     "videopose": VideoPose(num_frames=FRAMES, filter_widths=(3, 3), channels=16),
 }
 EVERYTHING = dict(  # what a configuration can switch on, at once
-    tilt="teacher", stretch=0.1, refine="body", body=(0.3,) * 16, pseudo_label="mean", teacher_flip=True, sampling_steps=2,
+    tilt="teacher", pair="upright", proportions="target", stretch=0.1, refine="body", body=(0.3,) * 16, pseudo_label="mean",
+    teacher_flip=True, sampling_steps=2,
     reprojection_weight=0.1, student_input="diffused",
 )
 
