@@ -37,6 +37,7 @@ from posynda_jax import (
   runs,
   skeleton,
   synthesis,
+  virtual_camera,
 )
 
 flags.declare_key_flag("base")
@@ -63,6 +64,8 @@ PAIR = flags.DEFINE_enum("pair", "random", adapt.PAIRS, "Which source clip F put
                          "of a batch the more upright the teacher sees the target.")
 PROPORTIONS = flags.DEFINE_enum("proportions", "source", adapt.PROPORTIONS, "Whose bone-length ratios F gives to source bodies: their own, "
                                 "or the target's as its 2D shows them.")
+VIEW = flags.DEFINE_enum("view", "own", virtual_camera.VIEWS, "The camera that the lifter sees the target by: its own, or a virtual one that turns "
+                         "and zooms until people stand where and as large as the source's cameras see them.")
 STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
 RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
@@ -85,10 +88,15 @@ TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", 1, "K, DDIM steps of the t
 FLIP = flags.DEFINE_bool("flip", False, "Average each evaluation step with its mirror image.")
 
 
-def adapt_config(base: bases.Base, source: common.Source | None) -> adapt.AdaptConfig:
-  """The flags as one frozen config. The mean body is the source's; source-free, what the base knows of its own."""
+def adapt_config(base: bases.Base, source: common.Source | None, view: str | None = None) -> adapt.AdaptConfig:
+  """The flags as one frozen config, `view` in place of --view where it is given. The mean body is the source's; source-free, what
+  the base knows of its own. Raises ValueError for a source's view without a source."""
   body = pipeline.mean_bones(source.tracks) if source else base.body
+  if asked := (view or VIEW.value) == "source":
+    if source is None:
+      raise ValueError("--view=source needs the cameras of a source, and there is none: name a --source, or leave it out")
   return adapt.AdaptConfig(
+      view=common.usual_view(source) if asked else (),
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
@@ -115,18 +123,19 @@ class Task:
   seed: int
   score_config: evaluate.EvaluateConfig
   score: Callable  # compiled ((base params, adapter), clip) -> poses, errors; for own keypoints a lifter
+  score_own: Callable  # the same where clips are seen by their own cameras: `score`, unless the config has a view
   test: pipeline.ClipSource | None  # None for own keypoints, which have no labels
 
   @property
   def clip_fps(self) -> float:
     return self.base.clip_fps
 
-  def rate(self, adapter) -> dict[str, float]:
-    """The adapter (None: the bare base) on the labelled test split; on own keypoints, its reprojection error."""
-    weights, size = (self.base.params, adapter), self.score_config.batch_size
+  def rate(self, adapter, own: bool = False) -> dict[str, float]:
+    """The adapter (None: the bare base) on the labelled test split; on own keypoints, its reprojection error. With `own`, no view."""
+    weights, size, score = (self.base.params, adapter), self.score_config.batch_size, self.score_own if own else self.score
     if self.test is None:
-      return own_keypoints.rate(self.score, weights, self.target, self.clip_fps, self.base.model.num_frames, size)
-    return evaluate.evaluate(self.score, weights, self.test, size)
+      return own_keypoints.rate(score, weights, self.target, self.clip_fps, self.base.model.num_frames, size)
+    return evaluate.evaluate(score, weights, self.test, size)
 
 
 def source_name() -> str:
@@ -152,11 +161,13 @@ def make_task(
 ) -> Task:
   """The task that the flags describe, scored on `test`; None for own keypoints."""
   score_config = evaluate.EvaluateConfig(
-      flip=FLIP.value, refine=TEST_REFINE.value, body=config.body, diffusion_steps=config.diffusion_steps
+      flip=FLIP.value, refine=TEST_REFINE.value, body=config.body, view=config.view, diffusion_steps=config.diffusion_steps
   )
   make_score = lifter.make_lifter if test is None else evaluate.make_scorer
-  score = make_score(lambda weights: adapt.make_denoiser(base.model, *weights, config.scale), score_config)
+  make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, config.scale)
+  score = make_score(make_denoiser, score_config)
   return Task(
+      score_own=make_score(make_denoiser, dataclasses.replace(score_config, view=())) if config.view else score,
       base=base, source=source, target=TARGET.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, num_clips=CLIPS.value,
       seed=common.SEED.value, score_config=score_config, score=score, test=test,
   )
@@ -189,7 +200,7 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   chunk = common.HYPOTHESIS_CHUNK.value
   model = common.with_remat(task.base.model)
   step = common.make_step(adapt.adapt_step, model=model, config=config, rig=rig, tx=tx, chunk=chunk)
-  identity = run.config | {"adapt": dataclasses.asdict(config), "data": checkpoint.describe_data(streams)}
+  identity = run.config | {"adapt": adapt.describe(config), "data": checkpoint.describe_data(streams)}
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, common.KEEP.value, identity)
   feed = pipeline.batches(streams, sizes, task.seed)
   state, _ = loop.train(
@@ -250,23 +261,23 @@ def closure(results: dict) -> float:
 def save_picture(path, task: Task, adapter) -> None:
   """Before, after and ground truth for the middle frames of a few test clips spread over the split; of own keypoints no truth."""
   if task.test is None:
-    own_keypoints.save_comparison(path, task.target, task.score, task.base, adapter, task.score_config.batch_size)
+    own_keypoints.save_comparison(path, task.target, (task.score_own, task.score), task.base, adapter, task.score_config.batch_size)
     return
   picked = np.linspace(0, len(task.test) - 1, 6).astype(int)[1:-1]
   rows, size = [task.test[i] for i in picked], task.score_config.batch_size
   batch = {k: np.stack([row[k] for row in (rows * size)[:size]]) for k in rows[0]}
   middle = task.base.model.num_frames // 2
   shown = lambda poses: np.asarray(poses)[: len(rows), middle]
-  poses = lambda adapter: shown(task.score((task.base.params, adapter), batch)[0])
+  poses = lambda score, adapter: shown(score((task.base.params, adapter), batch)[0])
   fresh = jax.tree.map(jax.numpy.zeros_like, adapter)
-  columns = {"source only": poses(fresh), "adapted": poses(adapter), "ground truth": shown(skeleton.root_centre(batch["poses"]))}
+  columns = {"source only": poses(task.score_own, fresh), "adapted": poses(task.score, adapter), "ground truth": shown(skeleton.root_centre(batch["poses"]))}
   render.save_comparison(path, shown(batch["keypoints"]), columns)
 
 
 def identify(base: bases.Base, base_folder, config: adapt.AdaptConfig) -> dict[str, Any]:
   """All that defines a run of the flags: the config of its folder."""
   return {
-      "base": base.digest, "base_folder": str(base_folder), "adapt": dataclasses.asdict(config),
+      "base": base.digest, "base_folder": str(base_folder), "adapt": adapt.describe(config),
       "source": source_name(), "target": TARGET.value, "target_split": TARGET_SPLIT.value,
       "test_split": TEST_SPLIT.value, "clips": CLIPS.value, "seed": common.SEED.value, "flip": FLIP.value,
       "test_refine": TEST_REFINE.value,
@@ -304,7 +315,8 @@ def main() -> None:
   adapter, seconds = train_adapter(task, config, run, "adapted")
   fresh = jax.tree.map(jax.numpy.zeros_like, adapter)
   results = {
-      "source_only": task.rate(fresh) | {"trainable": 0, "seconds": 0.0},
+      "source_only": task.rate(fresh, own=True) | {"trainable": 0, "seconds": 0.0},
+      **({"view_alone": task.rate(fresh) | {"trainable": 0, "seconds": 0.0}} if config.view else {}),
       "adapted": task.rate(adapter) | {"trainable": trainable, "seconds": seconds},
   }
   if parallel.is_main():

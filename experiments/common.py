@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 
 from experiments import console, own_keypoints
-from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, rigs, runs
+from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, pretrain, rigs, runs, virtual_camera
 from posynda_jax.datasets import load
 from posynda_jax.denoisers import DENOISERS, make_model
 from posynda_jax.interop import tensors_file
@@ -140,6 +141,15 @@ def load_source(name: str, split: str, clip_fps: float) -> Source:
   return Source(pipeline.make_tracks(records, pipeline.WORLD, clip_fps), rigs.get_rig("+".join(names)))
 
 
+def usual_view(source: Source) -> virtual_camera.View:
+  """How the source's cameras see people: over up to 2,000 of its clips of nine frames, of world motion in one fresh view each."""
+  clips = pipeline.ClipSource(source.tracks, 9)
+  batch = clips.take(np.unique(np.linspace(0, len(clips) - 1, 2000).astype(int)))
+  keys = jax.random.split(jax.random.key(0), len(batch["valid"]))
+  keypoints, poses = jax.jit(pretrain.see, static_argnums=2)(keys, batch, source.rig)
+  return virtual_camera.usual_view(keypoints, poses, batch["valid"])
+
+
 def fixed_views(name: str) -> str:
   """The fixed, exact-2D views that score a dataset given by rig or domain. Raises ValueError for a mixture of rigs."""
   if "+" in name:
@@ -178,7 +188,7 @@ def load_weights(run, which: str, base=bases.DEFAULT):
   if str(run).endswith(".safetensors"):
     base = bases.load(base)
     adapter, settings = tensors_file.load_adapter(run, base.digest)
-    return base, adapter, settings["scale"]
+    return told(base, settings), adapter, settings["scale"]
   config = runs.read_config(run)
   if "adapt" not in config:
     return bases.load(run), None, 1.0
@@ -187,11 +197,16 @@ def load_weights(run, which: str, base=bases.DEFAULT):
   base = bases.load(config["base_folder"])
   if base.digest != config["base"]:
     raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
-  if body := config["adapt"].get("body"):  # the run's own source may be another than the base's
-    base = dataclasses.replace(base, config=base.config | {"body": body})
   if which == "source_only":
-    return base, None, config["adapt"]["scale"]
+    return told(base, config["adapt"] | {"view": ()}), None, config["adapt"]["scale"]
+  base = told(base, config["adapt"])
   return base, *load_adapter(run, which, base, config)
+
+
+def told(base: bases.Base, settings: dict) -> bases.Base:
+  """The base with what an adapter's AdaptConfig knows: the body of its source, which may be another's than the base's, and its view."""
+  known = {name: settings[name] for name in ("body", "view") if settings.get(name)}
+  return dataclasses.replace(base, config=base.config | known)
 
 
 def load_adapter(folder, name: str, base: bases.Base, config: dict):

@@ -58,7 +58,7 @@ def main() -> None:
   source = script.load_source(base)
   config = script.adapt_config(base, source)
   run = runs.Run(common.WORKDIR.value, {
-      "base": base.digest, "adapt": dataclasses.asdict(config), "source": script.source_name(),
+      "base": base.digest, "adapt": adapt.describe(config), "source": script.source_name(),
       "target": script.TARGET.value, "target_split": script.TARGET_SPLIT.value, "seed": common.SEED.value,
       "clips": script.CLIPS.value, "also": ALSO.value,
   })

@@ -131,12 +131,12 @@ def name_weights(text: str) -> tuple[str, str]:
 
 
 def load_adapter(path: str, base: bases.Base):
-  """(adapter, LoRA scale) of RUN/NAME. Raises ValueError where it belongs to another base."""
+  """(adapter, LoRA scale, view) of RUN/NAME. Raises ValueError where it belongs to another base."""
   folder, _, name = path.rstrip("/").rpartition("/")
   config = runs.read_config(folder)
   if config.get("base") != base.digest:
     raise ValueError(f"{path} adapts the base {config.get('base')}, --base is {base.digest}: give the base it was trained on")
-  return common.load_adapter(folder, name, base, config)
+  return *common.load_adapter(folder, name, base, config), tuple(config["adapt"].get("view", ()))
 
 
 def main() -> None:
@@ -148,14 +148,15 @@ def main() -> None:
   if len(named) < len(WEIGHTS.value):
     raise ValueError("two --weights have the same name: write LABEL=RUN/NAME")
   adapters = {name: load_adapter(path, base) for name, path in named.items()}
-  if len(scales := {scale for _, scale in adapters.values()}) > 1:
+  if len(scales := {scale for _, scale, _ in adapters.values()}) > 1:
     raise ValueError(f"the adapters have different LoRA scales {sorted(scales)}: give those of one scale at a time")
   scale = scales.pop() if scales else 1.0
-  all_weights = {"base": None, **{name: adapter for name, (adapter, _) in adapters.items()}}
+  all_weights = {"base": (None, ()), **{name: (adapter, view) for name, (adapter, _, view) in adapters.items()}}
   clip_fps, config = base.config["clip_fps"], evaluate.EvaluateConfig()
   make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
-  score = evaluate.make_scorer(make_denoiser, config)
-  score_actions = evaluate.make_scorer(make_denoiser, config, functools.partial(protocols.frame_scores, BY_ACTION))
+  by_action = functools.partial(protocols.frame_scores, BY_ACTION)
+  make_scorer = lambda view, measure: evaluate.make_scorer(make_denoiser, dataclasses.replace(config, view=view), measure)
+  make_scorer = functools.cache(make_scorer)
   world = common.load_records(f"{source}/world", "train")
   body = np.array(pipeline.mean_bones(pipeline.make_tracks(world, pipeline.WORLD, clip_fps)))
   study = make_study(base, scale, NUM.value, body)
@@ -167,13 +168,14 @@ def main() -> None:
     records = common.load_records(f"{cell.dataset}/world", "test")
     tracks = pipeline.make_tracks(see(records, cell.dataset, cell.rig, None if cell.own_body else body), pipeline.LABELLED, clip_fps)
     clips = pipeline.ClipSource(tracks, base.model.num_frames)
-    for name, adapter in all_weights.items():
+    for name, (adapter, view) in all_weights.items():
       weights = (base.params, adapter)
-      row = {"weights": name, **dataclasses.asdict(cell), **evaluate.evaluate(score, weights, clips, config.batch_size)}
+      scores = evaluate.evaluate(make_scorer(view, evaluate.frame_errors), weights, clips, config.batch_size)
+      row = {"weights": name, **dataclasses.asdict(cell), **scores}
       if cell.own_body and adapter is None:
         row["hypotheses"] = evaluate.evaluate(study, weights, clips, config.batch_size)
       if cell.own_body and cell.dataset != source:
-        found = evaluate.evaluate_protocol(score_actions, weights, clips, config.batch_size, BY_ACTION)
+        found = evaluate.evaluate_protocol(make_scorer(view, by_action), weights, clips, config.batch_size, BY_ACTION)
         row["actions"] = found["groups"]["action"]
       rows.append(row)
       print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "

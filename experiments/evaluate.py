@@ -42,7 +42,7 @@ def main() -> None:
   body = common.known_body(base) if REFINE.value == "body" else ()
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
-      refine=REFINE.value, body=body, root=ROOT.value, batch_size=BATCH.value, diffusion_steps=base.diffusion_steps,
+      refine=REFINE.value, body=body, root=ROOT.value, batch_size=BATCH.value, view=base.view, diffusion_steps=base.diffusion_steps,
       hypothesis_chunk=common.HYPOTHESIS_CHUNK.value,
   )
   measure = functools.partial(protocols.frame_scores, chosen) if chosen else evaluate.frame_errors

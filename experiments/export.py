@@ -43,6 +43,9 @@ def main() -> None:
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
   base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
+  if base.view:
+    raise ValueError(f"{RUN.value} was trained with a virtual camera (--view=source), which an exported file does not have: lift with "
+                     "experiments.lift, or train without it")
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, diffusion_steps=base.diffusion_steps
   )

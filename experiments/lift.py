@@ -62,7 +62,7 @@ def main() -> None:
   config = evaluate.EvaluateConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
       refine=REFINE.value, body=common.known_body(base) if REFINE.value == "body" else (),
-      batch_size=BATCH.value, diffusion_steps=base.diffusion_steps,
+      batch_size=BATCH.value, view=base.view, diffusion_steps=base.diffusion_steps,
       hypothesis_chunk=common.HYPOTHESIS_CHUNK.value,
   )
   for warning in (rate_warning := lifter.rate_warning(recording.record, clip_fps)):

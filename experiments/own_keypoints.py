@@ -116,13 +116,13 @@ def print_table(results: dict, protocol: dict) -> None:
   print("protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()) + "\n", flush=True)
 
 
-def save_comparison(path, name: str, lifter: Callable, base, adapter, batch_size: int) -> None:
-  """A few frames of the first recording of `keypoints:FILE`, lifted by the base alone and with the adapter."""
+def save_comparison(path, name: str, lifters: tuple[Callable, Callable], base, adapter, batch_size: int) -> None:
+  """A few frames of the first recording of `keypoints:FILE`, lifted by the base alone and with the adapter, by a lifter each."""
   recording = read(name.removeprefix(PREFIX))[0]
   settings = base.config["clip_fps"], base.model.num_frames, batch_size
   fresh = jax.tree.map(np.zeros_like, adapter)
-  columns = {"source only": fresh, "adapted": adapter}
-  columns = {name: lift_record(lifter, (base.params, one), recording.record, *settings) for name, one in columns.items()}
+  columns = {"source only": (lifters[0], fresh), "adapted": (lifters[1], adapter)}
+  columns = {name: lift_record(lift, (base.params, one), recording.record, *settings) for name, (lift, one) in columns.items()}
   save_picture(path, recording, columns)
 
 

@@ -111,7 +111,7 @@ def run(script, base: bases.Base, source: common.Source | None, config: adapt.Ad
     task, shown = member.task, _as_scored(adapter, member.config, config, adapters)
     fresh = jax.tree.map(jnp.zeros_like, shown)
     place = (task.target, task.test_split)
-    untouched[place] = untouched.get(place) or task.rate(fresh)
+    untouched[place] = untouched.get(place) or task.rate(fresh, own=True)
     trainable = script.count_trainable(task, member.config)
     scores = {
         "source_only": untouched[place] | {"trainable": 0, "seconds": 0.0},
@@ -135,7 +135,7 @@ def _open_members(script, base, source, config, identity, rows) -> list[Member]:
   for name, changes in rows.items():
     its_config = dataclasses.replace(config, **{FIELDS[key]: value for key, value in changes.items() if key in FIELDS})
     on_task = {key: value for key, value in changes.items() if key in TASK}
-    its_identity = {**identity, **on_task, "adapt": dataclasses.asdict(its_config)}
+    its_identity = {**identity, **on_task, "adapt": adapt.describe(its_config)}
     if own:
       its_identity["own_keypoints"] = own_keypoints.identity(its_identity["target"])
     place = its_identity["target"], its_identity["test_split"]

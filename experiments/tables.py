@@ -50,11 +50,11 @@ class Bench:
     """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}."""
     base, base_folder = self._base(tuple(sorted(row.base.items())))
     source_name = filmed_by_targets_rig() if row.target_rig else script.source_name()
-    config = script.adapt_config(base, self._source(source_name, base.clip_fps))
+    config = script.adapt_config(base, self._source(source_name, base.clip_fps), row.view)
     config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
     seed = seed if row.adapt is not None else 0
     with flagsaver.flagsaver(seed=seed, source=source_name, clips=script.CLIPS.value * row.clips):
-      identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": None, "clips": None})
+      identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": config.view or None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
       run = runs.Run(folder, identity)
       path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test], sort_keys=True)

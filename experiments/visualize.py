@@ -11,6 +11,7 @@ film (.gif, .mp4) its first ten seconds. Takes about half a minute on two cores,
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import zipfile
@@ -118,9 +119,13 @@ def lift_labelled() -> Scene:
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, select=SELECT.value,
       diffusion_steps=base.diffusion_steps,
   )
-  lift = lifter.make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
+  make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
+  lift = functools.cache(lambda view: lifter.make_lifter(make_denoiser, dataclasses.replace(config, view=view)))
   settings = base.clip_fps, base.model.num_frames, config.batch_size
-  lifted = {name: lifter.lift_record(lift, (base.params, adapter), record, *settings) for name, adapter in weights.items()}
+  lifted = {
+      name: lifter.lift_record(lift(() if name == "source only" else base.view), (base.params, adapter), record, *settings)
+      for name, adapter in weights.items()
+  }
   truth = record["poses_camera_m"] - record["poses_camera_m"][:, skeleton.ROOT, None]
   truth = np.where(record["valid"][:, None, None], truth, np.nan)
   errors = {name: 1000 * np.nanmean(np.linalg.norm(one.pose - truth, axis=-1)) for name, one in lifted.items()}

@@ -21,7 +21,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from posynda_jax import adversarial, camera, diffusion, hypotheses, lora, parallel, rigs, sampler, skeleton, synthesis, tuning
+from posynda_jax import (
+  adversarial,
+  camera,
+  diffusion,
+  hypotheses,
+  lora,
+  parallel,
+  rigs,
+  sampler,
+  skeleton,
+  synthesis,
+  tuning,
+  virtual_camera,
+)
 from posynda_jax.pretrain import LOSSES, pose_loss, see
 
 _VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR = range(7)  # purposes of the step's keys
@@ -52,6 +65,7 @@ class AdaptConfig:
   pair: str = "random"  # F takes source clips as they come, or those that stand most `upright` for the target's most upright
   proportions: str = "source"  # F also gives source bodies the bone-length ratios that the `target`'s 2D shows
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
+  view: virtual_camera.View = ()  # of a virtual camera that sees the target as the source's cameras see people; empty: its own
   source: bool = True  # False is source-free: pseudo-labels alone, and the batch has no `source`
   synthesis: bool = True
   adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
@@ -83,6 +97,7 @@ class AdaptConfig:
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
     hypotheses.check_refinement(self.refine, self.body)
+    virtual_camera.check(self.view)
     if not (self.source or self.pseudo):
       raise ValueError("without a source and without pseudo-labels there is nothing to learn from: keep one of them")
 
@@ -90,6 +105,11 @@ class AdaptConfig:
   def looks(self) -> bool:
     """Whether F asks the teacher how the target's people stand before its cameras."""
     return self.tilt in ("teacher", "spine") or self.pair == "upright" or self.proportions == "target"
+
+
+def describe(config: AdaptConfig) -> dict[str, Any]:
+  """The config as a run's folder keeps it: without `view` where there is none, as folders did before there could be one."""
+  return {name: value for name, value in dataclasses.asdict(config).items() if name != "view" or value}
 
 
 @flax.struct.dataclass
@@ -235,7 +255,7 @@ def adapt_step(
   base. The teacher computes `chunk` hypotheses at once, 0: all; `merge=False` keeps adapters factorised, for a vmap over them.
   Both change memory and time, not results.
   """
-  target = batch["target"]
+  target = virtual_camera.look(batch["target"], config.view)[0] if config.view else batch["target"]
   num_clips = len(target["valid"])
   key_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
 

@@ -31,6 +31,11 @@ class Base:
     return tuple(self.config.get("body", ()))
 
   @property
+  def view(self) -> tuple[float, ...]:
+    """Of the virtual camera that its adapter was trained with; empty where clips are seen by their own cameras."""
+    return tuple(self.config.get("view", ()))
+
+  @property
   def clip_fps(self) -> float:
     """Frame rate that its clips have."""
     return self.config["clip_fps"]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, tally
+from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, tally, virtual_camera
 
 ROOTS = ("solve", "oracle")
 
@@ -22,6 +22,7 @@ class EvaluateConfig:
   select: str = "mean"  # over hypotheses: mean (P-Agg), or sequence|frame|joint by reprojection
   refine: str = "none"  # what the clip's own 2D mends of the pose: none, rays, or body, with `body`'s bone lengths (m)
   body: tuple[float, ...] = ()
+  view: virtual_camera.View = ()  # of the virtual camera that the denoiser sees clips by; empty: their own
   root: str = "solve"  # whose root the reprojection uses; `oracle` is the dataset's own, for ablations
   seed: int = 2023
   batch_size: int = 64
@@ -32,17 +33,22 @@ class EvaluateConfig:
     if self.select not in ("mean",) + hypotheses.GRANULARITIES:
       raise ValueError(f"select {self.select!r} is unknown; choose mean, {', '.join(hypotheses.GRANULARITIES)}")
     hypotheses.check_refinement(self.refine, self.body)
+    virtual_camera.check(self.view)
     if self.root not in ROOTS:
       raise ValueError(f"root {self.root!r} is unknown; choose one of {', '.join(ROOTS)}")
 
 
 def lift(denoise: sampler.Denoiser, clip: dict, key: Array, config: EvaluateConfig) -> Float[Array, "h b f j 3"]:
-  """Hypotheses for a batch of clips; a clip's noise depends on the seed and its `index` alone."""
+  """Hypotheses for a batch of clips, in the axes of their cameras; a clip's noise depends on the seed and its `index` alone."""
+  turn = None
+  if config.view:
+    clip, turn = virtual_camera.look(clip, config.view)
   if config.flip:
     denoise = sampler.with_flip(denoise)
   steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  return sampler.propose(keys, denoise, clip["keypoints"], steps, config.num_hypotheses, config.hypothesis_chunk)
+  poses = sampler.propose(keys, denoise, clip["keypoints"], steps, config.num_hypotheses, config.hypothesis_chunk)
+  return poses if turn is None else virtual_camera.turn_back(poses, turn)
 
 
 def combine(poses: Float[Array, "h b f j 3"], clip: dict, config: EvaluateConfig) -> Float[Array, "b f j 3"]:
@@ -142,6 +148,7 @@ def protocol(
       "sampling_steps": config.sampling_steps,
       "selection": config.select,
       "refine": config.refine,
+      **({"view": f"virtual camera {config.view}"} if config.view else {}),
       "root": config.root if config.select != "mean" else "not needed",
       "flip": config.flip,
       "seed": config.seed,

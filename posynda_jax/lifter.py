@@ -118,6 +118,6 @@ def load(base=bases.DEFAULT, adapter: dict | None = None, scale: float = 1.0, **
   Settings `refine="body"` takes the base's own mean body unless `body` is given.
   """
   base = base if isinstance(base, bases.Base) else bases.load(base)
-  config = evaluate.EvaluateConfig(**{"body": base.body, "diffusion_steps": base.diffusion_steps, **settings})
+  config = evaluate.EvaluateConfig(**{"body": base.body, "view": base.view, "diffusion_steps": base.diffusion_steps, **settings})
   lift = make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
   return Lifter(base, adapter, lift, config.batch_size)

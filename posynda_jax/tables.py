@@ -29,7 +29,7 @@ class Row:
 
   `adapt`: fields of AdaptConfig; None trains nothing. `rate`, `clips`: factors of --adapt_rate and --clips. `test`: fields of EvaluateConfig. `base`:
   flags of `pretrain`, but `width` as a share of --width; or `denoiser`. `target_rig`: the source's motion is seen by the target's
-  own rig, where it has one. `paper`: its MPJPE in the paper.
+  own rig, where it has one. `view`: --view of the row, None as the flags have it. `paper`: its MPJPE in the paper.
   """
 
   name: str
@@ -39,6 +39,7 @@ class Row:
   test: dict[str, Any] = dataclasses.field(default_factory=dict)
   base: dict[str, Any] = dataclasses.field(default_factory=dict)
   target_rig: bool = False
+  view: str | None = "own"
   paper: float | None = None
 
 
@@ -66,11 +67,15 @@ _BODIES = dict(_TURNED, proportions="target")
 _ROTATION = Row("F with rotation", _TURNED)
 _SEEN = Row("F as seen", dict(_BODIES, pair="upright"), clips=2)
 _PERFECT_F = Row("bound of F: the source filmed by the target's own rig", dict(_F, synthesis=False), target_rig=True)
-_FLAGS = Row("the flags' own settings", {})
+_FLAGS = Row("the flags' own settings", {}, view=None)
 _CEILING = Row("ceiling: the same adapter with target labels", {**_PAPER, "supervision": "ceiling"})
+_VIEW_ALONE, _SEEN_TURNED, _CEILING_TURNED = (  # by a virtual camera that turns and zooms until people stand as before the source's
+    dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, through a virtual camera", view="source", paper=None)
+    for row in (_SOURCE_ONLY, _SEEN, _CEILING)
+)
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
-    for row in (_SOURCE_ONLY, _SEEN, _CEILING)
+    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED)
 )
 _VIDEOPOSE = {"denoiser": "videopose"}
 _DENOISERS = (
@@ -125,7 +130,7 @@ TABLES = {
     ),
     "open": Table(
         "Open benchmark, version 2",
-        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _PERFECT_F, _CEILING, *_FITTED),
+        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _PERFECT_F, _CEILING, _CEILING_TURNED, *_FITTED),
         "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F. Closure is against the ceiling without a fit; the fit (`--test_refine=body`) reads the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(
@@ -138,7 +143,8 @@ TABLES = {
             Row("F with tilt", dict(_F, tilt="teacher", tilt_deg=180.0)), _ROTATION,
             Row("F with rotation and the target's proportions", _BODIES),
             Row("the same, paired by uprightness", dict(_BODIES, pair="upright")),
-            dataclasses.replace(_SEEN, name="the same with twice the clips: F as seen"),
+            dataclasses.replace(_SEEN, name="the same with twice the clips: F as seen"), _VIEW_ALONE,
+            dataclasses.replace(_ROTATION, name="F with rotation, through a virtual camera", view="source"), _SEEN_TURNED,
             Row("F with other bodies, 10%", dict(_F, stretch=0.1)),
             Row("F with rotation, labels fitted", dict(_PAPER, tilt="spine", pseudo_label="mean", refine="body")),
             Row("LoRA on MLPs too", dict(_PAPER, target_rule=r".*(attention/(qkv|proj)|mlp_\w+)")),

@@ -87,6 +87,21 @@ def test_evaluate_scores_bases_and_runs(adapted, data):
   assert rows[-1]["protocol"]["dataset"] == "synthetic_motion/target_gt"
 
 
+def test_a_virtual_camera_goes_with_its_adapter(adapted, data, tmp_path):
+  flags = ("adapt", SMOKE, data, f"--base={adapted}/base", f"--workdir={tmp_path}/turned", "--view=source")
+  assert "view_alone" in run_well(*flags)
+  before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (adapted, tmp_path / "turned"))
+  assert after["source_only"] == before["source_only"] != after["view_alone"]
+  assert "virtual camera" in after["protocol"]["view"] and "view" not in before["protocol"]
+  test = ("evaluate", data, "--split=test[:2%]", f"--run={tmp_path}/turned", "--dataset=synthetic_motion/target_gt")
+  rate = lambda *flags: float(re.search(r"MPJPE ([\d.]+)", run_well(*test, *flags))[1])
+  assert abs(rate() - after["adapted"]["mpjpe_mm"]) < 0.06
+  assert abs(rate("--weights=source_only") - after["source_only"]["mpjpe_mm"]) < 0.06
+  refused = error_of("export", f"--run={tmp_path}/turned", f"--output={tmp_path}/model.jaxexport")
+  assert "--view=source" in refused and not (tmp_path / "model.jaxexport").exists()
+  assert "name a --source" in error_of(*flags[:3], f"--base={adapted}/base", f"--workdir={tmp_path}/free", "--source=none", "--view=source")
+
+
 def test_components_are_kept_and_not_run_again(adapted, data, tmp_path):
   flags = (SMOKE, data, f"--base={adapted}/base", f"--workdir={tmp_path}/rows")
   first = run_well("components", *flags, "--rows=f,ceiling")

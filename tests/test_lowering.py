@@ -20,7 +20,7 @@ DENOISERS = {
 }
 EVERYTHING = dict(  # what a configuration can switch on, at once
     tilt="teacher", pair="upright", proportions="target", stretch=0.1, refine="body", body=(0.3,) * 16, pseudo_label="mean",
-    teacher_flip=True, sampling_steps=2,
+    teacher_flip=True, sampling_steps=2, view=(0.02, -0.1, 0.08, -0.23, 0.2),
     reprojection_weight=0.1, student_input="diffused",
 )
 
@@ -90,7 +90,8 @@ def test_the_pretraining_step_lowers(name):
 def test_inference_lowers(name):
   model = DENOISERS[name]
   config = evaluate.EvaluateConfig(
-      num_hypotheses=4, hypothesis_chunk=2, sampling_steps=2, flip=True, select="joint", refine="body", body=(0.3,) * 16
+      num_hypotheses=4, hypothesis_chunk=2, sampling_steps=2, flip=True, select="joint", refine="body", body=(0.3,) * 16,
+      view=(0.02, -0.1, 0.08, -0.23, 0.2),
   )
   score = evaluate.make_scorer(lambda weights: lora.bind(model, weights, None), config)
   clip = clips(CLIPS, *TARGET, "poses") | {"index": jax.ShapeDtypeStruct((CLIPS,), jnp.int32)}
