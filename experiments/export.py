@@ -7,7 +7,8 @@
 The adapter is folded into the base. `model.jaxexport` runs where jax does (CPU, CUDA, TPU, any batch size), in programs that need
 jax, numpy and flatbuffers alone; a ten-line one, `model_example.py`, is put beside it. About ten seconds with a compact base.
 
-    jaxexport: keypoints [b f j 2] and index [b], the clips' numbers, from which their noise follows -> poses [b f j 3]
+    jaxexport: keypoints [b f j 2] and index [b], the clips' numbers, from which their noise follows -> poses [b f j 3];
+               of a run with --view=source confidence [b f j] and intrinsics [b 9] too, screen-normalised
     onnx:      keypoints [b f j 2] and noise [b f j 3], standard normal -> poses [b f j 3]; K = 1 only
 
 Keypoints are screen-normalised (x in [-1, 1] across the image, y divided by half the width too), in Human3.6M-17 order; poses are
@@ -43,11 +44,8 @@ def main() -> None:
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
   base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
-  if base.view:
-    raise ValueError(f"{RUN.value} was trained with a virtual camera (--view=source), which an exported file does not have: lift with "
-                     "experiments.lift, or train without it")
   config = evaluate.EvaluateConfig(
-      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, diffusion_steps=base.diffusion_steps
+      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, view=base.view, diffusion_steps=base.diffusion_steps
   )
   denoise, merged = serving.merge(base.model, base.params, adapter, scale)
   shape = (base.model.num_frames, base.model.num_joints)
@@ -67,7 +65,12 @@ def main() -> None:
     return
   metadata |= {"index": "[b] int32, numbers of the clips: their noise follows from them", "seed": config.seed}
   lift = serving.make_lift(denoise, config)
-  exported = serving.export(lift, *shape)
+  if base.view:
+    metadata |= {
+        "view": base.view, "confidence": "[b f j] 0..1, of each keypoint",
+        "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: focal lengths 2 f / width, centre as any keypoint",
+    }
+  exported = serving.export(lift, *shape, bool(base.view))
   serving.save(output, exported, metadata | {"platforms": exported.platforms})
   example = output.with_name(f"{output.stem}_example.py")
   shutil.copyfile(pathlib.Path(__file__).with_name("exported_example.py"), example)

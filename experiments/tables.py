@@ -5,7 +5,8 @@
 
 A table is data: each row changes the configuration of the flags. One row and one seed is one adaptation, an ordinary run in
 WORKDIR/rows/DIGEST (for `evaluate --run`, `lift --run`, `report`), named by the digest of all that defines it: tables share rows, and a
-second start goes on where the first ended. WORKDIR/table_NAME.{md,csv,json,png} hold mean and standard deviation over the
+second start goes on where the first ended; the same command started twice at once shares the rows out (on a CPU one core each does
+nearly twice the work of one process on two: `taskset -c 0`, `taskset -c 1`). WORKDIR/table_NAME.{md,csv,json,png} hold mean and standard deviation over the
 adaptations' seeds (the base is one), on the test split, with the protocol of the paper's table where the target has one.
 
 Rows that need another base train it in WORKDIR/bases by the flags of `pretrain` (table 8; what --base is already is not trained
@@ -17,6 +18,7 @@ import functools
 import json
 import pathlib
 import re
+import time
 from typing import Any
 
 import jax
@@ -27,7 +29,7 @@ from absl.testing import flagsaver
 from experiments import adapt as script
 from experiments import common
 from experiments import pretrain as pretrain_script
-from posynda_jax import adapt, bases, evaluate, lora, parallel, pipeline, protocols, runs, tables, tuning
+from posynda_jax import adapt, bases, evaluate, locks, lora, parallel, pipeline, protocols, runs, tables, tuning
 
 CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; or all.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)
@@ -47,7 +49,9 @@ class Bench:
     self._scorers: dict[tuple, Any] = {}
 
   def run(self, row: tables.Row, seed: int) -> dict[str, Any]:
-    """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}."""
+    """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}.
+
+    Raises locks.InUse where another process trains it."""
     base, base_folder = self._base(tuple(sorted(row.base.items())))
     source_name = filmed_by_targets_rig() if row.target_rig else script.source_name()
     config = script.adapt_config(base, self._source(source_name, base.clip_fps), row.view)
@@ -56,24 +60,27 @@ class Bench:
     with flagsaver.flagsaver(seed=seed, source=source_name, clips=script.CLIPS.value * row.clips):
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": config.view or None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
-      run = runs.Run(folder, identity)
       path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test], sort_keys=True)
-      found = json.loads(path.read_text()) if path.exists() else {}
-      if key not in found:
-        source = self._source(source_name, base.clip_fps) if config.source else None
-        task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
-        adapter, seconds = None, 0.0
-        if row.adapt is not None:
-          adapter, seconds = script.train_adapter(task, config, run, "adapted")
-        result = self._score(task, config, adapter, dataclasses.replace(task.score_config, **row.test))
-        found[key] = result | {
-            "seconds": seconds, "trainable": script.count_trainable(task, config) if row.adapt is not None else 0,
-            "flops": count_flops(base, config, row),
-        }
-        runs.write_json(path, found)
-      run.close()
+      read = lambda: json.loads(path.read_text()) if path.exists() else {}
+      if key not in (found := read()):
+        run = runs.Run(folder, identity)
+        if key not in (found := read()):  # nor has another process written it since
+          found[key] = self._train_and_score(row, base, source_name, config, run)
+          runs.write_json(path, found)
+        run.close()
+        locks.give_back(folder)
     scores = {score.name: found[key]["scores"][score.name] for score in self.protocol.scores}  # the headline first, as JSON does not
     return {**found[key], "scores": scores, "run": str(folder.relative_to(self.folder)), "base": base.digest}
+
+  def _train_and_score(self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run) -> dict[str, Any]:
+    source = self._source(source_name, base.clip_fps) if config.source else None
+    task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
+    adapter, seconds, trainable = None, 0.0, 0
+    if row.adapt is not None:
+      adapter, seconds = script.train_adapter(task, config, run, "adapted")
+      trainable = script.count_trainable(task, config)
+    result = self._score(task, config, adapter, dataclasses.replace(task.score_config, **row.test))
+    return result | {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str]:
     changes = dict(changes)
@@ -142,6 +149,28 @@ def choose_rows(names: list[str], only: str) -> dict[str, list[tables.Row]]:
   return chosen
 
 
+def run_all(bench: Bench, table: str, due: list[tuple[tables.Row, int]]) -> dict[tuple[str, int], dict]:
+  """Results by row name and seed. Rows that another process of the same command trains are put off until it has them."""
+  found, waiting, put_off = {}, list(due), 0
+  while waiting:
+    row, seed = waiting.pop(0)
+    try:
+      found[row.name, seed] = result = bench.run(row, seed)
+    except locks.InUse:
+      if jax.process_count() > 1:  # the processes of one job go through the rows together
+        raise
+      waiting.append((row, seed))
+      put_off += 1
+      if put_off >= len(waiting):  # all that is left
+        time.sleep(2)
+        put_off = 0
+      continue
+    put_off = 0
+    scores = "  ".join(f"{key} {value:.1f}" for key, value in result["scores"].items())
+    print(f"table {table}, {row.name}, seed {seed}: {scores}", flush=True)
+  return found
+
+
 def main() -> None:
   names = list(tables.TABLES) if CHOSEN.value == ["all"] else CHOSEN.value
   if unknown := [name for name in names if name not in tables.TABLES]:
@@ -156,7 +185,7 @@ def main() -> None:
   bench = Bench(common.WORKDIR.value)
   bench.folder.mkdir(parents=True, exist_ok=True)
   for name, rows in chosen.items():
-    results: dict[str, list[dict]] = {}
+    due = []
     for row in rows:
       if row.base.get("denoiser") and VIDEOPOSE.value is None:
         print(f"{row.name}: left out, as --videopose_base is not given", flush=True)
@@ -164,10 +193,11 @@ def main() -> None:
       if row.target_rig and filmed_by_targets_rig() is None:
         print(f"{row.name}: left out, as that rig cannot see the source's motion", flush=True)
         continue
-      for seed in range(common.SEED.value, common.SEED.value + (SEEDS.value if row.adapt is not None else 1)):
-        results.setdefault(row.name, []).append(found := bench.run(row, seed))
-        scores = "  ".join(f"{key} {value:.1f}" for key, value in found["scores"].items())
-        print(f"table {name}, {row.name}, seed {seed}: {scores}", flush=True)
+      due += [(row, common.SEED.value + number) for number in range(SEEDS.value if row.adapt is not None else 1)]
+    found = run_all(bench, name, due)
+    results: dict[str, list[dict]] = {}
+    for row, seed in due:
+      results.setdefault(row.name, []).append(found[row.name, seed])
     table = tables.summarise(name, results, is_papers_pair())
     if parallel.is_main():
       tables.save(bench.folder / f"table_{name}", table)

@@ -8,13 +8,17 @@ import socket
 from typing import IO
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+class InUse(ValueError):
+  """Another process has the folder."""
+
+
 _held: dict[pathlib.Path, IO] = {}  # a file that is closed, or collected, gives its lock back
 
 
 def take(folder) -> None:
   """Takes a folder until this process ends; again in the same process it is a no-op.
 
-  The kernel holds the lock, not the file `.lock`, which only says whose it is. Raises ValueError that names the owner's process
+  The kernel holds the lock, not the file `.lock`, which only says whose it is. Raises InUse that names the owner's process
   and host where another process has it. A file system that knows no locks is used without one, which is said.
   """
   path = pathlib.Path(folder).resolve() / ".lock"
@@ -26,7 +30,7 @@ def take(folder) -> None:
   except BlockingIOError:
     file.seek(0)
     owner = file.read().strip() or "another process"
-    raise ValueError(f"{folder} is in use by {owner}: wait until it ends, stop it, or choose another --workdir") from None
+    raise InUse(f"{folder} is in use by {owner}: wait until it ends, stop it, or choose another --workdir") from None
   except OSError as error:
     if error.errno not in _NO_LOCKS:
       raise
@@ -35,3 +39,9 @@ def take(folder) -> None:
   file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
   file.flush()
   _held[path] = file
+
+
+def give_back(folder) -> None:
+  """Lets others take the folder; a no-op where this process has not taken it."""
+  if file := _held.pop(pathlib.Path(folder).resolve() / ".lock", None):
+    file.close()

@@ -34,23 +34,27 @@ def merge(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[
 def make_lift(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
   """`(keypoints [b f j 2], index [b]) -> poses [b f j 3]`: root-relative metres, the mean of H hypotheses.
 
-  Keypoints are screen-normalised. The noise of a clip follows from the config's seed and the clip's index alone, so that the
+  With a view in the config it takes `confidence` [b f j] and `intrinsics` [b 9] too, which tell the virtual camera where to look.
+  Keypoints and intrinsics are screen-normalised. The noise of a clip follows from the config's seed and the clip's index alone, so that the
   poses are those that `evaluate` scores and `lift` writes; another index is another hypothesis.
   """
   key = jax.random.key(config.seed, impl="threefry2x32")  # the one whose bits are the same on every platform
 
-  def lift(keypoints, index):
-    poses = evaluate.lift(denoise, {"keypoints": keypoints, "index": index}, key, config)
-    return skeleton.root_centre(poses.mean(0))
+  def lift(keypoints, index, confidence=None, intrinsics=None):
+    clip = {"keypoints": keypoints, "index": index}
+    if config.view:
+      clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": jnp.ones_like(confidence[..., 0])}
+    return skeleton.root_centre(evaluate.lift(denoise, clip, key, config).mean(0))
 
   return lift
 
 
-def export(lift: Callable, num_frames: int, num_joints: int) -> jax.export.Exported:
-  """`lift` for every one of PLATFORMS and any batch size, whatever machine this is."""
+def export(lift: Callable, num_frames: int, num_joints: int, view: bool = False) -> jax.export.Exported:
+  """`lift`, of a config with a `view` or without, for every one of PLATFORMS and any batch size, whatever machine this is."""
   (b,) = jax.export.symbolic_shape("b")
-  keypoints = jax.ShapeDtypeStruct((b, num_frames, num_joints, 2), jnp.float32)
-  return jax.export.export(jax.jit(lift), platforms=PLATFORMS)(keypoints, jax.ShapeDtypeStruct((b,), jnp.int32))
+  array = lambda *sizes, dtype=jnp.float32: jax.ShapeDtypeStruct((b, *sizes), dtype)
+  inputs = [array(num_frames, num_joints, 2), array(dtype=jnp.int32)] + [array(num_frames, num_joints), array(9)] * view
+  return jax.export.export(jax.jit(lift), platforms=PLATFORMS)(*inputs)
 
 
 def save(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
@@ -66,8 +70,11 @@ def save(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
 def make_call(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
   """`(keypoints [b f j 2], noise [b f j 3]) -> poses [b f j 3]`: the one denoiser call that K = 1 and H = 1 need.
 
-  Raises ValueError for other K and H.
+  Raises ValueError for other K and H, and for a view.
   """
+  if config.view:
+    raise ValueError("an ONNX file holds the denoiser alone, this adapter wants a virtual camera before it (--view=source): export it "
+                     "as a .jaxexport file")
   if (config.sampling_steps, config.num_hypotheses) != (1, 1):
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} --hypotheses={config.num_hypotheses} "

@@ -60,8 +60,7 @@ def look(clip: dict, view: View) -> tuple[dict, Float[Array, "b 3 3"]]:
   size = jnp.sqrt(mean(((seen - mean(seen, 2)) ** 2).sum(-1, keepdims=True), (1, 2)))
   focal = view[4] / jnp.maximum(size, _LEAST)
   centre = jnp.array(view[2:4]) - focal * middle
-  flat = lambda x: x.reshape(len(x), -1)
-  intrinsics = jnp.concatenate([flat(focal), flat(focal), flat(centre), jnp.zeros((len(focal), 5))], -1)
+  intrinsics = jnp.concatenate([focal[:, 0, 0], focal[:, 0, 0], centre[:, 0, 0], jnp.zeros_like(clip["intrinsics"][:, 4:])], -1)
   clip = {**clip, "keypoints": focal * seen + centre, "intrinsics": intrinsics}
   return clip | ({"poses": rotate(turn, clip["poses"])} if "poses" in clip else {}), turn
 

@@ -97,8 +97,13 @@ def test_a_virtual_camera_goes_with_its_adapter(adapted, data, tmp_path):
   rate = lambda *flags: float(re.search(r"MPJPE ([\d.]+)", run_well(*test, *flags))[1])
   assert abs(rate() - after["adapted"]["mpjpe_mm"]) < 0.06
   assert abs(rate("--weights=source_only") - after["source_only"]["mpjpe_mm"]) < 0.06
-  refused = error_of("export", f"--run={tmp_path}/turned", f"--output={tmp_path}/model.jaxexport")
-  assert "--view=source" in refused and not (tmp_path / "model.jaxexport").exists()
+  refused = error_of("export", f"--run={tmp_path}/turned", f"--output={tmp_path}/model.onnx")
+  assert "--view=source" in refused and not (tmp_path / "model.onnx").exists()
+  run_well("export", f"--run={tmp_path}/turned", f"--output={tmp_path}/model.jaxexport")
+  np.save(tmp_path / "pixels.npy", np.random.default_rng(0).uniform((300, 100), (900, 700), (8, 17, 2)))
+  example = [tmp_path / "model_example.py", tmp_path / "model.jaxexport", tmp_path / "pixels.npy", "1280x720", tmp_path / "out.npy", "1000"]
+  subprocess.run([sys.executable, *map(str, example)], check=True, timeout=300)
+  assert np.isfinite(np.load(tmp_path / "out.npy")).all()
   assert "name a --source" in error_of(*flags[:3], f"--base={adapted}/base", f"--workdir={tmp_path}/free", "--source=none", "--view=source")
 
 

@@ -54,6 +54,10 @@ CASES = {
         MixSTE(num_frames=FRAMES, width=16, depth=1, num_heads=2, diffusion=False), lora.ATTENTION,
         evaluate.EvaluateConfig(), (1,),
     ),
+    "virtual camera": (
+        MixSTE(num_frames=FRAMES, width=16, depth=1, num_heads=2), lora.ATTENTION,
+        evaluate.EvaluateConfig(view=(0.02, -0.1, 0.08, -0.23, 0.2)), (7,),
+    ),
 }
 
 
@@ -63,21 +67,24 @@ def test_one_artefact_gives_the_scored_poses_on_every_platform_at_any_batch_size
   _, params, adapter, scale = make_weights(model, rule)
   denoise, merged = serving.merge(model, params, adapter, scale)
   assert set(merged) == set(params)  # batch statistics too
-  exported = serving.export(serving.make_lift(denoise, config), FRAMES, 17)
+  exported = serving.export(serving.make_lift(denoise, config), FRAMES, 17, bool(config.view))
   assert exported.platforms == ("cpu", "cuda", "tpu")
   assert str(exported.in_avals[0].shape) == f"(b, {FRAMES}, 17, 2)"
   # jax resolves shape_assertion itself when it learns the batch size; no call into a platform's own code may be left
   assert set(re.findall(r"custom_call @(\w+)", exported.mlir_module())) <= {"shape_assertion"}
   score = evaluate.make_scorer(lambda both: adapt.make_denoiser(model, *both, scale), config, lambda pose, target: {})
   clip = {"keypoints": keypoints(7), "index": np.arange(4, 11, dtype=np.int32), "poses": np.zeros((7, FRAMES, 17, 3), np.float32)}
-  clip |= {"intrinsics": np.tile(scene.INTRINSICS, (7, 1)), "confidence": np.ones((7, FRAMES, 17), np.float32)}
+  confidence = np.random.default_rng(2).uniform(0.2, 1, (7, FRAMES, 17)).astype(np.float32)
+  clip |= {"intrinsics": np.tile(scene.INTRINSICS, (7, 1)), "confidence": confidence, "valid": np.ones((7, FRAMES), np.float32)}
+  inputs = ("keypoints", "index") + ("confidence", "intrinsics") * bool(config.view)
   wanted, _ = score((params, adapter), clip)
   lift = jax.jit(jax.export.deserialize(bytearray(exported.serialize())).call)
   for batch in batches:  # a clip's pose does not depend on the batch it is in
-    found = np.asarray(lift(clip["keypoints"][:batch], clip["index"][:batch]))
+    found = np.asarray(lift(*(clip[name][:batch] for name in inputs)))
     np.testing.assert_allclose(found, wanted[:batch], atol=1e-5)
     assert np.abs(found[..., skeleton.ROOT, :]).max() == 0
-  changes = np.abs(lift(clip["keypoints"][: len(found)], clip["index"][: len(found)] + 1) - found).max()
+  clip["index"] += 1
+  changes = np.abs(lift(*(clip[name][: len(found)] for name in inputs)) - found).max()
   assert changes > 1e-3 if model.diffusion else changes == 0  # but on its index, from which its noise follows
 
 
@@ -134,6 +141,8 @@ def test_onnx_gives_the_same_poses_where_the_converter_is_installed(weights, tmp
 def test_onnx_is_refused_in_one_line(weights, monkeypatch, tmp_path):
   with pytest.raises(ValueError, match="one denoiser call: --sampling_steps=2"):
     serving.make_call(None, evaluate.EvaluateConfig(sampling_steps=2))
+  with pytest.raises(ValueError, match="--view=source"):
+    serving.make_call(None, evaluate.EvaluateConfig(view=(0.0, 0.0, 0.0, 0.0, 0.2)))
   monkeypatch.setitem(sys.modules, "jax2onnx", None)
   with pytest.raises(ValueError, match="pip install --no-deps jax2onnx"):
     serving.save_onnx(tmp_path / "model.onnx", None, FRAMES, 17, {})
