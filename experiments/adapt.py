@@ -55,7 +55,8 @@ SELECT = flags.DEFINE_enum("select", "frame", hypotheses.GRANULARITIES, "What Eq
 PSEUDO = flags.DEFINE_enum("pseudo_label", "best", adapt.PSEUDO_LABELS, "Chosen hypothesis (Eq. 5), or the mean of all.")
 REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the target's 2D mends of a pseudo-label: `rays` puts its "
                            "joints on the rays of the keypoints, `body` also gives it the source's mean bone lengths.")
-TEST_REFINE = flags.DEFINE_enum("test_refine", "none", hypotheses.REFINEMENTS, "The same for every scored pose, of all rows alike.")
+TEST_REFINE = flags.DEFINE_enum("test_refine", "none", hypotheses.REFINEMENTS, "The same for every scored pose; `body` "
+                                "fits it to the body that its adapter was trained on, the bare base's to the source's.")
 ALIGN = flags.DEFINE_enum("align", "clip", synthesis.ALIGNMENTS, "One placement F for a clip, or one for every frame.")
 TILT = flags.DEFINE_enum("tilt", "none", adapt.TILTS, "F also turns source clips: pitched at random or as "
                          "the teacher sees the target, or with the spine along the one it sees.")
@@ -192,7 +193,7 @@ def open_streams(task: Task, config: adapt.AdaptConfig) -> tuple[dict[str, pipel
 
 
 def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: str):
-  """One adapter, trained or resumed in the run's folder under `name`. Returns (adapter, seconds)."""
+  """One adapter, trained or resumed in the run's folder under `name`, and NAME_body.json. Returns (adapter, seconds)."""
   streams, sizes = open_streams(task, config)
   tx = adapt.make_optimizer(config)
   state = adapt.init_state(jax.random.key(task.seed), task.base.params, config, task.base.model.num_frames)
@@ -211,7 +212,29 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   seconds = checkpoints.seconds
   checkpoints.close()
   save_adapter(run, name, state.adapter)
+  if body := find_body(task, config, streams["target"], state.adapter):
+    runs.write_json(run.folder / f"{name}_body.json", {"body": body})
   return state.adapter, seconds
+
+
+def find_body(task: Task, config: adapt.AdaptConfig, target: pipeline.ClipSource, adapter) -> tuple[float, ...]:
+  """Mean bone lengths [16] (m) of the people that the adapter was trained on, where they are not the config's: with the target's
+  proportions as its 2D shows them, or for the ceiling the labelled target's own; else empty."""
+  if config.supervision == "ceiling":
+    return pipeline.mean_bones(target.tracks)
+  if config.proportions == "source":
+    return ()
+  make_denoiser = lambda weights: adapt.make_denoiser(task.base.model, *weights, config.scale)
+  plain = evaluate.EvaluateConfig(view=config.view, diffusion_steps=config.diffusion_steps)
+  return evaluate.find_body(make_denoiser, (task.base.params, adapter), target, config.body, plain)
+
+
+def fitted(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: str) -> Task:
+  """The task that scores adapter `name`: under --test_refine=body its poses get the body that it was trained on."""
+  body = tuple(runs.adapter_settings(run.folder, name)["body"])
+  if TEST_REFINE.value != "body" or body == config.body:
+    return task
+  return make_task(task.base, task.source, dataclasses.replace(config, body=body), task.test)
 
 
 def save_adapter(run: runs.Run, name: str, adapter) -> None:
@@ -317,13 +340,13 @@ def main() -> None:
   results = {
       "source_only": task.rate(fresh, own=True) | {"trainable": 0, "seconds": 0.0},
       **({"view_alone": task.rate(fresh) | {"trainable": 0, "seconds": 0.0}} if config.view else {}),
-      "adapted": task.rate(adapter) | {"trainable": trainable, "seconds": seconds},
+      "adapted": fitted(task, config, run, "adapted").rate(adapter) | {"trainable": trainable, "seconds": seconds},
   }
   if parallel.is_main():
     save_picture(run.folder / "figures" / "comparison.png", task, adapter)
   if CEILING.value:
     bound, seconds = train_adapter(task, dataclasses.replace(config, supervision="ceiling"), run, "ceiling")
-    results["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
+    results["ceiling"] = fitted(task, config, run, "ceiling").rate(bound) | {"trainable": trainable, "seconds": seconds}
   protocol = write_results(run, task, config, results)
   (own_keypoints.print_table if own else print_table)(results, protocol)
   print(f"Everything is in {run.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)

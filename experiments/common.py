@@ -199,7 +199,7 @@ def load_weights(run, which: str, base=bases.DEFAULT):
     raise ValueError(f"the base in {config['base_folder']} is {base.digest}, this adapter belongs to {config['base']}")
   if which == "source_only":
     return told(base, config["adapt"] | {"view": ()}), None, config["adapt"]["scale"]
-  base = told(base, config["adapt"])
+  base = told(base, runs.adapter_settings(run, which))
   return base, *load_adapter(run, which, base, config)
 
 

@@ -193,10 +193,7 @@ def seen_bones(target_pose, target: dict) -> Float[Array, "16"]:
   """Bone lengths of the target's people (m, by the teacher's scale): the weighted median over the clips of all devices."""
   lengths, trust = hypotheses.seen_bones(target_pose, target["keypoints"], target["intrinsics"], target["confidence"])
   of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS).reshape(-1, x.shape[-1])
-  lengths, trust = of_all(lengths), of_all(trust * target["valid"][..., None])
-  order = lengths.argsort(0)
-  below = jnp.take_along_axis(trust, order, 0).cumsum(0)
-  return jnp.take_along_axis(jnp.take_along_axis(lengths, order, 0), (2 * below >= below[-1:]).argmax(0)[None], 0)[0]
+  return hypotheses.weighted_median(of_all(lengths), of_all(trust * target["valid"][..., None]))
 
 
 def mean_bones(poses, valid: Float[Array, "b f"]) -> Float[Array, "16"]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, tally, virtual_camera
+from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, synthesis, tally, virtual_camera
 
 ROOTS = ("solve", "oracle")
 
@@ -61,6 +61,28 @@ def combine(poses: Float[Array, "h b f j 3"], clip: dict, config: EvaluateConfig
     errors = hypotheses.reprojection_error(poses, roots, *seen[:2])
     pose = hypotheses.pick(poses, hypotheses.choose(errors, clip["confidence"], config.select))
   return hypotheses.refine(pose, *seen, config.refine, config.body)
+
+
+def find_body(
+    make_denoiser: Callable, weights, source: pipeline.ClipSource, own: tuple[float, ...], config: EvaluateConfig
+) -> tuple[float, ...]:
+  """Bone lengths [16] (m) of an unlabelled source's people: the ratios that their 2D shows, legs as long as those of the body `own`.
+
+  Read through the poses of `make_denoiser(weights)` for eight batches spread over the clips, as F reads them in training.
+  """
+  key = jax.random.key(config.seed)
+
+  @jax.jit
+  def look(weights, clip):
+    pose = lift(make_denoiser(weights), clip, key, config).mean(0)
+    lengths, trust = hypotheses.seen_bones(pose, clip["keypoints"], clip["intrinsics"], clip["confidence"])
+    return lengths, trust * clip["valid"][..., None]
+
+  spread = np.linspace(0, len(source) - 1, 8 * config.batch_size).astype(int).reshape(8, -1)
+  lengths, trust = zip(*(look(weights, source.take(indices)) for indices in spread), strict=True)
+  flat = lambda parts: np.concatenate(parts).reshape(-1, len(own))
+  factor = synthesis.proportions(np.asarray(own, np.float32), hypotheses.weighted_median(flat(lengths), flat(trust)))
+  return tuple((np.asarray(own) * np.asarray(factor, np.float64)[1:]).round(4).tolist())
 
 
 def frame_errors(pose: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"]) -> dict[str, Float[Array, "*b"]]:

@@ -84,6 +84,13 @@ def seen_bones(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence)
   return lengths, across**2 * confidence[..., 1:] * confidence[..., parent]
 
 
+def weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) -> Float[Array, "k"]:
+  """The value of each column that has half of its column's weight below it."""
+  order = values.argsort(0)
+  below = jnp.take_along_axis(weight, order, 0).cumsum(0)
+  return jnp.take_along_axis(jnp.take_along_axis(values, order, 0), (2 * below >= below[-1:]).argmax(0)[None], 0)[0]
+
+
 def fit_body(
     pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"], iterations: int = 8
 ) -> Float[Array, "b f j 3"]:

@@ -170,6 +170,12 @@ def result_table(results: dict[str, Any]) -> list[list[str]]:
   ]
 
 
+def adapter_settings(folder, name: str) -> dict[str, Any]:
+  """AdaptConfig of a run's adapter `name`, as a dict; its `body` is that of the people it was trained on, where training found it."""
+  found = pathlib.Path(folder).expanduser() / f"{name}_body.json"
+  return read_config(folder)["adapt"] | (json.loads(found.read_text()) if found.exists() else {})
+
+
 def write_json(path, value) -> None:
   """Writes as `write_text` does."""
   write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

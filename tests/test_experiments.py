@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from posynda_jax import runs
 from tests import LIGHT
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -89,11 +90,12 @@ def test_evaluate_scores_bases_and_runs(adapted, data):
 
 def test_a_virtual_camera_goes_with_its_adapter(adapted, data, tmp_path):
   flags = ("adapt", SMOKE, data, f"--base={adapted}/base", f"--workdir={tmp_path}/turned", "--view=source")
-  assert "view_alone" in run_well(*flags)
+  assert "view_alone" in run_well(*flags, "--proportions=target", "--test_refine=body")
   before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (adapted, tmp_path / "turned"))
-  assert after["source_only"] == before["source_only"] != after["view_alone"]
+  assert len({after[row]["mpjpe_mm"] for row in ("source_only", "view_alone", "adapted")}) == 3
   assert "virtual camera" in after["protocol"]["view"] and "view" not in before["protocol"]
-  test = ("evaluate", data, "--split=test[:2%]", f"--run={tmp_path}/turned", "--dataset=synthetic_motion/target_gt")
+  assert runs.adapter_settings(tmp_path / "turned", "adapted")["body"] != runs.read_config(tmp_path / "turned")["adapt"]["body"]
+  test = ("evaluate", data, "--split=test[:2%]", f"--run={tmp_path}/turned", "--dataset=synthetic_motion/target_gt", "--refine=body")
   rate = lambda *flags: float(re.search(r"MPJPE ([\d.]+)", run_well(*test, *flags))[1])
   assert abs(rate() - after["adapted"]["mpjpe_mm"]) < 0.06
   assert abs(rate("--weights=source_only") - after["source_only"]["mpjpe_mm"]) < 0.06

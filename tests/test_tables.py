@@ -39,11 +39,15 @@ def test_the_papers_row_is_the_same_in_all_tables():
   assert changed("+ cross-dataset embedding", "+ multi-hypothesis: PoSynDA") == {"pseudo"}
 
 
-def test_the_preset_of_f_as_seen_is_its_row_with_all_the_clips():
+def test_the_presets_of_f_as_seen_are_their_rows_with_all_the_clips():
   lines = (ROOT / "experiments" / "presets" / "seen.flags").read_text().splitlines()
   row = next(row for row in tables.TABLES["open"].rows if row.name == "F as seen")
   given = {name: row.adapt[name] for name in ("pair", "tilt", "proportions", "pseudo_label", "refine")}
   assert {"--nopseudo", "--clips=64", *(f"--{name}={value}" for name, value in given.items())} <= set(lines)
+  virtual = next(row for row in tables.TABLES["open"].rows if row.name.startswith("F as seen, through") and row.test)
+  assert virtual.adapt == row.adapt and virtual.clips == 2 and (virtual.view, virtual.test) == ("source", {"refine": "body"})
+  given = (ROOT / "experiments" / "presets" / "virtual.flags").read_text().splitlines()[1:]
+  assert given == ["--flagfile=experiments/presets/seen.flags", "--view=source", "--test_refine=body"]
   assert not row.adapt["pseudo"] and row.clips == 2 and "--clips=32" in (ROOT / "experiments" / "presets" / "recipe.flags").read_text()
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax import adapt, camera, evaluate, skeleton, virtual_camera
+from posynda_jax import adapt, camera, evaluate, pipeline, skeleton, synthesis, virtual_camera
 from tests import scene
 
 FRAMES = 3
@@ -78,6 +78,32 @@ def test_lifting_through_a_virtual_camera_answers_in_the_axes_of_the_filming_one
   own = evaluate.lift(knows, clip, jax.random.key(0), evaluate.EvaluateConfig())
   assert np.abs(own[0] - poses[0]).max() > 0.05
   assert "virtual camera" in evaluate.protocol("a/b_gt", "test", 15.0, config)["view"]
+
+
+@pytest.mark.parametrize("view", [(), VIEW])
+def test_the_body_of_unlabelled_people_is_read_off_their_2d(view):
+  """Through poses that are right but for their bones: they are the source's, and the 2D is of others."""
+  rng = np.random.default_rng(0)
+  ratio = np.r_[0, rng.uniform(0.7, 1.3, 16)]
+  ratio[[2, 3, 5, 6]] = 1  # legs of the source's length
+  ratio[list(skeleton.LEFT)] = ratio[list(skeleton.RIGHT)]
+  theirs = synthesis.resize(jnp.asarray(scene.poses((64, 9), 5)), jnp.asarray(ratio))
+  own = np.array(skeleton.bone_lengths(theirs)).mean((0, 1)) / ratio[1:]
+  intrinsics = np.tile(scene.INTRINSICS, (64, 1))
+  track = {"keypoints": camera.project(theirs, intrinsics), "confidence": np.ones((64, 9, 17)), "valid": np.ones((64, 9))}
+  tracks = [pipeline.Track({**{k: np.float32(v[i]) for k, v in track.items()}, "intrinsics": scene.INTRINSICS}, {}) for i in range(64)]
+  source = pipeline.ClipSource(tracks, 9)
+  clip = source.take(range(64)) | {"poses": theirs}
+  seen = virtual_camera.look(clip, view)[0] if view else clip
+  believed = skeleton.root_centre(synthesis.resize(seen["poses"], jnp.asarray(1 / np.maximum(ratio, 0.1))))
+
+  def knows(keypoints, noisy, t):
+    which = ((keypoints[:, None] - seen["keypoints"][None]) ** 2).sum((2, 3, 4)).argmin(1)  # the clip, by its keypoints
+    return believed[which]
+
+  config = evaluate.EvaluateConfig(view=view, batch_size=8)
+  found = evaluate.find_body(lambda weights: knows, None, source, tuple(own.tolist()), config)
+  np.testing.assert_allclose(np.array(found) / own, ratio[1:], rtol=0.06)
 
 
 def test_views_that_are_none_are_refused():
