@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "posynda_jax"
 ROOMS = {
     "ground": ("skeleton", "camera", "camera_tables", "diffusion", "clips", "metrics", "rigs"),
-    "parts": ("denoisers", "sampler", "lora", "tuning", "hypotheses", "synthesis", "adversarial"),
+    "parts": ("denoisers", "sampler", "lora", "tuning", "hypotheses", "synthesis", "virtual_camera", "adversarial"),
     "idea": ("adapt", "pretrain", "sweep"),
     "interop": ("interop",),
     "ring": (),  # every other file, and of the datasets the loader alone: each builder has a README of its own

@@ -93,11 +93,11 @@ def adapt_config(base: bases.Base, source: common.Source | None, view: str | Non
   """The flags as one frozen config, `view` in place of --view where it is given. The mean body is the source's; source-free, what
   the base knows of its own. Raises ValueError for a source's view without a source."""
   body = pipeline.mean_bones(source.tracks) if source else base.body
-  if asked := (view or VIEW.value) == "source":
-    if source is None:
-      raise ValueError("--view=source needs the cameras of a source, and there is none: name a --source, or leave it out")
+  turned = (view or VIEW.value) == "source"
+  if turned and source is None:
+    raise ValueError("--view=source needs the cameras of a source, and there is none: name a --source, or leave it out")
   return adapt.AdaptConfig(
-      view=common.usual_view(source) if asked else (),
+      view=common.usual_view(source) if turned else (),
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
@@ -213,7 +213,8 @@ def train_adapter(task: Task, config: adapt.AdaptConfig, run: runs.Run, name: st
   checkpoints.close()
   save_adapter(run, name, state.adapter)
   if body := find_body(task, config, streams["target"], state.adapter):
-    runs.write_json(run.folder / f"{name}_body.json", {"body": body})
+    with parallel.main_first():  # who scores the adapter reads it
+      runs.write_json(run.folder / f"{name}_body.json", {"body": body})
   return state.adapter, seconds
 
 

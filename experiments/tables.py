@@ -60,7 +60,7 @@ class Bench:
     with flagsaver.flagsaver(seed=seed, source=source_name, clips=script.CLIPS.value * row.clips):
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": config.view or None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
-      fits = row.test.get("refine") == "body" and row.adapt is not None
+      fits = row.adapt is not None and row.test.get("refine", script.TEST_REFINE.value) == "body"
       path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test] + fits * ["the adapter's body"], sort_keys=True)
       read = lambda: json.loads(path.read_text()) if path.exists() else {}
       if key not in (found := read()):
@@ -80,8 +80,10 @@ class Bench:
     if row.adapt is not None:
       adapter, seconds = script.train_adapter(task, config, run, "adapted")
       trainable = script.count_trainable(task, config)
-      config = dataclasses.replace(config, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
-    result = self._score(task, config, adapter, dataclasses.replace(task.score_config, body=config.body, **row.test))
+    test = dataclasses.replace(task.score_config, **row.test)
+    if test.refine == "body" and adapter is not None:
+      test = dataclasses.replace(test, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
+    result = self._score(task, config, adapter, test)
     return result | {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str]:
