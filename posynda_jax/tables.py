@@ -131,7 +131,7 @@ TABLES = {
     "open": Table(
         "Open benchmark, version 2",
         (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _PERFECT_F, _CEILING, _CEILING_TURNED, *_FITTED),
-        "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one through a virtual camera. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
+        "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(
         "Beyond the paper",
@@ -172,12 +172,15 @@ def filmed_by(source: str, target: str) -> str | None:
 
 
 def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[str, Any]:
-  """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, of rows with a view also
-  that towards the ceiling with the same view, what each row costs, and with `paper` the paper's figure."""
+  """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, of rows with
+  a view or a fit also that towards the ceiling with the same, what each row costs, and with `paper` the paper's figure."""
   rows, first = [], next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
-  start, ceiling, turned = (mean(row.name) if row.name in results else None for row in (_SOURCE_ONLY, _CEILING, _CEILING_TURNED))
+  means_of = lambda row: (row.view, json.dumps(row.test, sort_keys=True))  # what a row is helped by beside its adapter
+  is_ceiling = lambda row: (row.adapt or {}).get("supervision") == "ceiling"
+  ceilings = {means_of(row): mean(row.name) for row in TABLES[name].rows if row.name in results and is_ceiling(row)}
+  start, plain = mean(_SOURCE_ONLY.name) if _SOURCE_ONLY.name in results else None, means_of(_CEILING)
   for row in TABLES[name].rows:
     if row.name not in results:
       continue
@@ -185,10 +188,11 @@ def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[st
     values = {key: [one["scores"][key] for one in found] for key in first["scores"]}
     shown = {"mean": {k: statistics.fmean(v) for k, v in values.items()},
              "std": {k: statistics.stdev(v) if len(v) > 1 else None for k, v in values.items()}}
-    if None not in (start, ceiling) and row.name not in (_SOURCE_ONLY.name, _CEILING.name):
-      shown["closure"] = (start - mean(row.name)) / (start - ceiling)
-    if None not in (start, turned) and row.view == "source" and row.name != _CEILING_TURNED.name:
-      shown["closure_of_view"] = (start - mean(row.name)) / (start - turned)
+    if start is not None and row.name not in (_SOURCE_ONLY.name, _CEILING.name):
+      closed = {end: (start - mean(row.name)) / (start - ceilings[end]) for end in (plain, means_of(row)) if end in ceilings}
+      shown |= {"closure": closed[plain]} if plain in closed else {}
+      if means_of(row) in closed and means_of(row) != plain and not is_ceiling(row):
+        shown["closure_alike"] = closed[means_of(row)]
     rows.append({
         "name": row.name, "seeds": len(found), **shown, "paper_mpjpe_mm": row.paper if paper else None,
         **{key: found[0][key] for key in ("trainable", "flops", "frames", "base")},
@@ -203,7 +207,7 @@ def columns(table: dict) -> tuple[list[str], list[list[str]]]:
   """Head and cells of a table as text: mean ± std of the scores, closure in MPJPE, parameters, GFLOPs, seconds of training."""
   rows, scores = table["rows"], table["scores"]
   closed, paper = any("closure" in row for row in rows), any(row["paper_mpjpe_mm"] for row in rows)
-  percent = lambda row: f"{100 * row['closure']:.0f}" + (f" ({100 * row['closure_of_view']:.0f})" if "closure_of_view" in row else "")
+  percent = lambda row: f"{100 * row['closure']:.0f}" + (f" ({100 * row['closure_alike']:.0f})" if "closure_alike" in row else "")
   head = ["row", *scores, *(["closure %"] if closed else []), "trainable", "GFLOPs", "seconds", *(["paper's MPJPE"] if paper else [])]
   cells = []
   for row in rows:
