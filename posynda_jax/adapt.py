@@ -96,6 +96,8 @@ class AdaptConfig:
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+    for name in ("body", "view"):  # JSON, where runs keep their config, has lists
+      object.__setattr__(self, name, tuple(getattr(self, name)))
     hypotheses.check_refinement(self.refine, self.body)
     virtual_camera.check(self.view)
     if not (self.source or self.pseudo):

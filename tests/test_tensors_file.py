@@ -44,7 +44,7 @@ def test_base_and_adapter_come_back_rounded_once(tmp_path, dtype):
   tensors_file.save_adapter(tmp_path / "a.safetensors", adapter, digest, SETTINGS, dtype)
   read, settings = tensors_file.load_adapter(tmp_path / "a.safetensors", digest)
   assert_trees_equal(read, jax.tree.map(lambda x: x.astype(dtype or "float32").astype(jnp.float32), adapter))
-  assert adapt.AdaptConfig(**{**settings, "body": tuple(settings["body"])}) == adapt.AdaptConfig()
+  assert adapt.AdaptConfig(**settings) == adapt.AdaptConfig()
   assert not list(tmp_path.glob("*.part"))
 
 
