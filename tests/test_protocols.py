@@ -358,7 +358,7 @@ from experiments import common, evaluate
 from tests import test_protocols
 
 model = types.SimpleNamespace(num_frames=9)
-base = types.SimpleNamespace(model=model, params=None, digest="none", clip_fps=25.0, diffusion_steps=1000)
+base = types.SimpleNamespace(model=model, params=None, digest="none", view=(), clip_fps=25.0, diffusion_steps=1000)
 common.load_weights = lambda *_: (base, None, 1.0)
 evaluate.adapt.make_denoiser = lambda *weights: lambda keypoints, noisy, t: 0 * noisy
 common.load_records = lambda name, split: {("mpi_inf_3dhp/processed", "test"): test_protocols.dhp_records()}[name, split]

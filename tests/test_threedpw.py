@@ -497,7 +497,7 @@ from absl import flags
 from experiments import common, evaluate
 
 model = types.SimpleNamespace(num_frames=9)
-base = types.SimpleNamespace(model=model, params=None, digest="none", clip_fps=30.0, diffusion_steps=1000)
+base = types.SimpleNamespace(model=model, params=None, digest="none", view=(), clip_fps=30.0, diffusion_steps=1000)
 common.load_weights = lambda *_: (base, None, 1.0)
 evaluate.adapt.make_denoiser = lambda *weights: lambda keypoints, noisy, t: 0 * noisy
 flags.FLAGS(["evaluate", *sys.argv[1:]])
