@@ -155,8 +155,9 @@ def main() -> None:
   clip_fps, config = base.config["clip_fps"], evaluate.EvaluateConfig()
   make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
   by_action = functools.partial(protocols.frame_scores, BY_ACTION)
-  make_scorer = lambda view, measure: evaluate.make_scorer(make_denoiser, dataclasses.replace(config, view=view), measure)
-  make_scorer = functools.cache(make_scorer)
+  make_scorer = functools.cache(
+      lambda view, measure: evaluate.make_scorer(make_denoiser, dataclasses.replace(config, view=view), measure)
+  )
   world = common.load_records(f"{source}/world", "train")
   body = np.array(pipeline.mean_bones(pipeline.make_tracks(world, pipeline.WORLD, clip_fps)))
   study = make_study(base, scale, NUM.value, body)

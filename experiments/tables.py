@@ -66,14 +66,17 @@ class Bench:
       if key not in (found := read()):
         run = runs.Run(folder, identity)
         if key not in (found := read()):  # nor has another process written it since
-          found[key] = self._train_and_score(row, base, source_name, config, run)
+          found[key] = self._train_and_score(row, base, source_name, config, run, fits)
           runs.write_json(path, found)
         run.close()
         locks.give_back(folder)
     scores = {score.name: found[key]["scores"][score.name] for score in self.protocol.scores}  # the headline first, as JSON does not
     return {**found[key], "scores": scores, "run": str(folder.relative_to(self.folder)), "base": base.digest}
 
-  def _train_and_score(self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run) -> dict[str, Any]:
+  def _train_and_score(
+      self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run, fits: bool
+  ) -> dict[str, Any]:
+    """A row's result, its adapter trained or resumed in the run; with `fits`, of poses fitted to the adapter's body."""
     source = self._source(source_name, base.clip_fps) if config.source else None
     task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
     adapter, seconds, trainable = None, 0.0, 0
@@ -81,7 +84,7 @@ class Bench:
       adapter, seconds = script.train_adapter(task, config, run, "adapted")
       trainable = script.count_trainable(task, config)
     test = dataclasses.replace(task.score_config, **row.test)
-    if test.refine == "body" and adapter is not None:
+    if fits:
       test = dataclasses.replace(test, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
     result = self._score(task, config, adapter, test)
     return result | {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
