@@ -1,0 +1,103 @@
+"""Writes the tables of README.md and docs/*.md from the files in docs/results: python docs/make_results.py
+
+A document says where a table belongs by two lines, `<!-- results: WHAT NAME -->` and `<!-- end -->`; what is between them is written anew,
+by the function WHAT of this file. A test holds the documents to the files.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+PAGES = ("README.md", "docs/benchmark.md", "docs/tables.md", "docs/results.md")
+BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
+PAIRS = (
+    "cmu_wild", "hdm05_wild", "hdm05_dhp", "bandai_namco_wild", "bandai_namco_dhp",
+    "hdm05_wild_detected", "hdm05_dhp_detected", "bandai_namco_wild_detected", "bandai_namco_dhp_detected",
+)
+HEADLINES = (
+    "source-only", "source-only, through a virtual camera", "F with rotation", "F as seen", "F as seen, through a virtual camera",
+    "F as seen, through a virtual camera, poses fitted to a body at test time", "ceiling: the same adapter with target labels",
+)
+PARTS = ("home", "camera", "motion", "body", "total")
+
+
+def read(name: str) -> dict:
+  return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def lines(head, rows) -> str:
+  """A Markdown table."""
+  line = lambda cells: f"| {' | '.join(cells)} |"
+  return "\n".join([line(head), "|---" * len(head) + "|", *map(line, rows)])
+
+
+def cell(score: dict) -> str:
+  return f"{score['mpjpe_mm']:.1f} ({score['p_mpjpe_mm']:.1f})"
+
+
+def table(name: str) -> str:
+  """A table of `experiments.tables` as it stands."""
+  return "\n" + tables.markdown(read(f"tables/{name}"))
+
+
+def benchmark() -> str:
+  """The open benchmark's main rows, a line a pair: MPJPE (P-MPJPE), and the closures of the last two but the ceiling."""
+  rows = []
+  for pair in (pair for pair in PAIRS if (RESULTS / "tables" / f"{pair}_open.json").exists()):
+    result = read(f"tables/{pair}_open")
+    head, cells = tables.columns(result)
+    found = {row[0]: dict(zip(head, row, strict=True)) for row in cells}
+    scores = [f"{found[name]['mpjpe_mm']} ({found[name]['p_mpjpe_mm']})" if name in found else "not run" for name in HEADLINES]
+    rows.append([result["protocol"]["dataset"], *scores, *(found[name]["closure %"] for name in HEADLINES[4:6])])
+  return lines(("target", *(name.partition(":")[0] for name in HEADLINES), "closure", "closure, fitted"), rows) + "\n"
+
+
+def choices() -> str:
+  """What settings were chosen by."""
+  return lines(("row", "MPJPE (P-MPJPE)"), [(row["name"], cell(row)) for row in read("seen_choice")["choices"]]) + "\n"
+
+
+def gaps() -> str:
+  """Parts of each gap from the shipped base: what is left of them, a line an adapter."""
+  rows = []
+  for pair in PAIRS[1:5]:
+    found = read(f"gap_cmu_h36m_{pair}")
+    for weights in dict.fromkeys(one["weights"] for one in found["cells"]):
+      for part in (part for part in found["parts"][weights] if part["motion"]):  # the source's own rows have a camera part alone
+        rows.append([f"{part['dataset']}, {part['rig']}", weights.replace("base", "source-only"), *(f"{part[name]:.1f}" for name in PARTS)])
+  return lines(("pair", "weights", *PARTS), rows) + "\n"
+
+
+def choosing() -> str:
+  """What choosing among hypotheses of the bare base could give on each pair."""
+  names = ("one", "mean", "chosen_frame", "best_of_frame", "mean_on_rays", "mean_of_body", "spread")
+  rows = []
+  for pair in PAIRS[1:5]:
+    found = read(f"gap_cmu_h36m_{pair}")
+    for one in (one for one in found["cells"] if "hypotheses" in one and one["dataset"].removesuffix("_mocap") in pair):
+      rows.append([f"{one['dataset']}, {one['rig']}", *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)])
+  num = found["protocol"]["hypotheses"]
+  head = ("one", f"mean of {num}", "chosen by reprojection", f"best of {num}", "on the rays", "fitted to the source's body", "spread")
+  return lines(("pair, source-only", *head), rows) + "\n"
+
+
+def filled(text: str) -> str:
+  """A document with its tables written anew."""
+  return BLOCK.sub(lambda found: found[1] + globals()[found[2]](*filter(None, [found[3]])) + found[4], text)
+
+
+def main() -> None:
+  folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+  for page in PAGES:
+    (folder / page).parent.mkdir(parents=True, exist_ok=True)
+    (folder / page).write_text(filled((ROOT / page).read_text()))
+
+
+if __name__ == "__main__":
+  sys.path.insert(0, str(ROOT))
+  from posynda_jax import tables
+
+  main()
