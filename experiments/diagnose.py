@@ -6,8 +6,8 @@
 
 Gap: the test motion of the source and of every dataset is seen by every rig, once with its own bodies and once with every bone as
 long as the mean of the source's training subjects (directions kept, so that the motion is what remains). `decompose` splits
-each error into the source's error at home and three parts that add up: camera, motion and body. For trained rows (`--weights`),
-a part is what is left of it.
+each error into the source's error at home and three parts that add up: camera, motion and body; with `--detected` a fourth, what a simulated
+detector's errors add in the same views. For trained rows (`--weights`), a part is what is left of it.
 
 Hypotheses: for H samples of the bare base, their spread, and the error of one sample, of the mean, of the choice by reprojection, of the best
 choice there is (which needs the truth), of the mean moved onto the rays of the keypoints, and of the
@@ -34,6 +34,7 @@ RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that see them.")
 WEIGHTS = flags.DEFINE_list("weights", [], "RUN/NAME, or LABEL=RUN/NAME, of adapters on the base, of `adapt`, `components` or `tables` runs, "
                             "beside the bare base.")
 NUM = flags.DEFINE_integer("num_hypotheses", 3, "H of the hypothesis study.")
+DETECTED = flags.DEFINE_bool("detected", False, "The targets also with a simulated detector's 2D, as their `_detected` configs have it.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 
 
@@ -48,7 +49,7 @@ def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
   return (moved + lift[:, None, None] * np.array([0, 1, 0])).astype(np.float32)
 
 
-def see(records, dataset: str, rig: str, body: np.ndarray | None) -> list[dict]:
+def see(records, dataset: str, rig: str, body: np.ndarray | None, detected: bool = False) -> list[dict]:
   """View records of world records under a rig: the views of the dataset's own rig config."""
   seen = []
   for record in records:
@@ -56,7 +57,7 @@ def see(records, dataset: str, rig: str, body: np.ndarray | None) -> list[dict]:
     motion = record["poses_world_m"] if body is None else with_body(record["poses_world_m"], body)
     for shot, frames in enumerate(views.shots(len(motion), max_frames)):
       one_shot = views.see(
-          motion[frames], rig, detected=False, max_frames=max_frames, dataset=dataset, sequence=record["sequence"], shot=shot
+          motion[frames], rig, detected=detected, max_frames=max_frames, dataset=dataset, sequence=record["sequence"], shot=shot
       )
       labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
       seen += [{**fields, **labels} for _, fields in one_shot]
@@ -99,27 +100,31 @@ BY_ACTION = protocols.Protocol(
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One test split: a dataset's motion before a rig, with its own bodies or the source's mean body."""
+  """One test split: a dataset's motion before a rig, with its own bodies or the source's mean body, and exact or detected 2D."""
 
   dataset: str
   rig: str
   own_body: bool
+  detected: bool = False
 
 
 def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dict]:
-  """Rows {dataset, rig, home, camera, motion, body, total}, one a dataset and rig: home + camera + motion + body = total.
+  """Rows {dataset, rig, home, camera, motion, body, total}, one a dataset and rig: home + camera + motion + body = total. Where
+  there is a cell with detected 2D, the row has a part `detector` too.
 
   `camera` is what the rig adds to the source's own test motion. `body` is what the dataset's own bodies add to the source's mean
   body, beyond what the source's own do; `motion` is what remains: the dataset's motion against the source's, both on the mean body.
+  `detector` is what detected 2D adds to exact 2D.
   """
   home = errors[Cell(source, home_rig, True)]
   rows = []
   for dataset, rig in sorted({(cell.dataset, cell.rig) for cell in errors} - {(source, home_rig)}):
     own, mean = errors[Cell(dataset, rig, True)], errors[Cell(dataset, rig, False)]
     source_own, source_mean = errors[Cell(source, rig, True)], errors[Cell(source, rig, False)]
+    total = errors.get(Cell(dataset, rig, True, True), own)
     rows.append({
         "dataset": dataset, "rig": rig, "home": home, "camera": source_own - home, "motion": mean - source_mean,
-        "body": (own - mean) - (source_own - source_mean), "total": own,
+        "body": (own - mean) - (source_own - source_mean), **({"detector": total - own} if total is not own else {}), "total": total,
     })
   return rows
 
@@ -163,11 +168,12 @@ def main() -> None:
   study = make_study(base, scale, NUM.value, body)
   cells = [Cell(source, home_rig, True)] + [
       Cell(dataset, rig, own) for rig in RIGS.value for dataset in dict.fromkeys([source, *DATASETS.value]) for own in (True, False)
-  ]
+  ] + [Cell(dataset, rig, True, True) for rig in RIGS.value for dataset in DATASETS.value if DETECTED.value]
   rows = []
   for cell in dict.fromkeys(cells):
     records = common.load_records(f"{cell.dataset}/world", "test")
-    tracks = pipeline.make_tracks(see(records, cell.dataset, cell.rig, None if cell.own_body else body), pipeline.LABELLED, clip_fps)
+    views_of = see(records, cell.dataset, cell.rig, None if cell.own_body else body, cell.detected)
+    tracks = pipeline.make_tracks(views_of, pipeline.LABELLED, clip_fps)
     clips = pipeline.ClipSource(tracks, base.model.num_frames)
     for name, (adapter, view) in all_weights.items():
       weights = (base.params, adapter)
@@ -179,17 +185,18 @@ def main() -> None:
         found = evaluate.evaluate_protocol(make_scorer(view, by_action), weights, clips, config.batch_size, BY_ACTION)
         row["actions"] = found["groups"]["action"]
       rows.append(row)
-      print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "
+      print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{'detected ' * cell.detected}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "
             f"P-MPJPE {row['p_mpjpe_mm']:6.1f}  {row['frames']:,} frames", flush=True)
   parts = {
       name: decompose(
-          {Cell(r["dataset"], r["rig"], r["own_body"]): r["mpjpe_mm"] for r in rows if r["weights"] == name}, source, home_rig
+          {Cell(r["dataset"], r["rig"], r["own_body"], r["detected"]): r["mpjpe_mm"] for r in rows if r["weights"] == name},
+          source, home_rig,
       )
       for name in all_weights
   }
   for name, found in parts.items():
     print(f"\n{name}: MPJPE in mm\n" + markdown(found), flush=True)
-  protocol = {"base": base.digest, "split": "test", "keypoints_2d": "gt", "hypotheses": NUM.value, "sampling_steps": 1,
+  protocol = {"base": base.digest, "split": "test", "keypoints_2d": "gt and detected" if DETECTED.value else "gt", "hypotheses": NUM.value, "sampling_steps": 1,
               "joints": "17 (H36M order, root included)", "clip_fps": clip_fps, "seed": config.seed}
   if OUT.value:
     runs.write_json(OUT.value, {"cells": rows, "parts": parts, "protocol": protocol})
@@ -197,9 +204,10 @@ def main() -> None:
 
 def markdown(parts: list[dict]) -> str:
   """The parts as a table."""
-  columns = ("home", "camera", "motion", "body", "total")
-  lines = ["| target | " + " | ".join(columns) + " |", "|---" * 6 + "|"]
-  lines += [f"| {row['dataset']}, {row['rig']} | " + " | ".join(f"{row[c]:.1f}" for c in columns) + " |" for row in parts]
+  detector = ["detector"] if any("detector" in row for row in parts) else []
+  columns = ["home", "camera", "motion", "body", *detector, "total"]
+  lines = ["| target | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+  lines += [f"| {row['dataset']}, {row['rig']} | " + " | ".join(f"{row.get(c, 0.0):.1f}" for c in columns) + " |" for row in parts]
   return "\n".join(lines)
 
 

@@ -27,6 +27,8 @@ def test_parts_add_up_to_the_error_and_each_answers_to_its_cause():
   row = rows["hdm", "wild"]
   assert (row["camera"], row["motion"], row["body"]) == (40.0, 20.0, 10.0)
   assert row["home"] + row["camera"] + row["motion"] + row["body"] == row["total"] == 130.0
+  detected = diagnose.decompose(errors | {Cell("hdm", "wild", True, detected=True): 137.0}, "cmu", "home")[1]
+  assert detected == row | {"detector": 7.0, "total": 137.0}
 
 
 def test_another_body_has_its_lengths_keeps_directions_and_stands_on_the_floor():
@@ -70,16 +72,17 @@ def test_the_script_writes_cells_parts_hypotheses_and_actions(tmp_path, monkeypa
   records = {"cmu_mocap/world": [record(0, "walk")], "hdm05_mocap/world": [record(1, "sit"), record(2, "jog")]}
   monkeypatch.setattr(common, "load_records", lambda name, split: records[name])
   flags.FLAGS.mark_as_parsed()
-  with flagsaver.as_parsed(base="any", datasets="hdm05_mocap", rigs="dhp_rig", out=f"{tmp_path}/gap.json"):
+  with flagsaver.as_parsed(base="any", datasets="hdm05_mocap", rigs="dhp_rig", out=f"{tmp_path}/gap.json", detected="true"):
     diagnose.main()
   result = json.loads((tmp_path / "gap.json").read_text())
-  cells = {(c["dataset"], c["rig"], c["own_body"]): c for c in result["cells"]}
-  assert len(cells) == len(result["cells"]) == 5
-  target = cells["hdm05_mocap", "dhp_rig", True]
+  cells = {(c["dataset"], c["rig"], c["own_body"], c["detected"]): c for c in result["cells"]}
+  assert len(cells) == len(result["cells"]) == 6
+  target = cells["hdm05_mocap", "dhp_rig", True, False]
+  assert cells["hdm05_mocap", "dhp_rig", True, True]["mpjpe_mm"] != target["mpjpe_mm"]
   assert set(target["actions"]) == {"sit", "jog"} and target["hypotheses"]["one_mm"] == pytest.approx(target["mpjpe_mm"])
   assert target["hypotheses"]["best_of_frame_mm"] <= target["hypotheses"]["chosen_frame_mm"]
   part = {row["dataset"]: row for row in result["parts"]["base"]}["hdm05_mocap"]
-  assert part["total"] == target["mpjpe_mm"] and "| hdm05_mocap, dhp_rig |" in capsys.readouterr().out
+  assert part["total"] - part["detector"] == pytest.approx(target["mpjpe_mm"]) and "| hdm05_mocap, dhp_rig |" in capsys.readouterr().out
 
 
 def test_a_base_that_is_no_run_is_one_line(tmp_path):
