@@ -68,6 +68,8 @@ PROPORTIONS = flags.DEFINE_enum("proportions", "source", adapt.PROPORTIONS, "Who
 VIEW = flags.DEFINE_enum("view", "own", virtual_camera.VIEWS, "The camera that the lifter sees the target by: its own, or a virtual one that turns "
                          "and zooms until people stand where and as large as the source's cameras see them.")
 STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
+NOVEL_VIEWS = flags.DEFINE_float("novel_views", 0.0, "Weight of the target's people as the teacher sees them, turned to another side: "
+                                  "exact labels of what the camera then sees. 0: not.", lower_bound=0.0)
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
 RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
 SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
@@ -101,7 +103,7 @@ def adapt_config(base: bases.Base, source: common.Source | None, view: str | Non
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
-      teacher_flip=TEACHER_FLIP.value,
+      teacher_flip=TEACHER_FLIP.value, novel_views=NOVEL_VIEWS.value,
       synthesis=USE_SYNTHESIS.value, adversarial_rate=ADVERSARIAL.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
       tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,
@@ -184,7 +186,7 @@ def open_streams(task: Task, config: adapt.AdaptConfig) -> tuple[dict[str, pipel
   records = common.load_records(task.target, task.target_split)
   target = pipeline.ClipSource(pipeline.make_tracks(records, fields, task.clip_fps), num_frames)
   if config.supervision == "ceiling":  # as many clips an update as adaptation learns from, all of them the target's
-    streams, sizes = {"target": target}, {"target": ((task.source is not None) + config.pseudo) * task.num_clips}
+    streams, sizes = {"target": target}, {"target": config.num_sets * task.num_clips}
   else:
     streams, sizes = {"target": target}, {"target": task.num_clips}
     if task.source:

@@ -25,7 +25,20 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from posynda_jax import adapt, bases, diffusion, evaluate, hypotheses, metrics, pipeline, protocols, runs, sampler, skeleton
+from posynda_jax import (
+  adapt,
+  bases,
+  diffusion,
+  evaluate,
+  hypotheses,
+  metrics,
+  pipeline,
+  protocols,
+  runs,
+  sampler,
+  skeleton,
+  synthesis,
+)
 from posynda_jax.datasets.mocap import views
 
 flags.declare_key_flag("base")
@@ -40,11 +53,7 @@ OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 
 def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
   """The motion [f 17 3] performed with the given bone lengths, ankles as high above the floor as they were."""
-  joints = [motion[:, skeleton.ROOT]]
-  for child, parent in enumerate(skeleton.PARENTS[1:], start=1):
-    bone = motion[:, child] - motion[:, parent]
-    joints.append(joints[parent] + bone * (lengths[child - 1] / np.maximum(np.linalg.norm(bone, axis=-1, keepdims=True), 1e-6)))
-  moved = np.stack(joints, 1)
+  moved = np.asarray(synthesis.with_bones(motion, lengths))
   lift = motion[:, [3, 6], 1].min(-1) - moved[:, [3, 6], 1].min(-1)
   return (moved + lift[:, None, None] * np.array([0, 1, 0])).astype(np.float32)
 

@@ -3,6 +3,7 @@
     source clips --F--> target's cameras --------------------> labelled pairs --+
                                                                                 +--> student (one noise sample, H = 1) --> loss (Eq. 9)
     target 2D --teacher, vmapped over H--> hypotheses --Eq. 4-5--> pseudo-label-+
+                                     \--> seen from another side (novel views) -+
 
 Only the adapter is differentiated: the low-rank factors and the bias of Eq. 11, a tree apart from the base, which enters
 the compiled step as an argument. The teacher is the student's own weights after the last step (line 20), never
@@ -37,7 +38,7 @@ from posynda_jax import (
 )
 from posynda_jax.pretrain import LOSSES, pose_loss, see
 
-_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR = range(7)  # purposes of the step's keys
+_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR, _SIDE, _STUDENT_SIDE = range(9)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
@@ -66,7 +67,8 @@ class AdaptConfig:
   proportions: str = "source"  # F also gives source bodies the bone-length ratios that the `target`'s 2D shows
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   view: virtual_camera.View = ()  # of a virtual camera that sees the target as the source's cameras see people; empty: its own
-  source: bool = True  # False is source-free: pseudo-labels alone, and the batch has no `source`
+  novel_views: float = 0.0  # weight of the target's people as the teacher sees them, of `body`'s size, seen from another side
+  source: bool = True  # False is source-free: pseudo-labels or novel views alone, and the batch has no `source`
   synthesis: bool = True
   adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
   pseudo: bool = True
@@ -98,20 +100,26 @@ class AdaptConfig:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
     for name in ("body", "view"):  # JSON, where runs keep their config, has lists
       object.__setattr__(self, name, tuple(getattr(self, name)))
-    hypotheses.check_refinement(self.refine, self.body)
+    hypotheses.check_refinement("body" if self.novel_views else self.refine, self.body)
     virtual_camera.check(self.view)
-    if not (self.source or self.pseudo):
-      raise ValueError("without a source and without pseudo-labels there is nothing to learn from: keep one of them")
+    if not self.num_sets:
+      raise ValueError("without a source, pseudo-labels and novel views there is nothing to learn from: keep one of them")
+
+  @property
+  def num_sets(self) -> int:
+    """How many labelled sets the student learns from, each as large as the target's share of a batch."""
+    return self.source + self.pseudo + (self.novel_views > 0)
 
   @property
   def looks(self) -> bool:
-    """Whether F asks the teacher how the target's people stand before its cameras."""
-    return self.tilt in ("teacher", "spine") or self.pair == "upright" or self.proportions == "target"
+    """Whether the teacher is asked how the target's people stand before its cameras."""
+    by_f = self.tilt in ("teacher", "spine") or self.pair == "upright" or self.proportions == "target"
+    return self.pseudo or self.novel_views > 0 or self.source and by_f
 
 
 def describe(config: AdaptConfig) -> dict[str, Any]:
-  """The config as a run's folder keeps it: without `view` where there is none, as folders did before there could be one."""
-  return {name: value for name, value in dataclasses.asdict(config).items() if name != "view" or value}
+  """The config as a run's folder keeps it: without a view or novel views where there are none, as folders did before there could be."""
+  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views") or value}
 
 
 @flax.struct.dataclass
@@ -244,6 +252,23 @@ def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: 
   return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed), valid
 
 
+def novel_views(keys, pose, target: dict, config: AdaptConfig):
+  """(keypoints, poses): the target's people as the teacher sees them, from another side, where and as large as they were.
+
+  The teacher's poses, made as large as the target's people are, may be wrong for the 2D they were read from; for what the camera
+  would see of them once they are turned they are exact labels, of motion that the source need not have. (Lifting what was lifted,
+  turned and projected: Chen et al., CVPR 2019, arXiv 1904.04812, there without F and against a critic.)
+  """
+  body = jnp.asarray(config.body)
+  if config.proportions == "target":
+    body = body * synthesis.proportions(body, seen_bones(pose, target))[1:]
+  pose = synthesis.with_bones(pose, body)
+  root = camera.solve_root(pose, camera.rays(target["keypoints"], target["intrinsics"]), target["confidence"])
+  turned = jax.lax.stop_gradient(synthesis.orbit(keys, pose + root[..., None, :]))
+  placed = synthesis.place(turned, target["keypoints"], target["intrinsics"], config.align)
+  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
+
+
 def adapt_step(
     state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx, chunk: int = 0,
     merge: bool = True,
@@ -263,7 +288,7 @@ def adapt_step(
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
     label = pose = None
-    if config.pseudo or config.source and config.looks:
+    if config.looks:
       teacher = make_denoiser(model, frozen, state.teacher, config.scale, "merged" if merge else "factorised")
       label, pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
     sets = []
@@ -276,8 +301,10 @@ def adapt_step(
       sets.append(labelled_pairs(key_for, batch["source"], target, (label, pose), config, rig))
     if config.pseudo:
       sets.append((target["keypoints"], label, config.pseudo_weight * target["valid"]))
+    if config.novel_views:
+      sets.append((*novel_views(key_for(_SIDE, num_clips), pose, target, config), config.novel_views * target["valid"]))
   keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
-  student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET), sets)])  # one noise a clip
+  student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET, _STUDENT_SIDE), sets)])  # one noise a clip
   noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)
   x_t, t = _student_input(noise, labels, student_keys, config)
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)

@@ -96,6 +96,13 @@ def align_spine(poses: Float[Array, "*b f j 3"], direction: Float[Array, "*b 3"]
   return turn(poses, unit(jnp.where(cosine > -1 + 1e-6, jnp.concatenate([1 + cosine, jnp.cross(start, end)], -1), opposite)))
 
 
+def orbit(keys: Array, poses: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"]:
+  """Clips turned about the camera's vertical through their mean root, each by an angle of its own key: seen from any side."""
+  half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)
+  zero = jnp.zeros_like(half)
+  return turn(poses, jnp.stack([jnp.cos(half), zero, jnp.sin(half), zero], -1))
+
+
 def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Float[Array, "*b f j 3"]:
   """Clips turned about their mean root by unit quaternions."""
   middle = poses[..., skeleton.ROOT : skeleton.ROOT + 1, :].mean(-3, keepdims=True)
@@ -109,7 +116,16 @@ def stretch(key: Array, poses: Float[Array, "f j 3"], spread: float) -> Float[Ar
 
 def resize(poses: Float[Array, "*b j 3"], factor: Float[Array, "*#b j"]) -> Float[Array, "*b j 3"]:
   """Poses with the bone to joint j times `factor[j]`, of a left bone the right one's; the root and all directions stay."""
-  factor = factor.at[..., np.array(skeleton.LEFT)].set(factor[..., np.array(skeleton.RIGHT)])
+  return _scale_bones(poses, factor.at[..., np.array(skeleton.LEFT)].set(factor[..., np.array(skeleton.RIGHT)]))
+
+
+def with_bones(poses: Float[Array, "*b j 3"], lengths: Float[Array, "16"]) -> Float[Array, "*b j 3"]:
+  """Poses whose bones have the given lengths (m); the root and all directions stay."""
+  factor = lengths / jnp.maximum(skeleton.bone_lengths(poses), 1e-6)
+  return _scale_bones(poses, jnp.concatenate([jnp.ones_like(factor[..., :1]), factor], -1))
+
+
+def _scale_bones(poses, factor):
   joints = [poses[..., skeleton.ROOT, :]]
   for child, parent in enumerate(skeleton.PARENTS[1:], start=1):
     joints.append(joints[parent] + factor[..., child, None] * (poses[..., child, :] - poses[..., parent, :]))

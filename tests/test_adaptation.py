@@ -14,6 +14,9 @@ from tests import scene
 FRAMES = 3
 
 
+BODY = tuple(np.linspace(0.1, 0.4, 16))
+
+
 def clips(num: int, seed: int = 0, labelled: bool = False) -> dict:
   """A batch of target clips, or of labelled ones."""
   poses = scene.poses((num, FRAMES), seed)
@@ -116,6 +119,39 @@ def test_stretch_makes_another_symmetric_body_of_the_same_directions():
   np.testing.assert_allclose(ratio[0, np.array(skeleton.LEFT) - 1], ratio[0, np.array(skeleton.RIGHT) - 1], rtol=1e-4)
   assert 0.02 < np.log(ratio[0]).std() < 0.3
   np.testing.assert_allclose(other[:, 0], pose[:, 0], atol=1e-6)
+
+
+def test_bones_of_given_lengths_keep_their_directions():
+  pose, lengths = jnp.asarray(scene.poses((3, 5))), jnp.asarray(BODY)
+  other = synthesis.with_bones(pose, lengths)
+  np.testing.assert_allclose(skeleton.bone_lengths(other), np.broadcast_to(lengths, (3, 5, 16)), rtol=1e-5)
+  np.testing.assert_allclose(synthesis.with_bones(other, jnp.ones(16)), synthesis.with_bones(pose, jnp.ones(16)), atol=1e-5)
+  np.testing.assert_allclose(other[..., 0, :], pose[..., 0, :])
+
+
+def test_another_side_of_a_clip_keeps_bones_heights_and_place_and_every_side_is_seen():
+  pose = jnp.broadcast_to(jnp.asarray(scene.poses((1, 5))), (400, 5, 17, 3))
+  turned = synthesis.orbit(jax.random.split(jax.random.key(0), 400), pose)
+  np.testing.assert_allclose(skeleton.bone_lengths(turned), skeleton.bone_lengths(pose), atol=1e-5)
+  np.testing.assert_allclose(turned[..., 1], pose[..., 1], atol=1e-5)
+  np.testing.assert_allclose(turned[..., 0, :].mean(1), pose[..., 0, :].mean(1), atol=1e-5)
+  across = turned[:, 0, 4] - turned[:, 0, 1]  # from hip to hip
+  sides, _ = np.histogram(np.arctan2(across[:, 2], across[:, 0]), 8, (-np.pi, np.pi))
+  assert sides.min() > 25
+
+
+def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
+  target = clips(6, 3, labelled=True)
+  truth = skeleton.root_centre(jnp.asarray(target["poses"]))
+  body = tuple(np.asarray(skeleton.bone_lengths(truth))[0, 0].tolist())
+  config = adapt.AdaptConfig(novel_views=1.0, body=body)
+  keypoints, poses = adapt.novel_views(jax.random.split(jax.random.key(1), 6), truth, target, config)
+  np.testing.assert_allclose(skeleton.bone_lengths(poses), np.broadcast_to(body, (6, FRAMES, 16)), atol=1e-4)
+  np.testing.assert_allclose(poses[..., 1], synthesis.with_bones(truth, jnp.asarray(body))[..., 1], atol=1e-4)
+  assert jnp.abs(poses - truth).max() > 0.1
+  seen = (keypoints, target["intrinsics"], target["confidence"])
+  roots = hypotheses.solve_roots(poses[None], *seen)
+  assert hypotheses.reprojection_error(poses[None], roots, *seen[:2]).max() < 1e-4
 
 
 def other_bodies(poses, seed: int = 0):
@@ -222,8 +258,9 @@ def test_fitting_a_body_keeps_the_truth_mends_size_and_leaves_untrusted_joints()
 def test_a_refinement_that_cannot_be_done_is_refused():
   with pytest.raises(ValueError, match="refine 'bones' is unknown; choose one of none, rays, body"):
     adapt.AdaptConfig(refine="bones")
-  with pytest.raises(ValueError, match="refine body needs 16 bone lengths in metres, 0 are given"):
-    adapt.AdaptConfig(refine="body")
+  for setting in (dict(refine="body"), dict(novel_views=1.0)):
+    with pytest.raises(ValueError, match="needs 16 bone lengths in metres, 0 are given"):
+      adapt.AdaptConfig(**setting)
 
 
 def test_no_leaf_of_the_state_belongs_to_the_base():
@@ -252,7 +289,7 @@ def test_without_bias_the_bias_stays_zero():
 
 
 @pytest.mark.parametrize("num_devices, extras", [
-    (2, dict(tilt="spine", pair="upright", proportions="target")), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
+    (2, dict(tilt="spine", pair="upright", proportions="target", pseudo=False, novel_views=1.0, body=BODY)), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
 ])
 def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
   # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.
@@ -326,6 +363,7 @@ def test_unknown_settings_list_the_choices(field, value):
 def test_nothing_to_learn_from_is_refused():
   with pytest.raises(ValueError, match="nothing to learn from"):
     adapt.AdaptConfig(source=False, pseudo=False)
+  assert adapt.AdaptConfig(source=False, pseudo=False, novel_views=1.0, body=BODY).num_sets == 1
 
 
 def test_source_free_adaptation_sees_no_source_and_draws_the_student_to_its_pseudo_labels():
