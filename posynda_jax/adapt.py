@@ -38,7 +38,7 @@ from posynda_jax import (
 )
 from posynda_jax.pretrain import LOSSES, pose_loss, see
 
-_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR, _SIDE, _STUDENT_SIDE = range(9)  # purposes of the step's keys
+_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR, _SIDE, _STUDENT_SIDE, _TUMBLE, _TUMBLE_SIDE = range(11)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
@@ -67,6 +67,7 @@ class AdaptConfig:
   proportions: str = "source"  # F also gives source bodies the bone-length ratios that the `target`'s 2D shows
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   view: virtual_camera.View = ()  # of a virtual camera that sees the target as the source's cameras see people; empty: its own
+  tumble_deg: float = 0.0  # whom F and novel views show is also turned any way, by angles of this standard deviation
   novel_views: float = 0.0  # weight of the target's people as the teacher sees them, of `body`'s size, seen from another side
   source: bool = True  # False is source-free: pseudo-labels or novel views alone, and the batch has no `source`
   synthesis: bool = True
@@ -118,8 +119,8 @@ class AdaptConfig:
 
 
 def describe(config: AdaptConfig) -> dict[str, Any]:
-  """The config as a run's folder keeps it: without a view or novel views where there are none, as folders did before there could be."""
-  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views") or value}
+  """The config as a run's folder keeps it: without what folders did not have at first, where it is not used."""
+  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views", "tumble_deg") or value}
 
 
 @flax.struct.dataclass
@@ -248,11 +249,21 @@ def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: 
     poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
   elif config.tilt == "spine":
     poses = synthesis.align_spine(poses, synthesis.spine(target_pose))
+  return *film(key_for(_TUMBLE, num_clips), poses, target, config), valid
+
+
+def film(keys, poses, target: dict, config: AdaptConfig):
+  """(keypoints, root-relative poses) of absolute poses put where and as large as the target's people are before its cameras.
+
+  With `tumble_deg` they are turned any way first: a teacher who takes the lying for the leaning would else never see anybody lie.
+  """
+  if config.tumble_deg:
+    poses = synthesis.tumble(keys, poses, jnp.deg2rad(config.tumble_deg))
   placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
-  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed), valid
+  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
 
 
-def novel_views(keys, pose, target: dict, config: AdaptConfig):
+def novel_views(key_for, pose, target: dict, config: AdaptConfig):
   """(keypoints, poses): the target's people as the teacher sees them, from another side, where and as large as they were.
 
   The teacher's poses, made as large as the target's people are, may be wrong for the 2D they were read from; for what the camera
@@ -264,9 +275,8 @@ def novel_views(keys, pose, target: dict, config: AdaptConfig):
     body = body * synthesis.proportions(body, seen_bones(pose, target))[1:]
   pose = synthesis.with_bones(pose, body)
   root = camera.solve_root(pose, camera.rays(target["keypoints"], target["intrinsics"]), target["confidence"])
-  turned = jax.lax.stop_gradient(synthesis.orbit(keys, pose + root[..., None, :]))
-  placed = synthesis.place(turned, target["keypoints"], target["intrinsics"], config.align)
-  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
+  turned = jax.lax.stop_gradient(synthesis.orbit(key_for(_SIDE, len(pose)), pose + root[..., None, :]))
+  return film(key_for(_TUMBLE_SIDE, len(pose)), turned, target, config)
 
 
 def adapt_step(
@@ -302,7 +312,7 @@ def adapt_step(
     if config.pseudo:
       sets.append((target["keypoints"], label, config.pseudo_weight * target["valid"]))
     if config.novel_views:
-      sets.append((*novel_views(key_for(_SIDE, num_clips), pose, target, config), config.novel_views * target["valid"]))
+      sets.append((*novel_views(key_for, pose, target, config), config.novel_views * target["valid"]))
   keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
   student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET, _STUDENT_SIDE), sets)])  # one noise a clip
   noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)

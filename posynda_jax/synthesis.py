@@ -2,7 +2,7 @@
 
 A source clip is paired with a random target clip (the input pipeline draws it) and moved so that the target's camera sees it at the target's size and
 place; its labels stay root-relative. Scale and position are all that the paper's F changes. Beyond it, for who asks: clips are turned
-(`tilt`, `align_spine`), performed by other bodies (`stretch`, `proportions`). Everything is in one
+(`tilt`, `align_spine`, `orbit`, `tumble`), performed by other bodies (`stretch`, `proportions`). Everything is in one
 unit system: metres, and 2D with its intrinsics either both in px or both screen-normalised (the published code mixes them,
 which multiplies the depth by about a thousand).
 """
@@ -101,6 +101,17 @@ def orbit(keys: Array, poses: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"
   half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)
   zero = jnp.zeros_like(half)
   return turn(poses, jnp.stack([jnp.cos(half), zero, jnp.sin(half), zero], -1))
+
+
+def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: float) -> Float[Array, "b f j 3"]:
+  """Clips turned about their mean root and any axis by normal angles (radians) of this deviation: nobody's up is sure."""
+
+  def draw(key):
+    axis_key, angle_key = jax.random.split(key)
+    axis, half = jax.random.normal(axis_key, (3,)), deviation * jax.random.normal(angle_key) / 2
+    return jnp.concatenate([jnp.cos(half)[None], jnp.sin(half) * axis / jnp.linalg.norm(axis)])
+
+  return turn(poses, jax.vmap(draw)(keys))
 
 
 def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Float[Array, "*b f j 3"]:

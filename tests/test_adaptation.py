@@ -140,12 +140,24 @@ def test_another_side_of_a_clip_keeps_bones_heights_and_place_and_every_side_is_
   assert sides.min() > 25
 
 
+def test_tumbling_turns_clips_any_way_about_their_root_and_keeps_bones():
+  pose = jnp.broadcast_to(jnp.asarray(scene.poses((1, 2))), (400, 2, 17, 3))
+  turned = synthesis.tumble(jax.random.split(jax.random.key(0), 400), pose, 0.7)
+  np.testing.assert_allclose(skeleton.bone_lengths(turned), skeleton.bone_lengths(pose), atol=1e-5)
+  np.testing.assert_allclose(turned[..., 0, :].mean(1), pose[..., 0, :].mean(1), atol=1e-5)
+  unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+  moved = unit(synthesis.spine(turned))
+  cosine = (moved * unit(synthesis.spine(pose))).sum(-1)
+  assert cosine.max() > 0.999 and cosine.min() < 0.2 and moved.std(0).min() > 0.1
+
+
 def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
   target = clips(6, 3, labelled=True)
   truth = skeleton.root_centre(jnp.asarray(target["poses"]))
   body = tuple(np.asarray(skeleton.bone_lengths(truth))[0, 0].tolist())
   config = adapt.AdaptConfig(novel_views=1.0, body=body)
-  keypoints, poses = adapt.novel_views(jax.random.split(jax.random.key(1), 6), truth, target, config)
+  key_for = lambda purpose, num: jax.random.split(jax.random.key(purpose), num)
+  keypoints, poses = adapt.novel_views(key_for, truth, target, config)
   np.testing.assert_allclose(skeleton.bone_lengths(poses), np.broadcast_to(body, (6, FRAMES, 16)), atol=1e-4)
   np.testing.assert_allclose(poses[..., 1], synthesis.with_bones(truth, jnp.asarray(body))[..., 1], atol=1e-4)
   assert jnp.abs(poses - truth).max() > 0.1
@@ -289,7 +301,8 @@ def test_without_bias_the_bias_stays_zero():
 
 
 @pytest.mark.parametrize("num_devices, extras", [
-    (2, dict(tilt="spine", pair="upright", proportions="target", pseudo=False, novel_views=1.0, body=BODY)), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
+    (2, dict(tilt="spine", pair="upright", proportions="target", pseudo=False, novel_views=1.0, body=BODY,
+             tumble_deg=40.0)), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
 ])
 def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
   # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.
