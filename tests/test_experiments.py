@@ -109,6 +109,15 @@ def test_a_virtual_camera_goes_with_its_adapter(adapted, data, tmp_path):
   assert "name a --source" in error_of(*flags[:3], f"--base={adapted}/base", f"--workdir={tmp_path}/free", "--source=none", "--view=source")
 
 
+def test_novel_views_alone_adapt_without_any_source(adapted, data, tmp_path):
+  flags = ("adapt", SMOKE, data, f"--base={adapted}/base", "--source=none", "--nopseudo")
+  run_well(*flags, f"--workdir={tmp_path}/free", "--novel_views=1", "--tumble_deg=40")
+  results = json.loads((tmp_path / "free" / "metrics.json").read_text())
+  assert results["adapted"]["mpjpe_mm"] != results["source_only"]["mpjpe_mm"]
+  assert runs.read_config(tmp_path / "free")["adapt"]["novel_views"] == 1
+  assert "nothing to learn from" in error_of(*flags, f"--workdir={tmp_path}/nothing")
+
+
 def test_components_are_kept_and_not_run_again(adapted, data, tmp_path):
   flags = (SMOKE, data, f"--base={adapted}/base", f"--workdir={tmp_path}/rows")
   first = run_well("components", *flags, "--rows=f,ceiling")
