@@ -70,8 +70,8 @@ VIEW = flags.DEFINE_enum("view", "own", virtual_camera.VIEWS, "The camera that t
 STRETCH = flags.DEFINE_float("stretch", 0.0, "F also varies bone lengths by this log-standard deviation (paper: not).")
 NOVEL_VIEWS = flags.DEFINE_float("novel_views", 0.0, "Weight of the target's people as the teacher sees them, turned to another side: "
                                   "exact labels of what the camera then sees. 0: not.", lower_bound=0.0)
-TUMBLE = flags.DEFINE_float("tumble_deg", 0.0, "Clips of F and of novel views are also turned about any axis, by angles of this standard "
-                            "deviation.", lower_bound=0.0)
+TUMBLE = flags.DEFINE_float("tumble", 0.0, "Clips of F and of novel views are also turned about any axis, by normal angles that deviate by this "
+                            "times the angle at which the teacher sees the target's people lean.", lower_bound=0.0)
 TEACHER_FLIP = flags.DEFINE_bool("teacher_flip", False, "The teacher averages each answer with the mirrored one.")
 RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
 SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
@@ -105,7 +105,7 @@ def adapt_config(base: bases.Base, source: common.Source | None, view: str | Non
       source=source is not None,
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
-      teacher_flip=TEACHER_FLIP.value, novel_views=NOVEL_VIEWS.value, tumble_deg=TUMBLE.value,
+      teacher_flip=TEACHER_FLIP.value, novel_views=NOVEL_VIEWS.value, tumble=TUMBLE.value,
       synthesis=USE_SYNTHESIS.value, adversarial_rate=ADVERSARIAL.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
       tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,

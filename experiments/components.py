@@ -21,7 +21,7 @@ from posynda_jax import adapt, bases, evaluate, pipeline, runs
 
 FITTED = " +body"  # beside every score: the same poses after `hypotheses.fit_body`, which reads the test clip's 2D and no label
 # Name -> changes to the flags' AdaptConfig.
-_PAPER = dict(pseudo=True, pseudo_label="best", refine="none", tilt="none", stretch=0.0, novel_views=0.0, tumble_deg=0.0, teacher_flip=False)
+_PAPER = dict(pseudo=True, pseudo_label="best", refine="none", tilt="none", stretch=0.0, novel_views=0.0, tumble=0.0, teacher_flip=False)
 _F = dict(_PAPER, pseudo=False)
 ROWS = {
     "f": dict(_F, bias=False),

@@ -67,7 +67,7 @@ class AdaptConfig:
   proportions: str = "source"  # F also gives source bodies the bone-length ratios that the `target`'s 2D shows
   stretch: float = 0.0  # F also varies bone lengths by this log-standard deviation
   view: virtual_camera.View = ()  # of a virtual camera that sees the target as the source's cameras see people; empty: its own
-  tumble_deg: float = 0.0  # whom F and novel views show is also turned any way, by angles of this standard deviation
+  tumble: float = 0.0  # whom F and novel views show is also turned any way, by this times the angle at which the teacher sees them lean
   novel_views: float = 0.0  # weight of the target's people as the teacher sees them, of `body`'s size, seen from another side
   source: bool = True  # False is source-free: pseudo-labels or novel views alone, and the batch has no `source`
   synthesis: bool = True
@@ -115,12 +115,12 @@ class AdaptConfig:
   def looks(self) -> bool:
     """Whether the teacher is asked how the target's people stand before its cameras."""
     by_f = self.tilt in ("teacher", "spine") or self.pair == "upright" or self.proportions == "target"
-    return self.pseudo or self.novel_views > 0 or self.source and by_f
+    return self.pseudo or self.novel_views > 0 or self.source and (by_f or self.tumble > 0)
 
 
 def describe(config: AdaptConfig) -> dict[str, Any]:
   """The config as a run's folder keeps it: without what folders did not have at first, where it is not used."""
-  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views", "tumble_deg") or value}
+  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views", "tumble") or value}
 
 
 @flax.struct.dataclass
@@ -249,16 +249,18 @@ def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: 
     poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
   elif config.tilt == "spine":
     poses = synthesis.align_spine(poses, synthesis.spine(target_pose))
-  return *film(key_for(_TUMBLE, num_clips), poses, target, config), valid
+  return *film(key_for(_TUMBLE, num_clips), poses, target_pose, target, config), valid
 
 
-def film(keys, poses, target: dict, config: AdaptConfig):
+def film(keys, poses, target_pose, target: dict, config: AdaptConfig):
   """(keypoints, root-relative poses) of absolute poses put where and as large as the target's people are before its cameras.
 
-  With `tumble_deg` they are turned any way first: a teacher who takes the lying for the leaning would else never see anybody lie.
+  With `tumble` they are turned any way first, the further the more the teacher sees the target's people (`target_pose`) lean: one who takes
+  the lying for the leaning would else never see anybody lie, and who sees all stand upright need not.
   """
-  if config.tumble_deg:
-    poses = synthesis.tumble(keys, poses, jnp.deg2rad(config.tumble_deg))
+  if config.tumble:
+    lean = jnp.arccos(jnp.clip(synthesis.uprightness(target_pose), -1, 1))
+    poses = synthesis.tumble(keys, poses, config.tumble * lean)
   placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
   return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
 
@@ -276,7 +278,7 @@ def novel_views(key_for, pose, target: dict, config: AdaptConfig):
   pose = synthesis.with_bones(pose, body)
   root = camera.solve_root(pose, camera.rays(target["keypoints"], target["intrinsics"]), target["confidence"])
   turned = jax.lax.stop_gradient(synthesis.orbit(key_for(_SIDE, len(pose)), pose + root[..., None, :]))
-  return film(key_for(_TUMBLE_SIDE, len(pose)), turned, target, config)
+  return film(key_for(_TUMBLE_SIDE, len(pose)), turned, pose, target, config)
 
 
 def adapt_step(

@@ -103,15 +103,15 @@ def orbit(keys: Array, poses: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"
   return turn(poses, jnp.stack([jnp.cos(half), zero, jnp.sin(half), zero], -1))
 
 
-def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: float) -> Float[Array, "b f j 3"]:
-  """Clips turned about their mean root and any axis by normal angles (radians) of this deviation: nobody's up is sure."""
+def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: Float[Array, "b"]) -> Float[Array, "b f j 3"]:
+  """Clips turned about their mean root and any axis by normal angles of these standard deviations (radians)."""
 
-  def draw(key):
+  def draw(key, deviation):
     axis_key, angle_key = jax.random.split(key)
     axis, half = jax.random.normal(axis_key, (3,)), deviation * jax.random.normal(angle_key) / 2
     return jnp.concatenate([jnp.cos(half)[None], jnp.sin(half) * axis / jnp.linalg.norm(axis)])
 
-  return turn(poses, jax.vmap(draw)(keys))
+  return turn(poses, jax.vmap(draw)(keys, deviation))
 
 
 def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Float[Array, "*b f j 3"]:

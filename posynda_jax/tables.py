@@ -17,7 +17,7 @@ from posynda_jax.datasets import load
 
 _PAPER = dict(
     pseudo=True, pseudo_label="best", refine="none", tilt="none", pair="random",
-    proportions="source", stretch=0.0, novel_views=0.0, tumble_deg=0.0, teacher_flip=False, teacher_ema=0.0, select="frame",
+    proportions="source", stretch=0.0, novel_views=0.0, tumble=0.0, teacher_flip=False, teacher_ema=0.0, select="frame",
     num_hypotheses=3, sampling_steps=1, tune="lora", bias=True, synthesis=True, adversarial_rate=0.0,
 )
 _F = dict(_PAPER, pseudo=False)
@@ -75,7 +75,7 @@ _VIEW_ALONE, _SEEN_TURNED, _CEILING_TURNED = (  # by a virtual camera that turns
 )
 _NOVEL_TURNED = dataclasses.replace(
     _SEEN_TURNED, name="F as seen and novel views, tumbled, through a virtual camera",
-    adapt=dict(_SEEN.adapt, novel_views=1.0, tumble_deg=40.0), clips=1,  # half of what the student sees an update are novel views
+    adapt=dict(_SEEN.adapt, novel_views=1.0, tumble=1.0), clips=1,  # half of what the student sees an update are novel views
 )
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
@@ -150,7 +150,7 @@ TABLES = {
             Row("the same, paired by uprightness", dict(_BODIES, pair="upright")),
             dataclasses.replace(_SEEN, name="the same with twice the clips: F as seen"), _VIEW_ALONE,
             dataclasses.replace(_ROTATION, name="F with rotation, through a virtual camera", view="source"), _SEEN_TURNED,
-            dataclasses.replace(_SEEN_TURNED, name="the same, tumbled", adapt=dict(_SEEN.adapt, tumble_deg=40.0)),
+            dataclasses.replace(_SEEN_TURNED, name="the same, tumbled", adapt=dict(_SEEN.adapt, tumble=1.0)),
             dataclasses.replace(_SEEN_TURNED, name="F as seen and novel views, through a virtual camera", adapt=dict(_SEEN.adapt, novel_views=1.0), clips=1),
             _NOVEL_TURNED,
             Row("F with other bodies, 10%", dict(_F, stretch=0.1)),

@@ -142,13 +142,14 @@ def test_another_side_of_a_clip_keeps_bones_heights_and_place_and_every_side_is_
 
 def test_tumbling_turns_clips_any_way_about_their_root_and_keeps_bones():
   pose = jnp.broadcast_to(jnp.asarray(scene.poses((1, 2))), (400, 2, 17, 3))
-  turned = synthesis.tumble(jax.random.split(jax.random.key(0), 400), pose, 0.7)
+  turned = synthesis.tumble(jax.random.split(jax.random.key(0), 400), pose, jnp.full(400, 0.7))
   np.testing.assert_allclose(skeleton.bone_lengths(turned), skeleton.bone_lengths(pose), atol=1e-5)
   np.testing.assert_allclose(turned[..., 0, :].mean(1), pose[..., 0, :].mean(1), atol=1e-5)
   unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
   moved = unit(synthesis.spine(turned))
   cosine = (moved * unit(synthesis.spine(pose))).sum(-1)
   assert cosine.max() > 0.999 and cosine.min() < 0.2 and moved.std(0).min() > 0.1
+  np.testing.assert_allclose(synthesis.tumble(jax.random.split(jax.random.key(0), 3), pose[:3], jnp.zeros(3)), pose[:3], atol=1e-5)
 
 
 def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
@@ -302,7 +303,7 @@ def test_without_bias_the_bias_stays_zero():
 
 @pytest.mark.parametrize("num_devices, extras", [
     (2, dict(tilt="spine", pair="upright", proportions="target", pseudo=False, novel_views=1.0, body=BODY,
-             tumble_deg=40.0)), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
+             tumble=1.0)), (8, dict(tilt="teacher", stretch=0.1, refine="rays")),
 ])
 def test_devices_sharing_a_batch_make_the_single_device_update(num_devices, extras):
   # With plain gradient descent: Adam would magnify rounding of near-zero gradients into whole steps.

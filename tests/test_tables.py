@@ -49,9 +49,9 @@ def test_the_presets_of_f_as_seen_are_their_rows_with_all_the_clips():
   text = (ROOT / "experiments" / "presets" / "virtual.flags").read_text().splitlines()
   assert [line for line in text if line[0] != "#"] == ["--flagfile=experiments/presets/seen.flags", "--view=source"]
   novel = next(row for row in tables.TABLES["open"].rows if row.name.startswith("F as seen and novel views"))
-  assert novel.adapt == row.adapt | {"novel_views": 1.0, "tumble_deg": 40.0} and (novel.clips, novel.view) == (1, "source")
+  assert novel.adapt == row.adapt | {"novel_views": 1.0, "tumble": 1.0} and (novel.clips, novel.view) == (1, "source")
   text = (ROOT / "experiments" / "presets" / "novel.flags").read_text().splitlines()
-  assert [line for line in text if line[0] != "#"] == ["--flagfile=experiments/presets/virtual.flags", "--novel_views=1", "--tumble_deg=40", "--clips=32"]
+  assert [line for line in text if line[0] != "#"] == ["--flagfile=experiments/presets/virtual.flags", "--novel_views=1", "--tumble=1", "--clips=32"]
   assert not row.adapt["pseudo"] and row.clips == 2 and "--clips=32" in (ROOT / "experiments" / "presets" / "recipe.flags").read_text()
 
 
