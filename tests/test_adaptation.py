@@ -152,6 +152,15 @@ def test_tumbling_turns_clips_any_way_about_their_root_and_keeps_bones():
   np.testing.assert_allclose(synthesis.tumble(jax.random.split(jax.random.key(0), 3), pose[:3], jnp.zeros(3)), pose[:3], atol=1e-5)
 
 
+def test_people_are_tumbled_as_far_as_the_teacher_sees_them_lean():
+  target, config = clips(8, 3, labelled=True), adapt.AdaptConfig(tumble=1.0)
+  poses, keys = jnp.asarray(target["poses"]), jax.random.split(jax.random.key(0), 8)
+  seen_along = lambda *direction: synthesis.align_spine(poses, jnp.broadcast_to(jnp.array(direction), (8, 3)))
+  filmed = lambda seen: adapt.film(keys, poses, seen, target, config)[1] - skeleton.root_centre(poses)
+  np.testing.assert_allclose(filmed(seen_along(0.0, -1.0, 0.0)), 0, atol=2e-3)
+  assert jnp.abs(filmed(seen_along(0.0, 0.0, 1.0))).max((1, 2, 3)).min() > 0.02
+
+
 def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
   target = clips(6, 3, labelled=True)
   truth = skeleton.root_centre(jnp.asarray(target["poses"]))

@@ -111,7 +111,7 @@ def test_a_virtual_camera_goes_with_its_adapter(adapted, data, tmp_path):
 
 def test_novel_views_alone_adapt_without_any_source(adapted, data, tmp_path):
   flags = ("adapt", SMOKE, data, f"--base={adapted}/base", "--source=none", "--nopseudo")
-  run_well(*flags, f"--workdir={tmp_path}/free", "--novel_views=1", "--tumble=1")
+  run_well(*flags[:-1], f"--workdir={tmp_path}/free", f"--flagfile={ROOT}/experiments/presets/free.flags", "--clips=8", "--updates=6")
   results = json.loads((tmp_path / "free" / "metrics.json").read_text())
   assert results["adapted"]["mpjpe_mm"] != results["source_only"]["mpjpe_mm"]
   assert runs.read_config(tmp_path / "free")["adapt"]["novel_views"] == 1
