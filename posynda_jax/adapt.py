@@ -214,6 +214,12 @@ def mean_bones(poses, valid: Float[Array, "b f"]) -> Float[Array, "16"]:
   return total / jnp.maximum(weight, 1e-6)
 
 
+def usual_up(target_pose, target: dict) -> Float[Array, "3"]:
+  """Unit vector along which the target's people stand on average, over the clips of all devices: cameras may look down on them."""
+  total = jax.lax.psum((synthesis.spine(target_pose) * target["valid"].mean(-1, keepdims=True)).sum(0), parallel.AXIS)
+  return total / jnp.maximum(jnp.linalg.norm(total), 1e-6)
+
+
 def deal_by_uprightness(poses, valid, target_pose):
   """Source clips (poses, valid), of all devices, dealt so that the most upright go to the most upright target clips, and so on."""
   of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS, tiled=True)
@@ -255,12 +261,13 @@ def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: 
 def film(keys, poses, target_pose, target: dict, config: AdaptConfig):
   """(keypoints, root-relative poses) of absolute poses put where and as large as the target's people are before its cameras.
 
-  With `tumble` they are turned any way first, the further the more the teacher sees the target's people (`target_pose`) lean: one who takes
-  the lying for the leaning would else never see anybody lie, and who sees all stand upright need not.
+  With `tumble` they are turned any way first, the further the more the teacher sees the target's people (`target_pose`) lean from how they
+  stand on average: one who takes the lying for the leaning would else never see anybody lie.
   """
   if config.tumble:
-    lean = jnp.arccos(jnp.clip(synthesis.uprightness(target_pose), -1, 1))
-    poses = synthesis.tumble(keys, poses, config.tumble * lean)
+    spines = synthesis.spine(target_pose)
+    cosine = spines @ usual_up(target_pose, target) / jnp.maximum(jnp.linalg.norm(spines, axis=-1), 1e-6)
+    poses = synthesis.tumble(keys, poses, config.tumble * jnp.arccos(jnp.clip(cosine, -1, 1)))
   placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
   return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
 
@@ -277,7 +284,7 @@ def novel_views(key_for, pose, target: dict, config: AdaptConfig):
     body = body * synthesis.proportions(body, seen_bones(pose, target))[1:]
   pose = synthesis.with_bones(pose, body)
   root = camera.solve_root(pose, camera.rays(target["keypoints"], target["intrinsics"]), target["confidence"])
-  turned = jax.lax.stop_gradient(synthesis.orbit(key_for(_SIDE, len(pose)), pose + root[..., None, :]))
+  turned = jax.lax.stop_gradient(synthesis.orbit(key_for(_SIDE, len(pose)), pose + root[..., None, :], usual_up(pose, target)))
   return film(key_for(_TUMBLE_SIDE, len(pose)), turned, pose, target, config)
 
 

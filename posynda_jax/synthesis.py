@@ -96,11 +96,10 @@ def align_spine(poses: Float[Array, "*b f j 3"], direction: Float[Array, "*b 3"]
   return turn(poses, unit(jnp.where(cosine > -1 + 1e-6, jnp.concatenate([1 + cosine, jnp.cross(start, end)], -1), opposite)))
 
 
-def orbit(keys: Array, poses: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"]:
-  """Clips turned about the camera's vertical through their mean root, each by an angle of its own key: seen from any side."""
-  half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)
-  zero = jnp.zeros_like(half)
-  return turn(poses, jnp.stack([jnp.cos(half), zero, jnp.sin(half), zero], -1))
+def orbit(keys: Array, poses: Float[Array, "b f j 3"], up: Float[Array, "3"]) -> Float[Array, "b f j 3"]:
+  """Clips turned about the unit vector `up` through their mean root, each by an angle of its own key: seen from any side."""
+  half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)[:, None]
+  return turn(poses, jnp.concatenate([jnp.cos(half), jnp.sin(half) * up], -1))
 
 
 def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: Float[Array, "b"]) -> Float[Array, "b f j 3"]:
