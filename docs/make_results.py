@@ -56,19 +56,19 @@ def benchmark() -> str:
   return lines(("target", *(name.partition(":")[0] for name in HEADLINES), "closure", "closure, fitted"), rows) + "\n"
 
 
-def choices() -> str:
+def choices(name: str) -> str:
   """What settings were chosen by."""
-  return lines(("row", "MPJPE (P-MPJPE)"), [(row["name"], cell(row)) for row in read("seen_choice")["choices"]]) + "\n"
+  return lines(("row", "MPJPE (P-MPJPE)"), [(row["name"], cell(row)) for row in read(name)["choices"]]) + "\n"
 
 
 def gaps() -> str:
-  """Parts of each gap from the shipped base: what is left of them, a line an adapter."""
+  """Parts of each gap from the shipped base: what is left of them, a line an adapter; of later adapters from a file of their own."""
   rows = []
-  for pair in PAIRS[1:5]:
-    found = read(f"gap_cmu_h36m_{pair}")
+  for found in (json.loads(path.read_text()) for pair in PAIRS[1:5] for path in sorted(RESULTS.glob(f"gap_cmu_h36m_{pair}*.json"))):
     for weights in dict.fromkeys(one["weights"] for one in found["cells"]):
       for part in (part for part in found["parts"][weights] if part["motion"]):  # the source's own rows have a camera part alone
         rows.append([f"{part['dataset']}, {part['rig']}", weights.replace("base", "source-only"), *(f"{part[name]:.1f}" for name in PARTS)])
+  rows = [list(row) for row in dict.fromkeys(map(tuple, rows))]  # the base is in every file
   return lines(("pair", "weights", *PARTS), rows) + "\n"
 
 

@@ -68,7 +68,7 @@ def test_the_benchmarks_tables_equal_its_committed_results():
 
 def test_bases_and_source_free_runs_equal_the_committed_results():
   assert cell(RESULTS["videopose_base"]["base"]) in TEXT
-  for name in ("source_free_paper", "source_free_mean"):
+  for name in ("source_free_paper", "source_free_mean", "source_free_novel"):
     assert all(cell(RESULTS[name][row]) in " ".join(TEXT.split()) for row in ("source_only", "adapted")), name
   scores = {row["protocol"]["dataset"]: cell(row) for row in RESULTS["cmu_any"]["evaluations"]}
   assert all(scores[name] in README for name in (
@@ -94,7 +94,7 @@ def test_the_documents_tables_equal_the_committed_results(tmp_path):
   assert not stale, "run: python docs/make_results.py"
   shown = re.findall(r"<!-- results: table (\w+) -->", text)
   assert sorted(shown) == sorted(path.stem for path in (ROOT / "docs" / "results" / "tables").glob("*.json"))
-  assert all(f"<!-- results: {name} -->" in text for name in ("benchmark", "choices", "gaps", "choosing"))
+  assert all(f"<!-- results: {name} -->" in text for name in ("benchmark", "choices seen_choice", "choices seen_choice_dhp", "gaps", "choosing"))
 
 
 def test_the_card_of_the_benchmarks_base_equals_its_committed_results():
@@ -107,4 +107,5 @@ def test_the_card_of_the_benchmarks_base_equals_its_committed_results():
 
 def test_settings_were_chosen_on_training_actors():
   found = RESULTS["seen_choice"]
+  assert RESULTS["seen_choice_dhp"]["protocol"]["split"] == found["protocol"]["split"]
   assert found["base"] == bases.load("cmu_h36m").digest and "train[516:]" in found["protocol"]["split"]
