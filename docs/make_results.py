@@ -72,6 +72,17 @@ def gaps() -> str:
   return lines(("pair", "weights", *PARTS), rows) + "\n"
 
 
+def action(name: str) -> str:
+  """MPJPE of one action of HDM05 under `wild_rig`, and of all frames of the others, a line an adapter."""
+  errors = {}
+  for path in sorted(RESULTS.glob("gap_cmu_h36m_hdm05_wild*.json")):
+    for one in (one for one in json.loads(path.read_text())["cells"] if "actions" in one):
+      others = [score for key, score in one["actions"].items() if key != name]
+      mean = sum(score["frames"] * score["mpjpe_mm"] for score in others) / sum(score["frames"] for score in others)
+      errors[one["weights"].replace("base", "source-only")] = one["actions"][name]["mpjpe_mm"], mean
+  return lines(("weights", f"`{name}`", "all others"), [(key, *(f"{error:.1f}" for error in both)) for key, both in errors.items()]) + "\n"
+
+
 def choosing() -> str:
   """What choosing among hypotheses of the bare base could give on each pair."""
   names = ("one", "mean", "chosen_frame", "best_of_frame", "mean_on_rays", "mean_of_body", "spread")

@@ -94,7 +94,7 @@ def test_the_documents_tables_equal_the_committed_results(tmp_path):
   assert not stale, "run: python docs/make_results.py"
   shown = re.findall(r"<!-- results: table (\w+) -->", text)
   assert sorted(shown) == sorted(path.stem for path in (ROOT / "docs" / "results" / "tables").glob("*.json"))
-  assert all(f"<!-- results: {name} -->" in text for name in ("benchmark", "choices seen_choice", "choices seen_choice_dhp", "gaps", "choosing"))
+  assert all(f"<!-- results: {name} -->" in text for name in ("benchmark", "choices seen_choice", "choices seen_choice_dhp", "gaps", "choosing", "action lieDownFloor"))
 
 
 def test_the_card_of_the_benchmarks_base_equals_its_committed_results():
