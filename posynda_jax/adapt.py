@@ -265,8 +265,7 @@ def film(keys, poses, target_pose, target: dict, config: AdaptConfig):
   stand on average: one who takes the lying for the leaning would else never see anybody lie.
   """
   if config.tumble:
-    spines = synthesis.spine(target_pose)
-    cosine = spines @ usual_up(target_pose, target) / jnp.maximum(jnp.linalg.norm(spines, axis=-1), 1e-6)
+    cosine = synthesis.uprightness(target_pose, usual_up(target_pose, target))
     poses = synthesis.tumble(keys, poses, config.tumble * jnp.arccos(jnp.clip(cosine, -1, 1)))
   placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
   return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)

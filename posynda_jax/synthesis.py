@@ -18,6 +18,7 @@ from posynda_jax import camera, skeleton
 
 Alignment = Literal["clip", "frame"]
 _THORAX = 8
+_UP = np.array([0, -1, 0], np.float32)  # image y points down
 _LEGS = np.array([2, 3, 5, 6])  # knees and ankles
 ALIGNMENTS = ("clip", "frame")
 NEAR_M = 0.5  # no joint is placed nearer to the camera's plane than this
@@ -74,10 +75,10 @@ def lean(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
   return jnp.arctan2(along[..., 2], -along[..., 1])
 
 
-def uprightness(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b"]:
-  """Cosine of the angle between the clip's mean spine and the camera's vertical: 1 stands, 0 lies or is seen from above."""
+def uprightness(poses: Float[Array, "*b f j 3"], up: Float[Array, "3"] = _UP) -> Float[Array, "*b"]:
+  """Cosine of the angle between the clip's mean spine and `up`, the camera's vertical by default: 1 stands, 0 lies or is seen from above."""
   along = spine(poses)
-  return -along[..., 1] / jnp.maximum(jnp.linalg.norm(along, axis=-1), 1e-6)
+  return (along * up).sum(-1) / jnp.maximum(jnp.linalg.norm(along, axis=-1), 1e-6)
 
 
 def tilt(poses: Float[Array, "*b f j 3"], angle: Float[Array, "*b"]) -> Float[Array, "*b f j 3"]:
