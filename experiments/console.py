@@ -38,10 +38,13 @@ def read_presets(arguments: Sequence[str], inside: tuple[pathlib.Path, ...] = ()
   read = []
   for argument in arguments:
     flag, _, name = argument.partition("=")
+    if flag.lstrip("-") != "flagfile":
+      read.append(argument)
+      continue
     path = pathlib.Path(name).expanduser()
     if not path.exists() and path.parent in (pathlib.Path(), pathlib.Path("experiments/presets")):
       path = PRESETS / path.name
-    if flag.lstrip("-") != "flagfile" or not path.is_file() or path in inside:
+    if not path.is_file() or path in inside:
       read.append(argument)
       continue
     lines = (line.strip() for line in path.read_text().splitlines())

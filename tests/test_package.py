@@ -95,6 +95,8 @@ def test_presets_are_read_by_name_in_every_folder(tmp_path, monkeypatch):
   assert console.read_presets(["--flagfile=experiments/presets/smoke.flags"]) == smoke[1:-1]
   (tmp_path / "smoke.flags").write_text("# mine\n\n--rank=9\n--flagfile=smoke.flags\n")  # one's own comes first
   assert console.read_presets(["--flagfile=smoke.flags"]) == ["--rank=9", "--flagfile=smoke.flags"]
+  long = f"--only={'|'.join(['a row'] * 60)}"  # no file can have such a name
+  assert console.read_presets([long]) == [long]
   assert console.read_presets(["--flagfile=other/smoke.flags", "--flagfile="]) == ["--flagfile=other/smoke.flags", "--flagfile="]
 
 
