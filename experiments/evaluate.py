@@ -16,7 +16,7 @@ import pathlib
 from absl import flags
 
 from experiments import common
-from posynda_jax import adapt, evaluate, hypotheses, pipeline, protocols, runs, tally
+from posynda_jax import adapt, evaluate, hypotheses, parallel, pipeline, protocols, runs, tally
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run; or an adapter's .safetensors file, on --base.")
 flags.declare_key_flag("base")
@@ -26,7 +26,7 @@ SPLIT = flags.DEFINE_string("split", "test", "Split to score, in TFDS syntax.")
 WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip.")
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.")
-SELECT = flags.DEFINE_enum("select", "mean", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H.")
+SELECT = flags.DEFINE_enum("select", "mean", evaluate.RULES, "Rule that makes one pose of H.")
 REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What a clip's own 2D mends of its pose; `body` needs weights "
                            "that know their source's mean bone lengths.")
 ROOT = flags.DEFINE_enum("root", "solve", evaluate.ROOTS, "Root of the reprojection; oracle is the dataset's own (ablation).")
@@ -59,6 +59,8 @@ def main() -> None:
     }
     _print(row, chosen)
     rows.append(row)
+  if not parallel.is_main():
+    return
   if (folder := pathlib.Path(rows[0]["run"]).expanduser()).is_dir():
     with open(folder / "evaluations.jsonl", "a") as file:
       file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -36,7 +36,7 @@ BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file."
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip.", lower_bound=1)
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
-SELECT = flags.DEFINE_enum("select", "mean", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H.")
+SELECT = flags.DEFINE_enum("select", "mean", evaluate.RULES, "Rule that makes one pose of H.")
 REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the keypoints mend of the pose: `rays` puts joints on "
                            "their rays, `body` also gives it the source's mean bone lengths.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")

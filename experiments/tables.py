@@ -61,12 +61,13 @@ class Bench:
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": config.view or None, "clips": None})
       folder = self.folder / "rows" / tables.digest({key: value for key, value in identity.items() if key != "base_folder"})
       fits = row.adapt is not None and row.test.get("refine", script.TEST_REFINE.value) == "body"
-      path, key = folder / "scores.json", json.dumps([self.protocol.name, row.test] + fits * ["the adapter's body"], sort_keys=True)
-      read = lambda: json.loads(path.read_text()) if path.exists() else {}
+      path, name_of = folder / "scores.json", lambda test: json.dumps([self.protocol.name, test] + fits * ["the adapter's body"], sort_keys=True)
+      read, key = lambda: json.loads(path.read_text()) if path.exists() else {}, name_of(row.test)
       if key not in (found := read()):
         run = runs.Run(folder, identity)
         if key not in (found := read()):  # nor has another process written it since
-          found[key] = self._train_and_score(row, base, source_name, config, run, fits)
+          by_rule = self._train_and_score(row, base, source_name, config, run, fits)
+          found |= {name_of(row.test | ({"select": rule} if rule else {})): result for rule, result in by_rule.items()}
           runs.write_json(path, found)
         run.close()
         locks.give_back(folder)
@@ -75,8 +76,8 @@ class Bench:
 
   def _train_and_score(
       self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run, fits: bool
-  ) -> dict[str, Any]:
-    """A row's result, its adapter trained or resumed in the run; with `fits`, of poses fitted to the adapter's body."""
+  ) -> dict[str | None, dict[str, Any]]:
+    """A row's results by rule (`_score`), its adapter trained or resumed in the run; with `fits`, of poses fitted to the adapter's body."""
     source = self._source(source_name, base.clip_fps) if config.source else None
     task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
     adapter, seconds, trainable = None, 0.0, 0
@@ -86,8 +87,8 @@ class Bench:
     test = dataclasses.replace(task.score_config, **row.test)
     if fits:
       test = dataclasses.replace(test, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
-    result = self._score(task, config, adapter, test)
-    return result | {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
+    about = {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
+    return {rule: result | about for rule, result in self._score(task, config, adapter, test).items()}
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str]:
     changes = dict(changes)
@@ -107,17 +108,24 @@ class Bench:
     records = common.load_records(script.TARGET.value, script.TEST_SPLIT.value)
     return pipeline.ClipSource(pipeline.make_tracks(records, pipeline.LABELLED + self.protocol.fields, clip_fps), num_frames)
 
-  def _score(self, task: script.Task, config: adapt.AdaptConfig, adapter, test: evaluate.EvaluateConfig) -> dict[str, Any]:
-    """The protocol's result for the base with the adapter; one compiled program for all rows with the same base and test."""
+  def _score(self, task: script.Task, config: adapt.AdaptConfig, adapter, test: evaluate.EvaluateConfig) -> dict[str | None, dict[str, Any]]:
+    """The protocol's result for the base with the adapter; of several hypotheses, drawn once, by every rule that makes one pose of them.
+    One compiled program for all rows with the same base and test."""
     base, key = task.base, (task.base.digest, test)
+    rules = evaluate.RULES if test.num_hypotheses > 1 else ()
     if key not in self._scorers:
       make_denoiser = lambda weights: adapt.make_denoiser(base.model, weights[0], {"bias": weights[1]}, 1.0)
       measure = functools.partial(protocols.frame_scores, self.protocol)
-      self._scorers[key] = evaluate.make_scorer(make_denoiser, test, measure)
+      self._scorers[key] = evaluate.make_scorer(make_denoiser, test, measure, rules)
     merged = (base.params, jnp.zeros((17, 3))) if adapter is None else (adapt.merge(base.params, adapter, config.scale), adapter["bias"])
-    row = evaluate.evaluate_protocol(self._scorers[key], merged, task.test, test.batch_size, self.protocol)
-    protocol = evaluate.protocol(task.target, task.test_split, task.clip_fps, test, self.protocol)
-    return {"scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol}
+    rows = evaluate.evaluate_protocol(self._scorers[key], merged, task.test, test.batch_size, self.protocol)
+    protocol = lambda rule: evaluate.protocol(
+        task.target, task.test_split, task.clip_fps, dataclasses.replace(test, select=rule or test.select), self.protocol
+    )
+    return {
+        rule: {"scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol(rule)}
+        for rule, row in (rows if rules else {None: rows}).items()
+    }
 
 
 def count_flops(base: bases.Base, config: adapt.AdaptConfig, row: tables.Row) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, animation, bases, evaluate, hypotheses, lifter, render, runs, skeleton, viewer
+from posynda_jax import adapt, animation, bases, evaluate, lifter, render, runs, skeleton, viewer
 
 LIFTED = flags.DEFINE_string("lifted", None, "An npz that experiments.lift wrote.")
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run.")
@@ -36,7 +36,7 @@ ROWS = flags.DEFINE_integer("rows", 4, "Frames in a .png.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "How much of the sequence to show, from its start.", lower_bound=0.01)
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 5, "H, hypotheses per clip, where weights lift.", lower_bound=1)
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps, where weights lift.", lower_bound=1)
-SELECT = flags.DEFINE_enum("select", "frame", ("mean",) + hypotheses.GRANULARITIES, "Rule that makes one pose of H, where "
+SELECT = flags.DEFINE_enum("select", "frame", evaluate.RULES, "Rule that makes one pose of H, where "
                            "weights lift; by frame it is the teacher's.")
 TITLE = flags.DEFINE_string("title", None, "Heading of a page.")
 flags.declare_key_flag("sequence")

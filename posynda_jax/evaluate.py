@@ -1,5 +1,6 @@
 """A denoiser scored on a labelled split: batched on the device, masked, every frame counted once, protocol attached."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 from posynda_jax import diffusion, hypotheses, metrics, pipeline, protocols, sampler, skeleton, synthesis, tally, virtual_camera
 
 ROOTS = ("solve", "oracle")
+RULES = ("mean",) + hypotheses.GRANULARITIES  # that make one pose of H: their mean (P-Agg), or what reprojects best of each clip, frame or joint (J-Agg)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,7 @@ class EvaluateConfig:
   num_hypotheses: int = 1
   sampling_steps: int = 1
   flip: bool = False
-  select: str = "mean"  # over hypotheses: mean (P-Agg), or sequence|frame|joint by reprojection
+  select: str = "mean"  # one of RULES
   refine: str = "none"  # what the clip's own 2D mends of the pose: none, rays, or body, with `body`'s bone lengths (m)
   body: tuple[float, ...] = ()
   view: virtual_camera.View = ()  # of the virtual camera that the denoiser sees clips by; empty: their own
@@ -30,8 +32,8 @@ class EvaluateConfig:
   diffusion_steps: int = 1000
 
   def __post_init__(self):
-    if self.select not in ("mean",) + hypotheses.GRANULARITIES:
-      raise ValueError(f"select {self.select!r} is unknown; choose mean, {', '.join(hypotheses.GRANULARITIES)}")
+    if self.select not in RULES:
+      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(RULES)}")
     hypotheses.check_refinement(self.refine, self.body)
     virtual_camera.check(self.view)
     if self.root not in ROOTS:
@@ -94,19 +96,26 @@ def frame_errors(pose: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"])
   }
 
 
-def make_scorer(make_denoiser: Callable, config: EvaluateConfig, measure: Callable = frame_errors) -> Callable:
+def make_scorer(
+    make_denoiser: Callable, config: EvaluateConfig, measure: Callable = frame_errors, rules: tuple[str, ...] = ()
+) -> Callable:
   """Compiled `(weights, clip) -> (poses [b f j 3] m, frame scores {name: [b f]})`, for `make_denoiser(weights)`.
 
   Weights are an argument, so one compilation scores source-only, adapted and ceiling alike. `measure(pose, target)` takes
-  root-relative poses (m); the scores of a protocol are `functools.partial(protocols.frame_scores, protocol)`.
+  root-relative poses (m); the scores of a protocol are `functools.partial(protocols.frame_scores, protocol)`. With `rules`, each in
+  place of `config.select`, the same hypotheses are reduced by all of them: one such pair a rule, by its name.
   """
   key = jax.random.key(config.seed)
 
   @jax.jit
   def score(weights, clip):
-    pose = combine(lift(make_denoiser(weights), clip, key, config), clip, config)
-    pose = skeleton.root_centre(pose)
-    return pose, measure(pose, skeleton.root_centre(clip["poses"]))
+    poses = lift(make_denoiser(weights), clip, key, config)
+
+    def reduced_by(rule):
+      pose = skeleton.root_centre(combine(poses, clip, dataclasses.replace(config, select=rule)))
+      return pose, measure(pose, skeleton.root_centre(clip["poses"]))
+
+    return {rule: reduced_by(rule) for rule in rules} if rules else reduced_by(config.select)
 
   return score
 
@@ -132,21 +141,25 @@ def evaluate_protocol(
 ) -> dict:
   """The protocol's result (`tally.Tally.row`), with the frames left out and what the records state about themselves.
 
-  `score` measures the protocol's `frame_scores`; the clips hold its `fields`. Raises ValueError as the tally does.
+  `score` measures the protocol's `frame_scores`; the clips hold its `fields`. Of a scorer with rules, one result a rule, by its name.
+  Raises ValueError as the tally does.
   """
-  totals = tally.Tally(chosen)
+  totals: dict[str | None, tally.Tally] = collections.defaultdict(lambda: tally.Tally(chosen))
   for clip in pipeline.in_order(source, batch_size):
-    _, scores = score(weights, clip)
+    scored = score(weights, clip)
     infos = [source.tracks[source.track_of(index)].info for index in clip["index"]]
     labels = {name: np.array([info[name] for info in infos])[:, None] for name in ("subject", "action", "sequence")}
     labels |= {name: clip[name].astype(int) for name in chosen.fields}
-    totals.add(scores, clip["valid"], labels)
-  row = totals.row()
-  row["counts"]["left_out"] = sum(map(len, source.tracks)) - row["counts"]["frames"]  # not valid, or nobody detected
+    for rule, (_, scores) in (scored if isinstance(scored, dict) else {None: scored}).items():
+      totals[rule].add(scores, clip["valid"], labels)
   infos = [track.info for track in source.tracks]
   stated = sorted(set().union(*infos) - {"subject", "action", "camera", "sequence"})
-  row["records"] = {name: sorted({info[name] for info in infos if name in info}) for name in stated}
-  return row
+  records = {name: sorted({info[name] for info in infos if name in info}) for name in stated}
+  rows = {rule: total.row() for rule, total in totals.items()}
+  for row in rows.values():
+    row["counts"]["left_out"] = sum(map(len, source.tracks)) - row["counts"]["frames"]  # not valid, or nobody detected
+    row["records"] = records
+  return rows[None] if None in rows else rows
 
 
 def protocol(

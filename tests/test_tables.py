@@ -26,7 +26,8 @@ def test_rows_are_configurations_that_differ(name):
   for row in rows:
     if config := configs(name).get(row.name):
       assert config.supervision == "ceiling" or config.pseudo or config.synthesis or row.target_rig
-    evaluate.EvaluateConfig(**{"body": (1.0,) * 16, **row.test})
+    test = evaluate.EvaluateConfig(**{"body": (1.0,) * 16, **row.test})
+    assert test.num_hypotheses == 1 or "select" in row.test  # its result is found by its rule
 
 
 def test_the_papers_row_is_the_same_in_all_tables():
@@ -137,6 +138,20 @@ def test_a_command_makes_tables_that_share_rows_and_a_second_start_trains_nothin
   folder = tmp_path / "tables" / ours["runs"][1]  # a row is a run like any other
   scored = run_well("evaluate", data, f"--run={folder}", "--dataset=synthetic_motion/target_gt", "--split=test[:2%]")
   assert f"{second:.1f}" in re.sub(r"\s+", " ", scored)
+
+
+def test_rows_that_differ_in_the_rule_alone_draw_their_hypotheses_once(data, smoke_base, tmp_path):
+  flags_ = (SMOKE, data, smoke_base, f"--workdir={tmp_path}", "--table=5", "--test_split=test[:2%]")
+  run_well("tables", *flags_, "--only=D3DP.*frame")
+  (path,) = tmp_path.glob("rows/*/scores.json")
+  found = json.loads(path.read_text())
+  assert sorted(json.loads(key)[1]["select"] for key in found) == sorted(evaluate.RULES)
+  written = path.stat().st_mtime_ns
+  run_well("tables", *flags_, "--only=D3DP")
+  assert path.stat().st_mtime_ns == written
+  rows = json.loads((tmp_path / "table_5.json").read_text())["rows"]
+  assert len(rows) == 3 and len({row["mean"]["mpjpe_mm"] for row in rows}) == 3
+  assert all(one["protocol"]["selection"] == json.loads(key)[1]["select"] for key, one in found.items())
 
 
 def test_what_a_user_gets_wrong_is_one_line(tmp_path):

@@ -1,5 +1,6 @@
 """The loop, its checkpoints and its folder: stop loudly, resume exactly, lose nothing."""
 
+import dataclasses
 import json
 
 import flax.struct
@@ -140,6 +141,21 @@ def test_scores_do_not_depend_on_the_batch_size():
   results = [evaluate.evaluate(score, params, source, size) for size in (3, 8)]
   assert results[0]["frames"] == results[1]["frames"]
   np.testing.assert_allclose(results[0]["mpjpe_mm"], results[1]["mpjpe_mm"], rtol=1e-5)
+
+
+def test_rules_reduce_the_same_hypotheses_as_each_does_alone():
+  model, params = scene.tiny_model(9)
+  make_denoiser = lambda params: lambda *x: model.apply(params, *x)
+  config, clip = evaluate.EvaluateConfig(num_hypotheses=3), next(iter(pipeline.in_order(clip_source(), 4)))
+  together = evaluate.make_scorer(make_denoiser, config, rules=evaluate.RULES)(params, clip)
+  assert sorted(together) == sorted(evaluate.RULES)
+  proposed = jax.jit(lambda clip: evaluate.lift(make_denoiser(params), clip, jax.random.key(config.seed), config))(clip)
+  for rule, (pose, errors) in together.items():
+    alone = skeleton.root_centre(evaluate.combine(proposed, clip, dataclasses.replace(config, select=rule)))
+    np.testing.assert_allclose(pose, alone, atol=1e-5)
+    expected = evaluate.frame_errors(alone, skeleton.root_centre(clip["poses"]))
+    np.testing.assert_allclose(errors["mpjpe"], expected["mpjpe"], atol=1e-5)
+  assert len({float(errors["mpjpe"].mean()) for _, errors in together.values()}) == len(evaluate.RULES)
 
 
 def test_every_number_carries_its_protocol():
