@@ -77,8 +77,8 @@ RANK = flags.DEFINE_integer("rank", 4, "LoRA rank r (paper: 4).")
 SCALE = flags.DEFINE_float("lora_scale", 1.0, "LoRA scale s (paper: 1).")
 RULE = flags.DEFINE_string("lora_rule", None, "Regular expression on module paths: which kernels are adapted; by default the "
                            "attention of mixste, the convolutions of videopose.")
-TUNE = flags.DEFINE_enum("tune", "lora", adapt.TUNES, "What of the base is tuned: low-rank factors, every parameter, biases (BitFit), "
-                         "or norms.")
+TUNE = flags.DEFINE_enum("tune", "lora", adapt.TUNES, "What of the base is tuned: low-rank factors, the same with DoRA's magnitudes, every "
+                         "parameter, biases (BitFit), or norms.")
 USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source augmentation F (Eq. 3).")
 ADVERSARIAL = flags.DEFINE_float("adversarial_rate", 0.0, "Above 0: in place of F, a generator of target poses learns against a critic "
                                  "of 2D at this Adam rate (the kind of baseline that the paper's Table 5 has).", lower_bound=0.0)

@@ -134,7 +134,7 @@ def count_flops(base: bases.Base, config: adapt.AdaptConfig, row: tables.Row) ->
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
   inputs = (shape(1, frames, 17, 2), shape(1, frames, 17, 3), jax.ShapeDtypeStruct((1,), jnp.int32))
   adapter = {}
-  if row.adapt is not None and config.tune == "lora":
+  if row.adapt is not None and config.tune in adapt.LOW_RANK:
     adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), base.params, config.rank, config.target_rule))
   calls = row.test.get("num_hypotheses", 1) * row.test.get("sampling_steps", 1)
   if row.adapt is not None and config.pseudo and config.supervision == "adapt":

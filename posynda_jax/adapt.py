@@ -42,7 +42,8 @@ _VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR, _SIDE, 
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
-TUNES = ("lora", *tuning.RULES)
+LOW_RANK = ("lora", "dora")  # kinds of low-rank factors
+TUNES = (*LOW_RANK, *tuning.RULES)
 TILTS = ("none", "random", "teacher", "spine")
 PAIRS = ("random", "upright")
 PROPORTIONS = ("source", "target")
@@ -76,7 +77,7 @@ class AdaptConfig:
   rank: int = 4
   scale: float = 1.0
   target_rule: str = lora.ATTENTION
-  tune: str = "lora"  # or a name of tuning.RULES: what is trained in place of low-rank factors
+  tune: str = "lora"  # low-rank factors, with `dora` magnitudes too; or a name of tuning.RULES: what is trained in their place
   bias: bool = True
   learning_rate: float = 6e-5
   num_steps: int = 1000
@@ -128,7 +129,7 @@ class AdaptState:
   """Everything a resumed run needs. No leaf belongs to the base."""
 
   step: Array
-  adapter: PyTree  # {"lora": {path: {"a", "b"}}, "bias": [j 3]}, or with "delta": {path: leaf} for "lora"
+  adapter: PyTree  # {"lora": {path: {"a", "b"}}, "bias": [j 3]}, with DoRA also "m", or with "delta": {path: leaf} for "lora"
   teacher: PyTree  # the same tree, as the teacher uses it
   opt_state: Any
   players: Any = ()  # adversarial.Players, where there are any
@@ -142,8 +143,8 @@ def make_optimizer(config: AdaptConfig) -> optax.GradientTransformation:
 
 def init_adapter(key: Array, base: PyTree, config: AdaptConfig, num_joints: int = 17) -> PyTree:
   """An adapter that changes nothing yet: b = 0 and bias = 0, and so are deltas."""
-  if config.tune == "lora":
-    tuned = {"lora": lora.init(key, base, config.rank, config.target_rule)}
+  if config.tune in LOW_RANK:
+    tuned = {"lora": lora.init(key, base, config.rank, config.target_rule, magnitudes=config.tune == "dora")}
   else:
     tuned = {"delta": tuning.init(base, config.tune)}
   return {**tuned, "bias": jnp.zeros((num_joints, 3))}

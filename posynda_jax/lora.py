@@ -8,6 +8,9 @@ entry and adds `s (x a) b` to its output, so there is no gradient, optimizer sta
 with respect to the adapter is all the freezing there is. `merge` folds the same product into the kernels for serving.
 Nothing here is about poses: it works on any linen module with Dense or Conv layers. For Conv, `a` [window... in r] is a
 convolution with the layer's own strides, padding and dilation, and `b` [r out] is pointwise.
+
+With DoRA (Liu et al., 2024, arXiv 2402.09353) an entry also has `m` [out]: `W + s a b` gives a kernel's columns their directions, and
+their norms are those of W plus m, zero at first.
 """
 
 import re
@@ -19,7 +22,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, PyTree
 
-Adapter = Mapping[str, Mapping[str, Array]]  # module path -> {"a", "b"}
+Adapter = Mapping[str, Mapping[str, Array]]  # module path -> {"a", "b"}, with DoRA also "m"
 
 ATTENTION = r".*/attention/(qkv|proj)"  # the paper's rule on MixSTE: fused qkv and output projection of every block
 CONVOLUTIONS = r"(expand_conv|conv_\d+)"  # VideoPose: all its convolutions but the output layer
@@ -39,8 +42,8 @@ def targets(base: PyTree, rule: str = ATTENTION) -> dict[str, tuple[int, ...]]:
   return chosen
 
 
-def init(key: Array, base: PyTree, rank: int, rule: str = ATTENTION) -> Adapter:
-  """A fresh adapter: a ~ N(0, 1/r) in standard deviation, b = 0, so that the adapted model equals the base.
+def init(key: Array, base: PyTree, rank: int, rule: str = ATTENTION, magnitudes: bool = False) -> Adapter:
+  """A fresh adapter: a ~ N(0, 1/r) in standard deviation, b = 0, and with `magnitudes` (DoRA) m = 0: the adapted model equals the base.
 
   Raises ValueError for a rank below 1 or above what a target layer can hold.
   """
@@ -51,7 +54,7 @@ def init(key: Array, base: PyTree, rank: int, rule: str = ATTENTION) -> Adapter:
       raise ValueError(f"rank {rank} does not fit {path} with kernel {shape}: choose 1 to {limit}")
     key, a_key = jax.random.split(key)
     a = jax.random.normal(a_key, shape[:-1] + (rank,)) / rank
-    adapter[path] = {"a": a, "b": jnp.zeros((rank, shape[-1]))}
+    adapter[path] = {"a": a, "b": jnp.zeros((rank, shape[-1])), **({"m": jnp.zeros(shape[-1])} if magnitudes else {})}
   return adapter
 
 
@@ -76,7 +79,8 @@ def bind(model: nn.Module, base: PyTree, adapter: Adapter | None, scale: float =
       seen.add(path)
       if frozen and isinstance(context.module, nn.Dense):
         return _frozen_dense(context.module, adapter[path], args[0], scale)
-      return next_fun(*args, **kwargs) + scale * _low_rank(context.module, adapter[path], args[0])
+      y = next_fun(*args, **kwargs) + scale * _low_rank(context.module, adapter[path], args[0])
+      return _with_magnitudes(context.module, adapter[path], y, scale)
 
     with nn.intercept_methods(interceptor):
       out = model.apply(base, *args, **kwargs)
@@ -107,7 +111,31 @@ def _frozen_dense(module: nn.Dense, factors: Mapping[str, Array], x: Array, scal
   """The adapted layer as one product, in the layer's own computation dtype."""
   x = x.astype(module.dtype or x.dtype)
   y = _adapted_product(x, module.get_variable("params", "kernel"), factors["a"], scale * factors["b"])
-  return y + module.get_variable("params", "bias").astype(y.dtype) if module.use_bias else y
+  y = y + module.get_variable("params", "bias").astype(y.dtype) if module.use_bias else y
+  return _with_magnitudes(module, factors, y, scale)
+
+
+def _with_magnitudes(module: nn.Module, factors: Mapping[str, Array], y: Array, scale: float) -> Array:
+  """DoRA's magnitudes on the output y of an adapted layer, but for its bias; y itself without any."""
+  if "m" not in factors:
+    return y
+  bias = module.get_variable("params", "bias").astype(y.dtype) if module.use_bias else 0
+  return (y - bias) * magnitude(module.get_variable("params", "kernel"), factors, scale).astype(y.dtype) + bias
+
+
+def magnitude(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
+  """What the columns of `kernel + scale a b` are multiplied by [out] to have the norms of the kernel's plus m.
+
+  The norm that it divides by has no gradient, as DoRA's authors found it is not missed (section 4.3)."""
+  norms = lambda kernel: jnp.sqrt((kernel.astype(jnp.float32) ** 2).sum(tuple(range(kernel.ndim - 1))))
+  adapted = norms(jax.lax.stop_gradient(kernel + scale * factors["a"] @ factors["b"]))
+  return (norms(kernel) + factors["m"]) / jnp.maximum(adapted, 1e-12)
+
+
+def adapted_kernel(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
+  """`kernel + scale a b`, and with DoRA's m its columns as long as m says, in the kernel's type."""
+  new = kernel + (scale * (factors["a"] @ factors["b"])).astype(kernel.dtype)
+  return new * magnitude(kernel, factors, scale).astype(kernel.dtype) if "m" in factors else new
 
 
 @jax.custom_vjp
@@ -132,29 +160,37 @@ _adapted_product.defvjp(_adapted_product_forward, _adapted_product_backward)
 
 
 def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
-  """The base with `kernel + scale a b` at every adapted path. Raises ValueError for a path or shape that does not fit."""
+  """The base with `adapted_kernel` at every adapted path. Raises ValueError for a path or shape that does not fit."""
   params = flatten_dict(base["params"])
   for path, factors in adapter.items():
     address = tuple(path.split("/")) + ("kernel",)
-    delta = factors["a"] @ factors["b"]
-    if address not in params or jnp.shape(params[address]) != delta.shape:
+    shape = factors["a"].shape[:-1] + factors["b"].shape[-1:]
+    if address not in params or jnp.shape(params[address]) != shape:
       found = jnp.shape(params[address]) if address in params else "nothing"
-      raise ValueError(f"adapter entry {path} has shape {delta.shape}, the base has {found} there: they do not belong together")
-    params[address] = params[address] + (scale * delta).astype(params[address].dtype)
+      raise ValueError(f"adapter entry {path} has shape {shape}, the base has {found} there: they do not belong together")
+    params[address] = adapted_kernel(params[address], factors, scale)
   return {**base, "params": unflatten_dict(params)}
 
 
 def unmerge(merged: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
-  """Inverse of `merge`, to float rounding."""
+  """Inverse of `merge`, to float rounding. Raises ValueError for DoRA, whose norms have replaced the base's."""
+  _check_additive(adapter, "taken out of a merged base")
   return merge(merged, adapter, -scale)
+
+
+def _check_additive(adapter: Adapter, what: str) -> None:
+  if any("m" in factors for factors in adapter.values()):
+    raise ValueError(f"an adapter with magnitudes (DoRA) is no sum and cannot be {what}: keep the base, and merge anew")
 
 
 def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
   """The weighted sum of the adapters' updates, exactly, as one adapter of their ranks' sum: average, interpolate, negate, add.
 
   Averaging `a` and `b` themselves would not do: the product of means is not the mean of products. Raises ValueError where the
-  adapters are not of the same paths.
+  adapters are not of the same paths, and for DoRA.
   """
+  for adapter in adapters:
+    _check_additive(adapter, "added to others")
   paths = set(adapters[0])
   if len(adapters) != len(weights) or any(set(adapter) != paths for adapter in adapters):
     raise ValueError(f"{len(adapters)} adapters of {len(weights)} weights must adapt the same paths: they belong to other rules")
@@ -168,10 +204,11 @@ def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
 
 
 def relative_norms(base: PyTree, adapter: Adapter, scale: float = 1.0) -> dict[str, float]:
-  """Frobenius norm of `scale a b` over that of the kernel it is added to, by module path: where an adaptation happened."""
+  """Frobenius norm of what changes in a kernel (`scale a b`, or DoRA's change) over the kernel's, by module path: where it happened."""
   params = flatten_dict(base["params"], sep="/")
   size = lambda x: float(jnp.sqrt((x**2).sum()))
-  return {path: abs(scale) * size(ab["a"] @ ab["b"]) / size(params[f"{path}/kernel"]) for path, ab in adapter.items()}
+  changes = {path: (params[f"{path}/kernel"], factors) for path, factors in adapter.items()}
+  return {path: size(adapted_kernel(kernel, factors, scale) - kernel) / size(kernel) for path, (kernel, factors) in changes.items()}
 
 
 def count(tree: PyTree) -> int:

@@ -214,6 +214,14 @@ def test_golden_merged_and_dropped_adapters(tmp_path):
   out = answer(base_arrays, make_model(again.config["model"]), again.params, again.adapter)
   assert again.settings["scale"] == 1.0
   np.testing.assert_allclose(out, arrays["out_scale_half"], atol=1e-4, rtol=0)
+  longer = {path: {**entry, "m": jnp.ones(entry["b"].shape[-1])} for path, entry in weights.adapter["lora"].items()}
+  dora = dataclasses.replace(weights, adapter={**weights.adapter, "lora": longer})
+  with pytest.raises(ValueError, match="without DoRA's magnitudes: use --lora=merge"):
+    convert.write(tmp_path / "dora.bin", dora, part="keep", bias="drop")
+  convert.write(tmp_path / "dora.bin", dora, bias="drop")
+  merged, again = convert.read(tmp_path / "dora.bin"), convert.read(tmp_path / "merged.bin")
+  moved = [np.abs(one - two).max() for one, two in zip(*map(jax.tree.leaves, (merged.params, again.params)), strict=True)]
+  assert sum(change > 0.1 for change in moved) == len(longer)
 
 
 def test_golden_videopose_takes_its_adapters_bias_into_its_last_layer(tmp_path):

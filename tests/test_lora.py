@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from posynda_jax import lora
 from posynda_jax.denoisers.mixste import MixSTE
@@ -166,3 +167,45 @@ def test_norms_say_where_an_adaptation_happened():
   plain = np.asarray(base["params"][path.split("/")[0]]["attention"][path.split("/")[2]]["kernel"])
   assert norms[path] == pytest.approx(2 * np.linalg.norm(kernel - plain) / np.linalg.norm(plain), rel=1e-4)
   assert sum(value > 0 for value in norms.values()) == 1
+
+
+def dora(base, rule=lora.EVERYWHERE):
+  return lora.init(jax.random.key(0), base, rank=2, rule=rule, magnitudes=True)
+
+
+def test_dora_starts_at_the_base_and_its_columns_are_as_long_as_its_magnitudes_say():
+  model, base = scene.tiny_model()
+  np.testing.assert_allclose(lora.bind(model, base, dora(base))(*inputs()), model.apply(base, *inputs()), atol=1e-6)
+  adapter = trained(dora(base))
+  merged = lora.merge(base, adapter, 0.5)
+  kernels = lambda tree: {"/".join(path[:-1]): np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree["params"]).items() if path[-1] == "kernel"}
+  directions, before, after = (kernels(tree) for tree in (lora.merge(base, {path: {k: ab[k] for k in "ab"} for path, ab in adapter.items()}, 0.5), base, merged))
+  for path, factors in adapter.items():
+    length = lambda kernel: np.linalg.norm(kernel, axis=0)
+    np.testing.assert_allclose(length(after[path]), np.abs(length(before[path]) + factors["m"]), rtol=1e-4, atol=1e-6)
+    cosine = (after[path] * directions[path]).sum(0) / (length(after[path]) * length(directions[path]))
+    np.testing.assert_allclose(np.abs(cosine), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_dora_is_the_same_bound_frozen_and_merged_with_one_gradient(scale):
+  model, base = scene.tiny_model()
+  adapter = trained(dora(base))
+  merged = model.apply(lora.merge(base, adapter, scale), *inputs())
+  loss = lambda adapter, frozen: (lora.bind(model, base, adapter, scale, frozen=frozen)(*inputs()) ** 2).mean()
+  (value, grads), (ours, found) = (jax.value_and_grad(loss)(adapter, frozen) for frozen in (False, True))
+  np.testing.assert_allclose((merged**2).mean(), value, rtol=1e-4)
+  np.testing.assert_allclose(ours, value, rtol=1e-5)
+  largest = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * largest), found, grads)
+  assert all(jnp.abs(entry["m"]).max() > 0 for entry in grads.values())
+
+
+def test_dora_on_convolutions_and_what_it_cannot_be():
+  model, x = Convolutions(), jnp.asarray(np.random.default_rng(0).normal(size=(2, 21, 4)), jnp.float32)
+  base = model.init(jax.random.key(0), x)
+  adapter = trained(dora(base))
+  np.testing.assert_allclose(lora.bind(model, base, adapter)(x), model.apply(lora.merge(base, adapter), x), atol=1e-5)
+  for refused in (lambda: lora.unmerge(base, adapter), lambda: lora.combine([adapter], [-1.0])):
+    with pytest.raises(ValueError, match="DoRA.* is no sum"):
+      refused()

@@ -42,6 +42,23 @@ def test_zero_deltas_are_the_base_and_training_moves_only_what_the_rule_names(ru
     assert {"embed/kernel", "head/bias", "spatial_0/mlp_in/kernel"} <= moved
 
 
+def test_dora_trains_with_its_magnitudes_and_survives_a_file(tmp_path):
+  model, base = scene.tiny_model(FRAMES)
+  config = adapt.AdaptConfig(tune="dora", learning_rate=1e-2)
+  state = adapt.init_state(jax.random.key(0), base, config)
+  step = parallel.make_parallel_step(
+      functools.partial(adapt.adapt_step, model=model, config=config, rig=None, tx=adapt.make_optimizer(config)), jax.local_devices()[:1]
+  )
+  state, frozen, key = parallel.replicate((state, base, jax.random.key(1)), jax.local_devices()[:1])
+  for _ in range(2):
+    state, _ = step(state, frozen, parallel.shard(batch(), 1), key)
+  entries = state.adapter["lora"].values()
+  assert all(set(entry) == {"a", "b", "m"} and all(np.any(leaf) for leaf in entry.values()) for entry in entries)
+  tensors_file.save_adapter(tmp_path / "dora.safetensors", state.adapter, "b" * 16, {"tune": "dora"})
+  found, _ = tensors_file.load_adapter(tmp_path / "dora.safetensors", "b" * 16)
+  jax.tree.map(np.testing.assert_array_equal, found, jax.device_get(state.adapter))
+
+
 def test_what_does_not_fit_is_named():
   _, base = scene.tiny_model(FRAMES)
   with pytest.raises(ValueError, match="rule 'nothing' matches no parameter; the base has embed/bias"):
@@ -50,7 +67,7 @@ def test_what_does_not_fit_is_named():
     tuning.add(base, {"head/bias": jnp.zeros(4)})
   with pytest.raises(ValueError, match=r"delta tail/bias has shape \(4,\), the base has nothing"):
     tuning.add(base, {"tail/bias": jnp.zeros(4)})
-  with pytest.raises(ValueError, match="tune 'all' is unknown; choose one of lora, full, biases, norms"):
+  with pytest.raises(ValueError, match="tune 'all' is unknown; choose one of lora, dora, full, biases, norms"):
     adapt.AdaptConfig(tune="all")
 
 

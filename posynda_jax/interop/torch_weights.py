@@ -100,10 +100,11 @@ def write(path, weights: Weights, keep: bool, layout: str, bias: str) -> str:
   modules = torch_networks.torch_modules(model)
   state, config = torch_names.params_to_torch(weights.params, modules), weights.config
   if keep:
-    if set(weights.adapter.get("lora", {})) != {torch_names.module_path(module) for module in modules if torch_names.is_adapted(module)}:
-      raise ValueError("--lora=keep is for adapters on every qkv and proj of MixSTE, as in PoSynDA's code: use --lora=merge")
+    factors = weights.adapter.get("lora", {})
+    if any("m" in entry for entry in factors.values()) or set(factors) != {torch_names.module_path(module) for module in modules if torch_names.is_adapted(module)}:
+      raise ValueError("--lora=keep is for adapters on every qkv and proj of MixSTE, as in PoSynDA's code, without DoRA's magnitudes: use --lora=merge")
     scale = weights.settings["scale"]  # the original's is 1
-    scaled = {name: {"a": factors["a"], "b": scale * factors["b"]} for name, factors in weights.adapter["lora"].items()}
+    scaled = {name: {"a": entry["a"], "b": scale * entry["b"]} for name, entry in factors.items()}
     state = torch_names.inject(state, torch_names.lora_to_torch(scaled, modules))
     config = {**config, "adapt": {**weights.settings, "scale": 1.0}}
   value: dict[str, Any] = {"epoch": 0, _ENTRY: json.dumps(config, sort_keys=True)}
