@@ -5,7 +5,7 @@
 
 A table is data: each row changes the configuration of the flags. One row and one seed is one adaptation, an ordinary run in
 WORKDIR/rows/DIGEST (for `evaluate --run`, `lift --run`, `report`), named by the digest of all that defines it: tables share rows, and a
-second start goes on where the first ended; the same command started twice at once shares the rows out (on a CPU one core each does
+second start goes on where the first ended (with --notrain it makes the tables of what is there); the same command started twice at once shares the rows out (on a CPU one core each does
 nearly twice the work of one process on two: `taskset -c 0`, `taskset -c 1`). WORKDIR/table_NAME.{md,csv,json,png} hold mean and standard deviation over the
 adaptations' seeds (the base is one), on the test split, with the protocol of the paper's table where the target has one.
 
@@ -34,6 +34,7 @@ from posynda_jax import adapt, bases, evaluate, locks, lora, parallel, pipeline,
 CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; or all.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)
 ONLY = flags.DEFINE_string("only", "", "Regular expression: only the rows whose names it finds. Tables hold what has been run.")
+TRAIN = flags.DEFINE_bool("train", True, "Train what has not been run; --notrain makes tables of what has been.")
 VIDEOPOSE = flags.DEFINE_string("videopose_base", None, "Base of the VideoPose rows; they are left out without it.")
 
 
@@ -48,11 +49,13 @@ class Bench:
     self._test = functools.cache(self._open_test)
     self._scorers: dict[tuple, Any] = {}
 
-  def run(self, row: tables.Row, seed: int) -> dict[str, Any]:
+  def run(self, row: tables.Row, seed: int) -> dict[str, Any] | None:
     """Scores of a row's adaptation with `seed`: {"scores", "frames", "trainable", "flops", "seconds", "protocol", "run"}.
 
-    Raises locks.InUse where another process trains it."""
-    base, base_folder = self._base(tuple(sorted(row.base.items())))
+    With --notrain None where it has not been run. Raises locks.InUse where another process trains it."""
+    if (loaded := self._base(tuple(sorted(row.base.items())))) is None:
+      return None
+    base, base_folder = loaded
     source_name = filmed_by_targets_rig() if row.target_rig else script.source_name()
     config = script.adapt_config(base, self._source(source_name, base.clip_fps), row.view)
     config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
@@ -64,6 +67,8 @@ class Bench:
       path, name_of = folder / "scores.json", lambda test: json.dumps([self.protocol.name, test] + fits * ["the adapter's body"], sort_keys=True)
       read, key = lambda: json.loads(path.read_text()) if path.exists() else {}, name_of(row.test)
       if key not in (found := read()):
+        if not TRAIN.value:
+          return None
         run = runs.Run(folder, identity)
         if key not in (found := read()):  # nor has another process written it since
           by_rule = self._train_and_score(row, base, source_name, config, run, fits)
@@ -90,7 +95,7 @@ class Bench:
     about = {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
     return {rule: result | about for rule, result in self._score(task, config, adapter, test).items()}
 
-  def _load_base(self, changes: tuple) -> tuple[bases.Base, str]:
+  def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
     changes = dict(changes)
     if changes.pop("denoiser", None):
       return bases.load(VIDEOPOSE.value), VIDEOPOSE.value
@@ -102,6 +107,8 @@ class Bench:
     with flagsaver.flagsaver(**changes):
       if pretrain_script.is_described(given[0]):
         return given
+      if not TRAIN.value and not (folder / "metrics.json").exists():
+        return None
       return pretrain_script.from_flags(folder), str(folder)
 
   def _open_test(self, clip_fps: float, num_frames: int) -> pipeline.ClipSource:
@@ -165,12 +172,12 @@ def choose_rows(names: list[str], only: str) -> dict[str, list[tables.Row]]:
 
 
 def run_all(bench: Bench, table: str, due: list[tuple[tables.Row, int]]) -> dict[tuple[str, int], dict]:
-  """Results by row name and seed. Rows that another process of the same command trains are put off until it has them."""
+  """Results by row name and seed, with --notrain of what has been run. Rows that another process of the same command trains are put off until it has them."""
   found, waiting, put_off = {}, list(due), 0
   while waiting:
     row, seed = waiting.pop(0)
     try:
-      found[row.name, seed] = result = bench.run(row, seed)
+      result = bench.run(row, seed)
     except locks.InUse:
       if jax.process_count() > 1:  # the processes of one job go through the rows together
         raise
@@ -181,6 +188,9 @@ def run_all(bench: Bench, table: str, due: list[tuple[tables.Row, int]]) -> dict
         put_off = 0
       continue
     put_off = 0
+    if result is None:
+      continue
+    found[row.name, seed] = result
     scores = "  ".join(f"{key} {value:.1f}" for key, value in result["scores"].items())
     print(f"table {table}, {row.name}, seed {seed}: {scores}", flush=True)
   return found
@@ -212,7 +222,10 @@ def main() -> None:
     found = run_all(bench, name, due)
     results: dict[str, list[dict]] = {}
     for row, seed in due:
-      results.setdefault(row.name, []).append(found[row.name, seed])
+      if (row.name, seed) in found:
+        results.setdefault(row.name, []).append(found[row.name, seed])
+    if not results:
+      raise ValueError(f"--notrain finds no row of table {name} that has been run in {bench.folder}: is it the --workdir that it was run in?")
     table = tables.summarise(name, results, is_papers_pair())
     if parallel.is_main():
       tables.save(bench.folder / f"table_{name}", table)

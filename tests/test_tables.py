@@ -131,6 +131,11 @@ def test_a_command_makes_tables_that_share_rows_and_a_second_start_trains_nothin
   first, second = ours["by_seed"]["mpjpe_mm"]
   assert first == rows["+ multi-hypothesis: PoSynDA"]["mean"]["mpjpe_mm"] != second and ours["std"]["mpjpe_mm"] > 0
 
+  mixed = run_well("tables", *flags_, "--table=4", "--seeds=3", "--notrain")  # of three seeds two have been run
+  table_4 = json.loads((tmp_path / "tables" / "table_4.json").read_text())
+  assert "Compiling" not in mixed and [row["seeds"] for row in table_4["rows"]] == [1, 2] and table_4["rows"][1]["by_seed"] == ours["by_seed"]
+  assert "finds no row of table 8 that has been run" in error_of("tables", *flags_, "--table=8", "--notrain", "--only=T = 500")
+
   again = run_well("tables", *flags_, "--table=3")
   assert "Compiling" not in again and (tmp_path / "tables" / "table_3.md").read_text() == text
   assert json.loads((tmp_path / "tables" / "table_3.json").read_text()) == table
