@@ -14,7 +14,7 @@ PACKAGE = ROOT / "posynda_jax"
 ROOMS = {
     "ground": ("skeleton", "camera", "camera_tables", "diffusion", "clips", "metrics", "rigs"),
     "parts": ("denoisers", "sampler", "lora", "tuning", "hypotheses", "synthesis", "virtual_camera", "adversarial"),
-    "idea": ("adapt", "pretrain", "sweep"),
+    "idea": ("adapt", "labels", "pretrain", "sweep"),
     "interop": ("interop",),
     "ring": (),  # every other file, and of the datasets the loader alone: each builder has a README of its own
 }
