@@ -5,10 +5,10 @@
     target 2D --teacher, vmapped over H--> hypotheses --Eq. 4-5--> pseudo-label-+
                                      \--> seen from another side (novel views) -+
 
-Only the adapter is differentiated: the low-rank factors and the bias of Eq. 11, a tree apart from the base, which enters
-the compiled step as an argument. The teacher is the student's own weights after the last step (line 20), never
-differentiated. Target poses do not occur here, except under the names `ceiling`, which trains on them to bound what any
-adaptation with this adapter could reach, and `oracle` root in ablations; both are printed beside their numbers.
+What stands left of the student is in `labels.py`. Only the adapter is differentiated: the low-rank factors and the bias of
+Eq. 11, a tree apart from the base, which enters the compiled step as an argument. The teacher is the student's own weights after
+the last step (line 20), never differentiated. Target poses do not occur here, except under the names `ceiling`, which trains on
+them to bound what any adaptation with this adapter could reach, and `oracle` root in ablations; both are printed beside their numbers.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ from posynda_jax import (
   camera,
   diffusion,
   hypotheses,
+  labels,
   lora,
   parallel,
-  rigs,
   sampler,
   skeleton,
   synthesis,
@@ -38,7 +38,6 @@ from posynda_jax import (
 )
 from posynda_jax.pretrain import LOSSES, pose_loss, see
 
-_VIEW, _TEACHER, _TILT, _STRETCH, _STUDENT, _STUDENT_TARGET, _GENERATOR, _SIDE, _STUDENT_SIDE, _TUMBLE, _TUMBLE_SIDE = range(11)  # purposes of the step's keys
 SUPERVISIONS = ("adapt", "ceiling")
 STUDENT_INPUTS = ("noise", "diffused")
 TARGET_RULES = {"mixste": lora.ATTENTION, "videopose": lora.CONVOLUTIONS}  # what is adapted, by denoiser, unless told otherwise
@@ -156,7 +155,7 @@ def init_state(key: Array, base: PyTree, config: AdaptConfig, num_frames: int = 
   adapter = init_adapter(key, base, config)
   copy = jax.tree.map(jnp.copy, adapter)
   rate = config.adversarial_rate
-  players = adversarial.init(jax.random.fold_in(key, _GENERATOR), num_frames, rate) if rate else ()
+  players = adversarial.init(jax.random.fold_in(key, labels.GENERATOR), num_frames, rate) if rate else ()
   return AdaptState(jnp.zeros((), jnp.int32), adapter, copy, make_optimizer(config).init(adapter), players)
 
 
@@ -182,112 +181,6 @@ def merge(base: PyTree, adapter: PyTree, scale: float) -> PyTree:
   return tuning.add(lora.merge(base, adapter.get("lora", {}), scale), adapter.get("delta", {}))
 
 
-def pseudo_label(keys: Array, denoise: sampler.Denoiser, target: dict, config: AdaptConfig, chunk: int = 0):
-  """The teacher's answer for target clips (Eq. 4-5): root-relative poses [b f j 3] and what it looked at.
-
-  Each hypothesis gets its own solved root; the one that reprojects best is kept. `chunk` as in `sampler.propose`. Returns
-  (pseudo-label, the same before it is refined, diagnostics).
-  """
-  steps = diffusion.ddim_steps(diffusion.cosine_schedule(config.diffusion_steps), config.sampling_steps)
-  denoise = sampler.with_flip(denoise) if config.teacher_flip else denoise
-  poses = sampler.propose(keys, denoise, target["keypoints"], steps, config.num_hypotheses, chunk)  # h b f j 3
-  roots = hypotheses.solve_roots(poses, target["keypoints"], target["intrinsics"], target["confidence"])
-  errors = hypotheses.reprojection_error(poses, roots, target["keypoints"], target["intrinsics"])
-  if config.pseudo_label == "mean":
-    pose = poses.mean(0)
-  else:
-    pose = hypotheses.pick(poses, hypotheses.choose(errors, target["confidence"], config.select))
-  label = hypotheses.refine(pose, target["keypoints"], target["intrinsics"], target["confidence"], config.refine, config.body)
-  return *jax.lax.stop_gradient((label, pose)), {"spread_mm": 1000 * poses.std(0).mean(), "reprojection": errors.min(0).mean()}
-
-
-def seen_bones(target_pose, target: dict) -> Float[Array, "16"]:
-  """Bone lengths of the target's people (m, by the teacher's scale): the weighted median over the clips of all devices."""
-  lengths, trust = hypotheses.seen_bones(target_pose, target["keypoints"], target["intrinsics"], target["confidence"])
-  of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS).reshape(-1, x.shape[-1])
-  return hypotheses.weighted_median(of_all(lengths), of_all(trust * target["valid"][..., None]))
-
-
-def mean_bones(poses, valid: Float[Array, "b f"]) -> Float[Array, "16"]:
-  """Mean bone lengths (m) of poses over the clips of all devices."""
-  sums = (skeleton.bone_lengths(poses) * valid[..., None]).sum((0, 1)), valid.sum()
-  total, weight = jax.lax.psum(sums, parallel.AXIS)
-  return total / jnp.maximum(weight, 1e-6)
-
-
-def usual_up(target_pose, target: dict) -> Float[Array, "3"]:
-  """Unit vector along which the target's people stand on average, over the clips of all devices: cameras may look down on them."""
-  total = jax.lax.psum((synthesis.spine(target_pose) * target["valid"].mean(-1, keepdims=True)).sum(0), parallel.AXIS)
-  return total / jnp.maximum(jnp.linalg.norm(total), 1e-6)
-
-
-def deal_by_uprightness(poses, valid, target_pose):
-  """Source clips (poses, valid), of all devices, dealt so that the most upright go to the most upright target clips, and so on."""
-  of_all = lambda x: jax.lax.all_gather(x, parallel.AXIS, tiled=True)
-  order, target_order = (of_all(synthesis.uprightness(pose)).argsort() for pose in (poses, target_pose))
-  first = jax.lax.axis_index(parallel.AXIS) * len(poses)
-  mine = jax.lax.dynamic_slice_in_dim(order[target_order.argsort()], first, len(poses))
-  return of_all(poses)[mine], of_all(valid)[mine]
-
-
-def labelled_pairs(key_for, source: dict, target: dict, teacher: tuple, config: AdaptConfig, rig: rigs.Rig | None):
-  """D_aug^s, (keypoints, poses, valid): source clips as the target's cameras would see them (Eq. 3), or as they are without synthesis.
-
-  Source clip i is placed before the camera of target clip i: both are random draws. `teacher` is the teacher's (pseudo-label, pose
-  before refinement) for the target clips, which tells, where `config.looks`, how the target's people stand before its cameras.
-  """
-  num_clips, valid = len(source["valid"]), source["valid"]
-  target_pose, unrefined = teacher
-  keypoints, poses = see(key_for(_VIEW, num_clips), source, rig)
-  if not config.synthesis:
-    return keypoints, skeleton.root_centre(poses), valid
-  if config.proportions == "target":  # of the unrefined pose: refinement may have given it the source's bones
-    poses = synthesis.resize(poses, synthesis.proportions(mean_bones(poses, valid), seen_bones(unrefined, target)))
-  if config.stretch:
-    poses = jax.vmap(lambda key, pose: synthesis.stretch(key, pose, config.stretch))(key_for(_STRETCH, num_clips), poses)
-  if config.pair == "upright":
-    poses, valid = deal_by_uprightness(poses, valid, target_pose)
-  limit = jnp.deg2rad(config.tilt_deg)
-  if config.tilt == "random":
-    angle = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0))(key_for(_TILT, num_clips)) * limit
-    poses = synthesis.tilt(poses, angle)
-  elif config.tilt == "teacher":
-    usual = jnp.median(jax.lax.all_gather(synthesis.lean(poses), parallel.AXIS))
-    poses = synthesis.tilt(poses, jnp.clip(synthesis.lean(target_pose) - usual, -limit, limit))
-  elif config.tilt == "spine":
-    poses = synthesis.align_spine(poses, synthesis.spine(target_pose))
-  return *film(key_for(_TUMBLE, num_clips), poses, target_pose, target, config), valid
-
-
-def film(keys, poses, target_pose, target: dict, config: AdaptConfig):
-  """(keypoints, root-relative poses) of absolute poses put where and as large as the target's people are before its cameras.
-
-  With `tumble` they are turned any way first, the further the more the teacher sees the target's people (`target_pose`) lean from how they
-  stand on average: one who takes the lying for the leaning would else never see anybody lie.
-  """
-  if config.tumble:
-    cosine = synthesis.uprightness(target_pose, usual_up(target_pose, target))
-    poses = synthesis.tumble(keys, poses, config.tumble * jnp.arccos(jnp.clip(cosine, -1, 1)))
-  placed = synthesis.place(poses, target["keypoints"], target["intrinsics"], config.align)
-  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
-
-
-def novel_views(key_for, pose, target: dict, config: AdaptConfig):
-  """(keypoints, poses): the target's people as the teacher sees them, from another side, where and as large as they were.
-
-  The teacher's poses, made as large as the target's people are, may be wrong for the 2D they were read from; for what the camera
-  would see of them once they are turned they are exact labels, of motion that the source need not have. (Lifting what was lifted,
-  turned and projected: Chen et al., CVPR 2019, arXiv 1904.04812, there without F and against a critic.)
-  """
-  body = jnp.asarray(config.body)
-  if config.proportions == "target":
-    body = body * synthesis.proportions(body, seen_bones(pose, target))[1:]
-  pose = synthesis.with_bones(pose, body)
-  root = camera.solve_root(pose, camera.rays(target["keypoints"], target["intrinsics"]), target["confidence"])
-  turned = jax.lax.stop_gradient(synthesis.orbit(key_for(_SIDE, len(pose)), pose + root[..., None, :], usual_up(pose, target)))
-  return film(key_for(_TUMBLE_SIDE, len(pose)), turned, pose, target, config)
-
-
 def adapt_step(
     state: AdaptState, frozen: PyTree, batch: dict, seed_key: Array, *, model, config: AdaptConfig, rig, tx, chunk: int = 0,
     merge: bool = True,
@@ -306,32 +199,34 @@ def adapt_step(
   if config.supervision == "ceiling":
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
-    label = pose = None
+    label = pose = bones = None
     if config.looks:
       teacher = make_denoiser(model, frozen, state.teacher, config.scale, "merged" if merge else "factorised")
-      label, pose, diagnostics = pseudo_label(key_for(_TEACHER, num_clips), teacher, target, config, chunk)
+      label, pose, diagnostics = labels.pseudo_label(key_for(labels.TEACHER, num_clips), teacher, target, config, chunk)
+      if config.proportions == "target":  # in the unrefined pose: refinement may have given it the source's bones
+        bones = labels.seen_bones(pose, target)
     sets = []
     if config.source and config.adversarial_rate:
-      source, keys = batch["source"], key_for(_GENERATOR, num_clips)
-      _, poses = see(key_for(_VIEW, num_clips), source, rig)
-      pairs, players, scalars = adversarial.play(players, keys, poses, source["valid"], target, config.adversarial_rate)
+      source, keys = batch["source"], key_for(labels.GENERATOR, num_clips)
+      _, absolute = see(key_for(labels.VIEW, num_clips), source, rig)
+      pairs, players, scalars = adversarial.play(players, keys, absolute, source["valid"], target, config.adversarial_rate)
       sets.append((*pairs, source["valid"]))
     elif config.source:
-      sets.append(labelled_pairs(key_for, batch["source"], target, (label, pose), config, rig))
+      sets.append(labels.labelled_pairs(key_for, batch["source"], target, label, bones, config, rig))
     if config.pseudo:
       sets.append((target["keypoints"], label, config.pseudo_weight * target["valid"]))
     if config.novel_views:
-      sets.append((*novel_views(key_for, pose, target, config), config.novel_views * target["valid"]))
-  keypoints, labels, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
-  student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip((_STUDENT, _STUDENT_TARGET, _STUDENT_SIDE), sets)])  # one noise a clip
-  noise = jax.vmap(lambda key: jax.random.normal(key, labels.shape[1:]))(student_keys)
-  x_t, t = _student_input(noise, labels, student_keys, config)
+      sets.append((*labels.novel_views(key_for, pose, bones, target, config), config.novel_views * target["valid"]))
+  keypoints, poses, weight = (jnp.concatenate(parts) for parts in zip(*sets, strict=True))
+  student_keys = jnp.concatenate([key_for(p, len(part[0])) for p, part in zip(labels.STUDENTS, sets)])  # one noise a clip
+  noise = jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
+  x_t, t = _student_input(noise, poses, student_keys, config)
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
 
   def loss_fn(adapter):
     denoise = make_denoiser(model, frozen, adapter, config.scale, "layerwise" if merge else "factorised")
     pred = denoise(keypoints, diffusion.clamp(x_t), t)
-    terms = {"pose": pose_loss(pred, labels, weight, config.loss)}
+    terms = {"pose": pose_loss(pred, poses, weight, config.loss)}
     if config.reprojection_weight and config.pseudo:
       terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[-num_clips:], target)
     return sum(terms.values()), terms
@@ -356,14 +251,14 @@ def adapt_step(
   return AdaptState(state.step + 1, adapter, teacher, opt_state, players), metrics
 
 
-def _student_input(noise, labels, keys, config: AdaptConfig):
+def _student_input(noise, poses, keys, config: AdaptConfig):
   """(x_t, t): pure noise at t = T-1 (Algorithm 1, line 16), or the diffused label at a random t."""
-  num_clips = len(labels)
+  num_clips = len(poses)
   if config.student_input == "noise":
     return noise, jnp.full(num_clips, config.diffusion_steps - 1, jnp.int32)
   draw = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, config.diffusion_steps)
   t = jax.vmap(draw)(keys)
-  return diffusion.q_sample(diffusion.cosine_schedule(config.diffusion_steps), labels, t, noise), t
+  return diffusion.q_sample(diffusion.cosine_schedule(config.diffusion_steps), poses, t, noise), t
 
 
 def reprojection_loss(pred: Float[Array, "b f j 3"], target: dict) -> Float[Array, ""]:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from posynda_jax import adapt, camera, diffusion, hypotheses, lora, parallel, pretrain, rigs, skeleton, synthesis
+from posynda_jax import adapt, camera, diffusion, hypotheses, labels, lora, parallel, pretrain, rigs, skeleton, synthesis
 from tests import scene
 
 FRAMES = 3
@@ -158,7 +158,7 @@ def test_people_are_tumbled_as_far_as_the_teacher_sees_them_lean():
   poses, keys = target["poses"], jax.random.split(jax.random.key(0), 8)
   up = jnp.array([0.0, -0.8, 0.6])  # before cameras that look down
   seen = synthesis.align_spine(poses, jnp.broadcast_to(up, (8, 3)).at[3].set(jnp.array([1.0, 0.0, 0.0])))  # one lies
-  film = jax.vmap(lambda seen, target: adapt.film(keys, target["poses"], seen, target, config)[1], axis_name=parallel.AXIS)
+  film = jax.vmap(lambda seen, target: labels.film(keys, target["poses"], seen, target, config)[1], axis_name=parallel.AXIS)
   turned = jnp.abs(film(seen[None], jax.tree.map(lambda x: x[None], target))[0] - skeleton.root_centre(poses)).max((1, 2, 3))
   assert turned[3] > 3 * jnp.delete(turned, 3).mean() > 0
 
@@ -169,7 +169,7 @@ def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
   body = tuple(np.asarray(skeleton.bone_lengths(truth))[0, 0].tolist())
   config = adapt.AdaptConfig(novel_views=1.0, body=body)
   key_for = lambda purpose, num: jax.random.split(jax.random.key(purpose), num)
-  on_one_device = jax.vmap(lambda target, truth: adapt.novel_views(key_for, truth, target, config), axis_name=parallel.AXIS)
+  on_one_device = jax.vmap(lambda target, truth: labels.novel_views(key_for, truth, None, target, config), axis_name=parallel.AXIS)
   keypoints, poses = (x[0] for x in on_one_device(jax.tree.map(lambda x: jnp.asarray(x)[None], target), truth[None]))
   np.testing.assert_allclose(skeleton.bone_lengths(poses), np.broadcast_to(body, (6, FRAMES, 16)), atol=1e-4)
   given = synthesis.with_bones(truth, jnp.asarray(body))
@@ -221,7 +221,7 @@ def test_source_clips_are_dealt_by_how_upright_they_stand_over_all_devices(num_d
   tilted = lambda seed: synthesis.tilt(jnp.asarray(scene.poses((8, 2), seed)), angles(seed))
   source, target, valid = tilted(1), tilted(2), jnp.arange(16.0).reshape(8, 2)
   share = lambda x: x.reshape(num_devices, -1, *x.shape[1:])
-  dealt = jax.vmap(adapt.deal_by_uprightness, axis_name=parallel.AXIS)(share(source), share(valid), share(target))
+  dealt = jax.vmap(labels.deal_by_uprightness, axis_name=parallel.AXIS)(share(source), share(valid), share(target))
   poses, its_valid = (x.reshape(8, *x.shape[2:]) for x in dealt)
   up = synthesis.uprightness
   np.testing.assert_array_equal(up(poses).argsort(), up(target).argsort())

@@ -140,6 +140,9 @@ def test_a_command_makes_tables_that_share_rows_and_a_second_start_trains_nothin
   assert "Compiling" not in again and (tmp_path / "tables" / "table_3.md").read_text() == text
   assert json.loads((tmp_path / "tables" / "table_3.json").read_text()) == table
 
+  every = run_well("tables", *flags_, "--table=all", "--only=source-only$|T = 1000, whole")  # a row of each
+  assert "Compiling" not in every and {path.stem for path in (tmp_path / "tables").glob("*.csv")} == {f"table_{name}" for name in tables.TABLES}
+
   folder = tmp_path / "tables" / ours["runs"][1]  # a row is a run like any other
   scored = run_well("evaluate", data, f"--run={folder}", "--dataset=synthetic_motion/target_gt", "--split=test[:2%]")
   assert f"{second:.1f}" in re.sub(r"\s+", " ", scored)

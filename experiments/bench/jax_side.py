@@ -10,7 +10,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.bench import cases
-from posynda_jax import adapt, diffusion, evaluate, lora, parallel, pipeline, pretrain, sampler, skeleton
+from posynda_jax import adapt, diffusion, evaluate, labels, lora, parallel, pipeline, pretrain, sampler, skeleton
 from posynda_jax.denoisers import make_model
 from posynda_jax.interop import torch_names, torch_networks
 
@@ -86,12 +86,12 @@ def _config(case) -> adapt.AdaptConfig:
 
 
 def _teacher(case, model, params):
-  config, target, keys = _config(case), _clips(case, 1), _key(adapt._TEACHER, case.clips)
+  config, target, keys = _config(case), _clips(case, 1), _key(labels.TEACHER, case.clips)
   adapter = make_adapter(case)
 
   @jax.jit
   def fn(params, adapter, target):
-    return adapt.pseudo_label(keys, adapt.make_denoiser(model, params, adapter, config.scale), target, config, case.chunk)[0]
+    return labels.pseudo_label(keys, adapt.make_denoiser(model, params, adapter, config.scale), target, config, case.chunk)[0]
 
   given = lambda: {"teacher": jnp.moveaxis(_init_noise(keys, case)[0], 0, 1)}
   return lambda: fn(params, adapter, target).block_until_ready(), lambda: (given(), {"pose": fn(params, adapter, target)})
@@ -121,9 +121,9 @@ def _adapt(case, model, params):
 
   def check():
     state, scalars = first()
-    keys = jnp.concatenate([_key(purpose, case.clips) for purpose in (adapt._STUDENT, adapt._STUDENT_TARGET)])
+    keys = jnp.concatenate([_key(purpose, case.clips) for purpose in (labels.STUDENT, labels.STUDENT_TARGET)])
     student = jax.vmap(lambda key: jax.random.normal(key, (case.frames, cases.JOINTS, 3)))(keys)
-    teacher = jnp.moveaxis(_init_noise(_key(adapt._TEACHER, case.clips), case)[0], 0, 1)
+    teacher = jnp.moveaxis(_init_noise(_key(labels.TEACHER, case.clips), case)[0], 0, 1)
     grads = _first_gradient(state.opt_state)
     modules = torch_networks.torch_modules(model_config(case))
     found = {"bias": grads["bias"], **torch_names.lora_to_torch(grads["lora"], modules)}
