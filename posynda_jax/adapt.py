@@ -196,6 +196,7 @@ def adapt_step(
   key_for = lambda purpose, n: parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), n)
 
   diagnostics, players, scalars = {}, state.players, {}
+  first = 0  # of the target's own 2D among what the student sees
   if config.supervision == "ceiling":
     sets = [(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])]
   else:
@@ -214,6 +215,7 @@ def adapt_step(
     elif config.source:
       sets.append(labels.labelled_pairs(key_for, batch["source"], target, label, bones, config, rig))
     if config.pseudo:
+      first = sum(len(keypoints) for keypoints, *_ in sets)
       sets.append((target["keypoints"], label, config.pseudo_weight * target["valid"]))
     if config.novel_views:
       sets.append((*labels.novel_views(key_for, pose, bones, target, config), config.novel_views * target["valid"]))
@@ -228,7 +230,7 @@ def adapt_step(
     pred = denoise(keypoints, diffusion.clamp(x_t), t)
     terms = {"pose": pose_loss(pred, poses, weight, config.loss)}
     if config.reprojection_weight and config.pseudo:
-      terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[-num_clips:], target)
+      terms["reprojection"] = config.reprojection_weight * reprojection_loss(pred[first : first + num_clips], target)
     return sum(terms.values()), terms
 
   grads, terms = jax.grad(loss_fn, has_aux=True)(state.adapter)

@@ -1,5 +1,6 @@
 """Laws of F, of choosing hypotheses, of the adaptation step and of sharing it over devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -179,6 +180,23 @@ def test_novel_views_of_a_true_pose_are_exact_labels_of_what_is_seen():
   seen = (keypoints, target["intrinsics"], target["confidence"])
   roots = hypotheses.solve_roots(poses[None], *seen)
   assert hypotheses.reprojection_error(poses[None], roots, *seen[:2]).max() < 1e-4
+
+
+def test_the_reprojection_term_is_of_the_targets_own_2d():
+  data, (model, base) = batch(), scene.tiny_model(FRAMES)
+  body = tuple(np.asarray(skeleton.bone_lengths(jnp.asarray(scene.poses((1, 1)))))[0, 0].tolist())
+  shown = adapt.AdaptConfig(reprojection_weight=0.5, body=body)
+  term = lambda config: run_steps(config, 1, 1, data)[1]["loss_reprojection"]
+  target = jax.tree.map(jnp.asarray, data["target"])
+
+  def of_the_base(target):
+    keys = parallel.clip_keys(parallel.purpose_key(jax.random.key(7), 0, labels.STUDENT_TARGET), len(target["valid"]))
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FRAMES, 17, 3)))(keys)
+    return adapt.reprojection_loss(model.apply(base, target["keypoints"], diffusion.clamp(noise), jnp.full(len(noise), 999)), target)
+
+  expected = jax.vmap(of_the_base, axis_name=parallel.AXIS)(jax.tree.map(lambda x: x[None], target))[0]
+  np.testing.assert_allclose(term(shown), 0.5 * expected, rtol=1e-4)
+  np.testing.assert_allclose(term(dataclasses.replace(shown, novel_views=1.0)), 0.5 * expected, rtol=1e-4)
 
 
 def other_bodies(poses, seed: int = 0):
