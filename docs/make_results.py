@@ -44,6 +44,11 @@ def table(name: str) -> str:
   return "\n" + tables.markdown(read(f"tables/{name}"))
 
 
+def again(name: str) -> str:
+  """The same of another pair, without the note that the page has had."""
+  return "\n" + tables.markdown(read(f"tables/{name}") | {"note": ""})
+
+
 def benchmark() -> str:
   """The open benchmark's main rows, a line a pair: MPJPE (P-MPJPE), and the closures of the last two before the ceilings."""
   rows = []
