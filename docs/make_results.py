@@ -92,14 +92,15 @@ def action(name: str) -> str:
 def choosing() -> str:
   """What choosing among hypotheses of the bare base could give on each pair."""
   names = ("one", "mean", "chosen_frame", "best_of_frame", "mean_on_rays", "mean_of_body", "spread")
-  rows = []
-  for pair in PAIRS[1:5]:
-    found = read(f"gap_cmu_h36m_{pair}")
-    for one in (one for one in found["cells"] if "hypotheses" in one and one["dataset"].removesuffix("_mocap") in pair):
-      rows.append([f"{one['dataset']}, {one['rig']}", *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)])
+  rows = {}
+  for name in (*(f"gap_cmu_h36m_{pair}" for pair in PAIRS[1:5]), "gap_cmu_h36m_detected"):
+    found = read(name)
+    for one in (one for one in found["cells"] if "hypotheses" in one and one["dataset"] != "cmu_mocap"):
+      what = f"{one['dataset']}, {one['rig']}" + ", detected" * one.get("detected", False)
+      rows[what] = [what, *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)]
   num = found["protocol"]["hypotheses"]
   head = ("one", f"mean of {num}", "chosen by reprojection", f"best of {num}", "on the rays", "fitted to the source's body", "spread")
-  return lines(("pair, source-only", *head), rows) + "\n"
+  return lines(("pair, source-only", *head), rows.values()) + "\n"
 
 
 def filled(text: str) -> str:
