@@ -98,11 +98,13 @@ def fit_body(
 
   2D cannot tell a small body near from a large one far; a lifter under new cameras errs there first. Given how large people
   are, each joint's depth z along its ray d follows: minimise the sum over bones of (|z_c d_c - z_p d_p| - length)^2 plus
-  RIGIDITY^2 times the squared changes of depth relative to the root, by damped Gauss-Newton from the solved root. Joints that
-  are not trusted keep their place, as in `onto_rays`.
+  RIGIDITY^2 times the squared changes of depth relative to the root, by damped Gauss-Newton from the solved root. As far as a
+  keypoint is not trusted its joint lies on the ray of the pose itself: one that is wrong would else pull the whole body along.
   """
-  ray = camera.rays(keypoints, intrinsics)
-  root = camera.solve_root(pose, ray, confidence)[..., None, :]
+  seen = camera.rays(keypoints, intrinsics)
+  placed = pose + camera.solve_root(pose, seen, confidence)[..., None, :]
+  own = placed[..., :2] / jnp.maximum(placed[..., 2:], NEAR_M)
+  ray = own + confidence[..., None] * (seen - own)
   ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
   child, parent = np.arange(1, pose.shape[-2]), np.array(skeleton.PARENTS[1:])
   one_hot = np.eye(pose.shape[-2], dtype=np.float32)
@@ -123,10 +125,8 @@ def fit_body(
     change = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
     return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
 
-  start = jnp.maximum(pose[..., 2] + root[..., 2], NEAR_M)
-  fitted = ray * jax.lax.scan(step, start, None, length=iterations)[0][..., None]
-  trust = confidence[..., None]
-  return skeleton.root_centre(trust * fitted + (1 - trust) * (pose + root))
+  depths, _ = jax.lax.scan(step, jnp.maximum(placed[..., 2], NEAR_M), None, length=iterations)
+  return skeleton.root_centre(ray * depths[..., None])
 
 
 def refine(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, how: str, lengths=()) -> Float[Array, "b f j 3"]:
