@@ -211,7 +211,7 @@ def told(base: bases.Base, settings: dict) -> bases.Base:
 
 def load_adapter(folder, name: str, base: bases.Base, config: dict):
   """(adapter `name` of a run folder with that config, LoRA scale), checked against the base's shapes."""
-  settings = adapt.AdaptConfig(**config["adapt"])
+  settings = adapt.from_settings(config["adapt"])
   like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, settings))
   return checkpoint.load_tree(f"{folder}/{name}", like), settings.scale
 

@@ -123,6 +123,13 @@ def describe(config: AdaptConfig) -> dict[str, Any]:
   return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views", "tumble") or value}
 
 
+def from_settings(settings: dict[str, Any]) -> AdaptConfig:
+  """The config that a run's folder or an adapter's file keeps. Raises ValueError for settings that this version does not have."""
+  if unknown := sorted(set(settings) - {field.name for field in dataclasses.fields(AdaptConfig)}):
+    raise ValueError(f"the adapter has settings that this version does not know: {', '.join(unknown)}; use the version that made it")
+  return AdaptConfig(**settings)
+
+
 @flax.struct.dataclass
 class AdaptState:
   """Everything a resumed run needs. No leaf belongs to the base."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -413,6 +414,13 @@ def test_nothing_to_learn_from_is_refused():
   with pytest.raises(ValueError, match="nothing to learn from"):
     adapt.AdaptConfig(source=False, pseudo=False)
   assert adapt.AdaptConfig(source=False, pseudo=False, novel_views=1.0, body=BODY).num_sets == 1
+
+
+def test_a_config_comes_back_from_what_a_folder_keeps_and_unknown_settings_are_named():
+  config = adapt.AdaptConfig(tune="dora", view=(0.0, -0.1, 0.0, 0.1, 0.3), body=BODY)
+  assert adapt.from_settings(json.loads(json.dumps(adapt.describe(config)))) == config
+  with pytest.raises(ValueError, match="settings that this version does not know: bend, twist; use the version that made it"):
+    adapt.from_settings({"rank": 4, "twist": 1, "bend": 2})
 
 
 def test_source_free_adaptation_sees_no_source_and_draws_the_student_to_its_pseudo_labels():

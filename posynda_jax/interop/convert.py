@@ -69,7 +69,7 @@ def _adapted(base: bases.Base, path: pathlib.Path, which: str) -> Weights:
       raise ValueError(f"{path} adapts the base {config.get('base')}, the base here is {base.digest}: give the base it was "
                        "trained on")
     settings = runs.adapter_settings(path, which)
-    like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, adapt.AdaptConfig(**settings)))
+    like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, adapt.from_settings(settings)))
     adapter = checkpoint.load_tree(path / which, like)
   return dataclasses.replace(_bare(base), adapter=adapter, settings=settings)
 

@@ -159,7 +159,7 @@ def _own_config(value: Any, path) -> dict[str, Any]:
     return {}
   try:
     config = json.loads(value[_ENTRY])
-    adapt.AdaptConfig(**config.get("adapt", {}))
+    adapt.from_settings(config.get("adapt", {}))
     return {**config, "model": dict(config["model"]), "pretrain": dict(config["pretrain"]), "clip_fps": float(config["clip_fps"])}
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(f"{path}: its entry {_ENTRY!r} is damaged ({type(error).__name__}: {error}): convert it again") from error
