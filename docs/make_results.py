@@ -97,7 +97,7 @@ def choosing() -> str:
     found = read(name)
     for one in (one for one in found["cells"] if "hypotheses" in one and one["dataset"] != "cmu_mocap"):
       what = f"{one['dataset']}, {one['rig']}" + ", detected" * one.get("detected", False)
-      rows[what] = [what, *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)]
+      rows[what] = [what, *(f"{value:.1f}" if (value := one["hypotheses"].get(f"{name}_mm")) else "" for name in names)]
   num = found["protocol"]["hypotheses"]
   head = ("one", f"mean of {num}", "chosen by reprojection", f"best of {num}", "on the rays", "fitted to the source's body", "spread")
   return lines(("pair, source-only", *head), rows.values()) + "\n"
