@@ -66,23 +66,27 @@ def choices(name: str) -> str:
   return lines(("row", "MPJPE (P-MPJPE)"), [(row["name"], cell(row)) for row in read(name)["choices"]]) + "\n"
 
 
+def gap_files(name: str, detected: bool) -> list[dict]:
+  """Results of `experiments.diagnose` from the shipped base, of files with `detected` in their name or of the others."""
+  return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"gap_cmu_h36m_{name}.json")) if ("detected" in path.stem) == detected]
+
+
 def gaps(detected: str = "") -> str:
   """Parts of each gap from the shipped base, what is left of them a line an adapter; `detected`: with a detector's part, from files so named."""
   rows, names = [], (*PARTS[:-1], *(["detector"] if detected else []), PARTS[-1])
-  for path in sorted(path for path in RESULTS.glob("gap_cmu_h36m_*.json") if ("detected" in path.stem) == bool(detected)):
-    found = json.loads(path.read_text())
+  for found in gap_files("*", bool(detected)):
     for weights in dict.fromkeys(one["weights"] for one in found["cells"]):
       for part in (part for part in found["parts"][weights] if part["motion"]):  # the source's own rows have a camera part alone
         rows.append((f"{part['dataset']}, {part['rig']}", weights.replace("base", "source-only"), *(f"{part[name]:.1f}" for name in names)))
-  order = ["hdm05_mocap, wild_rig", "hdm05_mocap, dhp_rig", "bandai_namco_mocap, wild_rig", "bandai_namco_mocap, dhp_rig"]
+  order = [f"{dataset}_mocap, {rig}_rig" for dataset, _, rig in (pair.rpartition("_") for pair in PAIRS[1:5])]
   return lines(("pair", "weights", *names), sorted(dict.fromkeys(rows), key=lambda row: order.index(row[0]))) + "\n"  # the base is in every file
 
 
 def action(name: str) -> str:
   """MPJPE of one action of HDM05 under `wild_rig`, and of all frames of the others, a line an adapter."""
   errors = {}
-  for path in sorted(path for path in RESULTS.glob("gap_cmu_h36m_hdm05_wild*.json") if "detected" not in path.stem):
-    for one in (one for one in json.loads(path.read_text())["cells"] if "actions" in one):
+  for found in gap_files("hdm05_wild*", detected=False):
+    for one in (one for one in found["cells"] if "actions" in one):
       others = [score for key, score in one["actions"].items() if key != name]
       mean = sum(score["frames"] * score["mpjpe_mm"] for score in others) / sum(score["frames"] for score in others)
       errors[one["weights"].replace("base", "source-only")] = one["actions"][name]["mpjpe_mm"], mean

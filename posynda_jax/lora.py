@@ -120,22 +120,26 @@ def _with_magnitudes(module: nn.Module, factors: Mapping[str, Array], y: Array, 
   if "m" not in factors:
     return y
   bias = module.get_variable("params", "bias").astype(y.dtype) if module.use_bias else 0
-  return (y - bias) * magnitude(module.get_variable("params", "kernel"), factors, scale).astype(y.dtype) + bias
+  kernel = module.get_variable("params", "kernel")
+  return (y - bias) * magnitude(kernel, _sum(kernel, factors, scale), factors["m"]).astype(y.dtype) + bias
 
 
-def magnitude(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
-  """What the columns of `kernel + scale a b` are multiplied by [out] to have the norms of the kernel's plus m.
+def magnitude(kernel: Array, adapted: Array, m: Array) -> Array:
+  """What the columns of `adapted`, a kernel's `kernel + scale a b`, are multiplied by [out] to have the norms of the kernel's plus m.
 
   The norm that it divides by has no gradient, as DoRA's authors found it is not missed (section 4.3)."""
   norms = lambda kernel: jnp.sqrt((kernel.astype(jnp.float32) ** 2).sum(tuple(range(kernel.ndim - 1))))
-  adapted = norms(jax.lax.stop_gradient(kernel + scale * factors["a"] @ factors["b"]))
-  return (norms(kernel) + factors["m"]) / jnp.maximum(adapted, 1e-12)
+  return (norms(kernel) + m) / jnp.maximum(norms(jax.lax.stop_gradient(adapted)), 1e-12)
 
 
 def adapted_kernel(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
   """`kernel + scale a b`, and with DoRA's m its columns as long as m says, in the kernel's type."""
-  new = kernel + (scale * (factors["a"] @ factors["b"])).astype(kernel.dtype)
-  return new * magnitude(kernel, factors, scale).astype(kernel.dtype) if "m" in factors else new
+  new = _sum(kernel, factors, scale)
+  return new * magnitude(kernel, new, factors["m"]).astype(kernel.dtype) if "m" in factors else new
+
+
+def _sum(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
+  return kernel + (scale * (factors["a"] @ factors["b"])).astype(kernel.dtype)
 
 
 @jax.custom_vjp
