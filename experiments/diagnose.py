@@ -103,7 +103,8 @@ def make_study(base: bases.Base, scale: float, num: int, body: np.ndarray):
 
 
 BY_ACTION = protocols.Protocol(
-    "by_action", "", "test", (protocols.Score("mpjpe_mm", "mpjpe"),), (protocols.Grouping("action", "action"),), ("pooled",)
+    "by_action", "", "test", (protocols.Score("mpjpe_mm", "mpjpe"), protocols.Score("p_mpjpe_mm", "p_mpjpe")),
+    (protocols.Grouping("action", "action"),), ("pooled",),
 )
 
 
@@ -168,10 +169,8 @@ def main() -> None:
   all_weights = {"base": (None, ()), **{name: (adapter, view) for name, (adapter, _, view) in adapters.items()}}
   clip_fps, config = base.config["clip_fps"], evaluate.EvaluateConfig()
   make_denoiser = lambda weights: adapt.make_denoiser(base.model, *weights, scale)
-  by_action = functools.partial(protocols.frame_scores, BY_ACTION)
-  make_scorer = functools.cache(
-      lambda view, measure: evaluate.make_scorer(make_denoiser, dataclasses.replace(config, view=view), measure)
-  )
+  measure = functools.partial(protocols.frame_scores, BY_ACTION)
+  make_scorer = functools.cache(lambda view: evaluate.make_scorer(make_denoiser, dataclasses.replace(config, view=view), measure))
   world = common.load_records(f"{source}/world", "train")
   body = np.array(pipeline.mean_bones(pipeline.make_tracks(world, pipeline.WORLD, clip_fps)))
   study = make_study(base, scale, NUM.value, body)
@@ -186,12 +185,11 @@ def main() -> None:
     clips = pipeline.ClipSource(tracks, base.model.num_frames)
     for name, (adapter, view) in all_weights.items():
       weights = (base.params, adapter)
-      scores = evaluate.evaluate(make_scorer(view, evaluate.frame_errors), weights, clips, config.batch_size)
-      row = {"weights": name, **dataclasses.asdict(cell), **scores}
+      found = evaluate.evaluate_protocol(make_scorer(view), weights, clips, config.batch_size, BY_ACTION)
+      row = {"weights": name, **dataclasses.asdict(cell), **found["result"], "frames": found["counts"]["frames"]}
       if cell.own_body and adapter is None:
         row["hypotheses"] = evaluate.evaluate(study, weights, clips, config.batch_size)
       if cell.own_body and cell.dataset != source:
-        found = evaluate.evaluate_protocol(make_scorer(view, by_action), weights, clips, config.batch_size, BY_ACTION)
         row["actions"] = found["groups"]["action"]
       rows.append(row)
       print(f"{cell.dataset:20}{cell.rig:10}{'own body' if cell.own_body else 'mean body':11}{'detected ' * cell.detected}{name:30} MPJPE {row['mpjpe_mm']:6.1f}  "
