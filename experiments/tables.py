@@ -72,7 +72,7 @@ class Bench:
         run = runs.Run(folder, identity)
         if key not in (found := read()):  # nor has another process written it since
           by_rule = self._train_and_score(row, base, source_name, config, run, fits)
-          found |= {name_of(row.test | ({"select": rule} if rule else {})): result for rule, result in by_rule.items()}
+          found |= {name_of(row.test | ({"select": rule} if len(by_rule) > 1 else {})): result for rule, result in by_rule.items()}
           runs.write_json(path, found)
         run.close()
         locks.give_back(folder)
@@ -81,7 +81,7 @@ class Bench:
 
   def _train_and_score(
       self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run, fits: bool
-  ) -> dict[str | None, dict[str, Any]]:
+  ) -> dict[str, dict[str, Any]]:
     """A row's results by rule (`_score`), its adapter trained or resumed in the run; with `fits`, of poses fitted to the adapter's body."""
     source = self._source(source_name, base.clip_fps) if config.source else None
     task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
@@ -115,23 +115,23 @@ class Bench:
     records = common.load_records(script.TARGET.value, script.TEST_SPLIT.value)
     return pipeline.ClipSource(pipeline.make_tracks(records, pipeline.LABELLED + self.protocol.fields, clip_fps), num_frames)
 
-  def _score(self, task: script.Task, config: adapt.AdaptConfig, adapter, test: evaluate.EvaluateConfig) -> dict[str | None, dict[str, Any]]:
+  def _score(self, task: script.Task, config: adapt.AdaptConfig, adapter, test: evaluate.EvaluateConfig) -> dict[str, dict[str, Any]]:
     """The protocol's result for the base with the adapter; of several hypotheses, drawn once, by every rule that makes one pose of them.
     One compiled program for all rows with the same base and test."""
     base, key = task.base, (task.base.digest, test)
-    rules = evaluate.RULES if test.num_hypotheses > 1 else ()
     if key not in self._scorers:
       make_denoiser = lambda weights: adapt.make_denoiser(base.model, weights[0], {"bias": weights[1]}, 1.0)
+      rules = evaluate.RULES if test.num_hypotheses > 1 else (test.select,)
       measure = functools.partial(protocols.frame_scores, self.protocol)
-      self._scorers[key] = evaluate.make_scorer(make_denoiser, test, measure, rules)
+      self._scorers[key] = evaluate.make_rule_scorer(make_denoiser, test, rules, measure)
     merged = (base.params, jnp.zeros((17, 3))) if adapter is None else (adapt.merge(base.params, adapter, config.scale), adapter["bias"])
-    rows = evaluate.evaluate_protocol(self._scorers[key], merged, task.test, test.batch_size, self.protocol)
+    rows = evaluate.evaluate_rules(self._scorers[key], merged, task.test, test.batch_size, self.protocol)
     protocol = lambda rule: evaluate.protocol(
-        task.target, task.test_split, task.clip_fps, dataclasses.replace(test, select=rule or test.select), self.protocol
+        task.target, task.test_split, task.clip_fps, dataclasses.replace(test, select=rule), self.protocol
     )
     return {
         rule: {"scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol(rule)}
-        for rule, row in (rows if rules else {None: rows}).items()
+        for rule, row in rows.items()
     }
 
 

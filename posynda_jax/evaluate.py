@@ -96,26 +96,27 @@ def frame_errors(pose: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"])
   }
 
 
-def make_scorer(
-    make_denoiser: Callable, config: EvaluateConfig, measure: Callable = frame_errors, rules: tuple[str, ...] = ()
-) -> Callable:
+def make_scorer(make_denoiser: Callable, config: EvaluateConfig, measure: Callable = frame_errors) -> Callable:
   """Compiled `(weights, clip) -> (poses [b f j 3] m, frame scores {name: [b f]})`, for `make_denoiser(weights)`.
 
   Weights are an argument, so one compilation scores source-only, adapted and ceiling alike. `measure(pose, target)` takes
-  root-relative poses (m); the scores of a protocol are `functools.partial(protocols.frame_scores, protocol)`. With `rules`, each in
-  place of `config.select`, the same hypotheses are reduced by all of them: one such pair a rule, by its name.
+  root-relative poses (m); the scores of a protocol are `functools.partial(protocols.frame_scores, protocol)`.
   """
+  score = make_rule_scorer(make_denoiser, config, (config.select,), measure)
+  return jax.jit(lambda weights, clip: score(weights, clip)[config.select])
+
+
+def make_rule_scorer(
+    make_denoiser: Callable, config: EvaluateConfig, rules: tuple[str, ...], measure: Callable = frame_errors
+) -> Callable:
+  """As `make_scorer`, but the same hypotheses are reduced by each of the rules in place of `config.select`: {rule: (poses, scores)}."""
   key = jax.random.key(config.seed)
 
   @jax.jit
   def score(weights, clip):
-    poses = lift(make_denoiser(weights), clip, key, config)
-
-    def reduced_by(rule):
-      pose = skeleton.root_centre(combine(poses, clip, dataclasses.replace(config, select=rule)))
-      return pose, measure(pose, skeleton.root_centre(clip["poses"]))
-
-    return {rule: reduced_by(rule) for rule in rules} if rules else reduced_by(config.select)
+    poses, target = lift(make_denoiser(weights), clip, key, config), skeleton.root_centre(clip["poses"])
+    reduced = {rule: skeleton.root_centre(combine(poses, clip, dataclasses.replace(config, select=rule))) for rule in rules}
+    return {rule: (pose, measure(pose, target)) for rule, pose in reduced.items()}
 
   return score
 
@@ -141,16 +142,21 @@ def evaluate_protocol(
 ) -> dict:
   """The protocol's result (`tally.Tally.row`), with the frames left out and what the records state about themselves.
 
-  `score` measures the protocol's `frame_scores`; the clips hold its `fields`. Of a scorer with rules, one result a rule, by its name.
-  Raises ValueError as the tally does.
+  `score` measures the protocol's `frame_scores`; the clips hold its `fields`. Raises ValueError as the tally does.
   """
-  totals: dict[str | None, tally.Tally] = collections.defaultdict(lambda: tally.Tally(chosen))
+  return evaluate_rules(lambda *inputs: {"": score(*inputs)}, weights, source, batch_size, chosen)[""]
+
+
+def evaluate_rules(
+    score: Callable, weights, source: pipeline.ClipSource, batch_size: int, chosen: protocols.Protocol
+) -> dict[str, dict]:
+  """The results of `evaluate_protocol` by rule, for a scorer of several (`make_rule_scorer`)."""
+  totals: dict[str, tally.Tally] = collections.defaultdict(lambda: tally.Tally(chosen))
   for clip in pipeline.in_order(source, batch_size):
-    scored = score(weights, clip)
     infos = [source.tracks[source.track_of(index)].info for index in clip["index"]]
     labels = {name: np.array([info[name] for info in infos])[:, None] for name in ("subject", "action", "sequence")}
     labels |= {name: clip[name].astype(int) for name in chosen.fields}
-    for rule, (_, scores) in (scored if isinstance(scored, dict) else {None: scored}).items():
+    for rule, (_, scores) in score(weights, clip).items():
       totals[rule].add(scores, clip["valid"], labels)
   infos = [track.info for track in source.tracks]
   stated = sorted(set().union(*infos) - {"subject", "action", "camera", "sequence"})
@@ -159,7 +165,7 @@ def evaluate_protocol(
   for row in rows.values():
     row["counts"]["left_out"] = sum(map(len, source.tracks)) - row["counts"]["frames"]  # not valid, or nobody detected
     row["records"] = records
-  return rows[None] if None in rows else rows
+  return rows
 
 
 def protocol(

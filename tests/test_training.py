@@ -147,7 +147,7 @@ def test_rules_reduce_the_same_hypotheses_as_each_does_alone():
   model, params = scene.tiny_model(9)
   make_denoiser = lambda params: lambda *x: model.apply(params, *x)
   config, clip = evaluate.EvaluateConfig(num_hypotheses=3), next(iter(pipeline.in_order(clip_source(), 4)))
-  together = evaluate.make_scorer(make_denoiser, config, rules=evaluate.RULES)(params, clip)
+  together = evaluate.make_rule_scorer(make_denoiser, config, evaluate.RULES)(params, clip)
   assert sorted(together) == sorted(evaluate.RULES)
   proposed = jax.jit(lambda clip: evaluate.lift(make_denoiser(params), clip, jax.random.key(config.seed), config))(clip)
   for rule, (pose, errors) in together.items():
