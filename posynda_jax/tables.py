@@ -78,9 +78,19 @@ _NOVEL_TURNED = dataclasses.replace(
     _SEEN_TURNED, name="F as seen and novel views, tumbled, through a virtual camera",
     adapt=dict(_SEEN.adapt, novel_views=1.0, tumble=1.0), clips=1,  # half of what the student sees an update are novel views
 )
+_EVERYWHERE = r".*(attention/(qkv|proj)|mlp_\w+)"
+
+
+def _changed(row: Row, name: str, **changes) -> Row:
+  return dataclasses.replace(row, name=f"{row.name}, {name}", adapt=dict(row.adapt, **changes))
+
+
+_NOVEL_LARGE, _CEILING_LARGE = (
+    _changed(row, "r = 16 on attention and MLPs", rank=16, target_rule=_EVERYWHERE) for row in (_NOVEL_TURNED, _CEILING_TURNED)
+)
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
-    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED)
+    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED, _NOVEL_LARGE, _CEILING_LARGE)
 )
 _VIDEOPOSE = {"denoiser": "videopose"}
 _DENOISERS = (
@@ -135,9 +145,9 @@ TABLES = {
     ),
     "open": Table(
         "Open benchmark, version 2",
-        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _NOVEL_TURNED, _PERFECT_F,
-         _CEILING, _CEILING_TURNED, *_FITTED),
-        "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
+        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _NOVEL_TURNED,
+         _NOVEL_LARGE, _PERFECT_F, _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED),
+        "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(
         "Beyond the paper",
@@ -156,9 +166,13 @@ TABLES = {
             _NOVEL_TURNED,
             Row("F with other bodies, 10%", dict(_F, stretch=0.1)),
             Row("F with rotation, labels fitted", dict(_PAPER, tilt="spine", pseudo_label="mean", refine="body")),
-            Row("LoRA on MLPs too", dict(_PAPER, target_rule=r".*(attention/(qkv|proj)|mlp_\w+)")),
-            Row("rsLoRA: r = 16, s = 8 / sqrt(16)", dict(_PAPER, rank=16, scale=2.0)),
-            _DORA, Row("source-free: no source pose at all", dict(_PAPER, source=False, pseudo_label="mean", refine="body")), _FLAGS, _CEILING,
+            *(_changed(_NOVEL_TURNED, name, **change) for name, change in (
+                ("DoRA", dict(tune="dora")), ("on attention and MLPs", dict(target_rule=_EVERYWHERE)),
+            )),
+            _NOVEL_LARGE, _changed(_NOVEL_LARGE, "rsLoRA: s = 8 / sqrt(16)", scale=2.0),
+            dataclasses.replace(_changed(_NOVEL_TURNED, "every parameter", tune="full", bias=False), rate=0.1),
+            Row("source-free: no source pose at all", dict(_PAPER, source=False, pseudo_label="mean", refine="body")), _FLAGS,
+            _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED[4:],
         ),
     ),
 }
@@ -182,11 +196,12 @@ def filmed_by(source: str, target: str) -> str | None:
 
 def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[str, Any]:
   """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, of rows with
-  a view or a fit also that towards the ceiling with the same, what each row costs, and with `paper` the paper's figure."""
+  a view, a fit or an adapter of their own also that towards the ceiling with the same, what each row costs, and with `paper` the paper's figure."""
   rows, first = [], next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
-  means_of = lambda row: (row.view, json.dumps(row.test, sort_keys=True))  # what a row is helped by beside its adapter
+  tuned = dict(rank=None, target_rule=None, tune="lora")
+  means_of = lambda row: (row.view, json.dumps([row.test, {name: (row.adapt or {}).get(name, tuned[name]) for name in tuned}], sort_keys=True))
   is_ceiling = lambda row: (row.adapt or {}).get("supervision") == "ceiling"
   ceilings = {means_of(row): mean(row.name) for row in TABLES[name].rows if row.name in results and is_ceiling(row)}
   start, plain = mean(_SOURCE_ONLY.name) if _SOURCE_ONLY.name in results else None, means_of(_CEILING)

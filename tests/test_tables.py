@@ -53,6 +53,11 @@ def test_the_presets_of_f_as_seen_are_their_rows_with_all_the_clips():
   assert novel.adapt == row.adapt | {"novel_views": 1.0, "tumble": 1.0} and (novel.clips, novel.view) == (1, "source")
   text = (ROOT / "experiments" / "presets" / "novel.flags").read_text().splitlines()
   assert [line for line in text if line[0] != "#"] == ["--flagfile=experiments/presets/virtual.flags", "--novel_views=1", "--tumble=1", "--clips=32"]
+  large = tables.TABLES["open"].rows[tables.TABLES["open"].rows.index(novel) + 1]
+  changes = {"rank": 16, "target_rule": r".*(attention/(qkv|proj)|mlp_\w+)"}
+  assert large.adapt == novel.adapt | changes and dataclasses.replace(large, name=novel.name, adapt=novel.adapt) == novel
+  text = (ROOT / "experiments" / "presets" / "novel_large.flags").read_text().splitlines()
+  assert text[1:] == ["--flagfile=experiments/presets/novel.flags", "--rank=16", f"--lora_rule={changes['target_rule']}"]
   assert not row.adapt["pseudo"] and row.clips == 2 and "--clips=32" in (ROOT / "experiments" / "presets" / "recipe.flags").read_text()
 
 
@@ -93,11 +98,12 @@ def test_means_deviations_and_closure(paper):
   assert ("paper's MPJPE" in text) == paper and "3 seeds" in text
 
 
-def test_a_row_with_a_virtual_camera_or_a_fit_also_closes_towards_the_ceiling_with_the_same():
-  fit = ", poses fitted to a body at test time"
+def test_a_row_with_a_virtual_camera_a_fit_or_another_adapter_also_closes_towards_the_ceiling_with_the_same():
+  fit, large = ", poses fitted to a body at test time", ", through a virtual camera, r = 16 on attention and MLPs"
   found = {"source-only": [result(100.0)], "F as seen, through a virtual camera": [result(60.0)], f"F as seen{fit}": [result(55.0)],
            "ceiling: the same adapter with target labels": [result(60.0)], "ceiling, through a virtual camera": [result(50.0)],
-           f"ceiling{fit}": [result(50.0)], f"F as seen, through a virtual camera{fit}": [result(40.0)]}
+           f"ceiling{fit}": [result(50.0)], f"F as seen, through a virtual camera{fit}": [result(40.0)],
+           f"F as seen and novel views, tumbled{large}": [result(50.0)], f"ceiling{large}": [result(20.0)]}
   table = tables.summarise("open", found, False)
   rows = {row["name"]: row for row in table["rows"]}
   closures = {name: {key: row[key] for key in ("closure", "closure_alike") if key in row} for name, row in rows.items()}
@@ -105,6 +111,7 @@ def test_a_row_with_a_virtual_camera_or_a_fit_also_closes_towards_the_ceiling_wi
       "source-only": {}, "ceiling: the same adapter with target labels": {}, "ceiling, through a virtual camera": {"closure": 1.25},
       "F as seen, through a virtual camera": {"closure": 1.0, "closure_alike": 0.8}, f"ceiling{fit}": {"closure": 1.25},
       f"F as seen{fit}": {"closure": 1.125, "closure_alike": 0.9}, f"F as seen, through a virtual camera{fit}": {"closure": 1.5},
+      f"F as seen and novel views, tumbled{large}": {"closure": 1.25, "closure_alike": 0.625}, f"ceiling{large}": {"closure": 2.0},
   }
   assert "| 100 (80) |" in tables.markdown(table) and "| 125 |" in tables.markdown(table)
 
