@@ -88,9 +88,10 @@ def _changed(row: Row, name: str, **changes) -> Row:
 _NOVEL_LARGE, _CEILING_LARGE = (
     _changed(row, "r = 16 on attention and MLPs", rank=16, target_rule=_EVERYWHERE) for row in (_NOVEL_TURNED, _CEILING_TURNED)
 )
+_NOVEL_LONG = _changed(_NOVEL_LARGE, "900 updates", num_steps=900)
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
-    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED, _NOVEL_LARGE, _CEILING_LARGE)
+    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED, _NOVEL_LARGE, _CEILING_LARGE, _NOVEL_LONG)
 )
 _VIDEOPOSE = {"denoiser": "videopose"}
 _DENOISERS = (
@@ -146,7 +147,7 @@ TABLES = {
     "open": Table(
         "Open benchmark, version 2",
         (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _NOVEL_TURNED,
-         _NOVEL_LARGE, _PERFECT_F, _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED),
+         _NOVEL_LARGE, _NOVEL_LONG, _PERFECT_F, _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED),
         "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(
@@ -169,7 +170,7 @@ TABLES = {
             *(_changed(_NOVEL_TURNED, name, **change) for name, change in (
                 ("DoRA", dict(tune="dora")), ("on attention and MLPs", dict(target_rule=_EVERYWHERE)),
             )),
-            _NOVEL_LARGE, _changed(_NOVEL_LARGE, "rsLoRA: s = 8 / sqrt(16)", scale=2.0),
+            _NOVEL_LARGE, _NOVEL_LONG, _changed(_NOVEL_LARGE, "rsLoRA: s = 8 / sqrt(16)", scale=2.0),
             dataclasses.replace(_changed(_NOVEL_TURNED, "every parameter", tune="full", bias=False), rate=0.1),
             Row("source-free: no source pose at all", dict(_PAPER, source=False, pseudo_label="mean", refine="body")), _FLAGS,
             _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED[4:],
@@ -195,13 +196,13 @@ def filmed_by(source: str, target: str) -> str | None:
 
 
 def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[str, Any]:
-  """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, of rows with
-  a view, a fit or an adapter of their own also that towards the ceiling with the same, what each row costs, and with `paper` the paper's figure."""
+  """Rows of a table: mean and standard deviation (of n - 1; None of one seed) of every score, closure, of rows with a
+  view, a fit or an adapter of their own also that towards the ceiling with the same, what each row costs, and with `paper` the paper's figure."""
   rows, first = [], next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
-  tuned = dict(rank=None, target_rule=None, tune="lora")
-  means_of = lambda row: (row.view, json.dumps([row.test, {name: (row.adapt or {}).get(name, tuned[name]) for name in tuned}], sort_keys=True))
+  tuned = dict.fromkeys(("rank", "scale", "target_rule", "num_steps")) | {"tune": "lora"}  # the flags' own where a row has none
+  means_of = lambda row: (row.view, json.dumps([row.test, {key: (row.adapt or {}).get(key, tuned[key]) for key in tuned}], sort_keys=True))
   is_ceiling = lambda row: (row.adapt or {}).get("supervision") == "ceiling"
   ceilings = {means_of(row): mean(row.name) for row in TABLES[name].rows if row.name in results and is_ceiling(row)}
   start, plain = mean(_SOURCE_ONLY.name) if _SOURCE_ONLY.name in results else None, means_of(_CEILING)
