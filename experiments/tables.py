@@ -58,7 +58,8 @@ class Bench:
     base, base_folder = loaded
     source_name = filmed_by_targets_rig() if row.target_rig else script.source_name()
     config = script.adapt_config(base, self._source(source_name, base.clip_fps), row.view)
-    config = dataclasses.replace(config, learning_rate=config.learning_rate * row.rate, **(row.adapt or {}))
+    factors = dict(learning_rate=config.learning_rate * row.rate, num_steps=config.num_steps * row.updates)
+    config = dataclasses.replace(config, **factors, **(row.adapt or {}))
     seed = seed if row.adapt is not None else 0
     with flagsaver.flagsaver(seed=seed, source=source_name, clips=script.CLIPS.value * row.clips):
       identity = script.identify(base, base_folder, config) | ({} if row.adapt is not None else {"adapt": config.view or None, "clips": None})

@@ -27,7 +27,7 @@ _F = dict(_PAPER, pseudo=False)
 class Row:
   """One configuration, as changes to the flags'.
 
-  `adapt`: fields of AdaptConfig; None trains nothing. `rate`, `clips`: factors of --adapt_rate and --clips. `test`: fields of EvaluateConfig. `base`:
+  `adapt`: fields of AdaptConfig; None trains nothing. `rate`, `clips`, `updates`: factors of --adapt_rate, --clips and --updates. `test`: fields of EvaluateConfig. `base`:
   flags of `pretrain`, but `width` as a share of --width; or `denoiser`. `target_rig`: the source's motion is seen by the target's
   own rig, where it has one. `view`: --view of the row, None as the flags have it. `paper`: its MPJPE in the paper.
   """
@@ -36,6 +36,7 @@ class Row:
   adapt: dict[str, Any] | None = None
   rate: float = 1.0
   clips: int = 1
+  updates: int = 1
   test: dict[str, Any] = dataclasses.field(default_factory=dict)
   base: dict[str, Any] = dataclasses.field(default_factory=dict)
   target_rig: bool = False
@@ -88,7 +89,7 @@ def _changed(row: Row, name: str, **changes) -> Row:
 _NOVEL_LARGE, _CEILING_LARGE = (
     _changed(row, "r = 16 on attention and MLPs", rank=16, target_rule=_EVERYWHERE) for row in (_NOVEL_TURNED, _CEILING_TURNED)
 )
-_NOVEL_LONG = _changed(_NOVEL_LARGE, "900 updates", num_steps=900)
+_NOVEL_LONG = dataclasses.replace(_NOVEL_LARGE, name=f"{_NOVEL_LARGE.name}, three times the updates", updates=3)
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
     for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED, _NOVEL_LARGE, _CEILING_LARGE, _NOVEL_LONG)
@@ -201,8 +202,8 @@ def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[st
   rows, first = [], next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
-  tuned = dict.fromkeys(("rank", "scale", "target_rule", "num_steps")) | {"tune": "lora"}  # the flags' own where a row has none
-  means_of = lambda row: (row.view, json.dumps([row.test, {key: (row.adapt or {}).get(key, tuned[key]) for key in tuned}], sort_keys=True))
+  tuned = dict.fromkeys(("rank", "scale", "target_rule")) | {"tune": "lora"}  # the flags' own where a row has none
+  means_of = lambda row: json.dumps([row.view, row.updates, row.test, tuned | {key: row.adapt[key] for key in tuned if key in (row.adapt or {})}], sort_keys=True)
   is_ceiling = lambda row: (row.adapt or {}).get("supervision") == "ceiling"
   ceilings = {means_of(row): mean(row.name) for row in TABLES[name].rows if row.name in results and is_ceiling(row)}
   start, plain = mean(_SOURCE_ONLY.name) if _SOURCE_ONLY.name in results else None, means_of(_CEILING)
