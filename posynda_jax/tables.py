@@ -202,8 +202,12 @@ def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[st
   rows, first = [], next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = lambda row: statistics.fmean(one["scores"][headline] for one in results[row])
-  tuned = dict.fromkeys(("rank", "scale", "target_rule")) | {"tune": "lora"}  # the flags' own where a row has none
-  means_of = lambda row: json.dumps([row.view, row.updates, row.test, tuned | {key: row.adapt[key] for key in tuned if key in (row.adapt or {})}], sort_keys=True)
+
+  def means_of(row: Row) -> str:
+    """What a row is helped by beside what it learns from, to be compared; an adapter is the flags' own where the row says nothing."""
+    adapter = {"tune": "lora", **(row.adapt or {})}
+    return json.dumps([row.view, row.test, row.updates, *map(adapter.get, ("tune", "rank", "scale", "target_rule"))], sort_keys=True)
+
   is_ceiling = lambda row: (row.adapt or {}).get("supervision") == "ceiling"
   ceilings = {means_of(row): mean(row.name) for row in TABLES[name].rows if row.name in results and is_ceiling(row)}
   start, plain = mean(_SOURCE_ONLY.name) if _SOURCE_ONLY.name in results else None, means_of(_CEILING)
