@@ -31,7 +31,7 @@ from experiments import common
 from experiments import pretrain as pretrain_script
 from posynda_jax import adapt, bases, evaluate, locks, lora, parallel, pipeline, protocols, runs, tables, tuning
 
-CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; or all.")
+CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; all: the paper's eight.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)
 ONLY = flags.DEFINE_string("only", "", "Regular expression: only the rows whose names it finds. Tables hold what has been run.")
 TRAIN = flags.DEFINE_bool("train", True, "Train what has not been run; --notrain makes tables of what has been.")
@@ -93,7 +93,7 @@ class Bench:
     test = dataclasses.replace(task.score_config, **row.test)
     if fits:
       test = dataclasses.replace(test, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
-    about = {"seconds": seconds, "trainable": trainable, "flops": count_flops(base, config, row)}
+    about = {"seconds": seconds, "device": jax.devices()[0].device_kind, "trainable": trainable, "flops": count_flops(base, config, row)}
     return {rule: result | about for rule, result in self._score(task, config, adapter, test).items()}
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
@@ -198,7 +198,7 @@ def run_all(bench: Bench, table: str, due: list[tuple[tables.Row, int]]) -> dict
 
 
 def main() -> None:
-  names = list(tables.TABLES) if CHOSEN.value == ["all"] else CHOSEN.value
+  names = [name for chosen in CHOSEN.value for name in (tables.PAPERS if chosen == "all" else [chosen])]
   if unknown := [name for name in names if name not in tables.TABLES]:
     raise ValueError(f"tables {', '.join(unknown)} are unknown; choose of {', '.join(tables.TABLES)}, or all")
   chosen = choose_rows(names, ONLY.value)

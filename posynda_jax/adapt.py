@@ -1,4 +1,4 @@
-"""Algorithm 1: a frozen base learns an unlabelled target through an adapter, taught by itself.
+r"""Algorithm 1: a frozen base learns an unlabelled target through an adapter, taught by itself.
 
     source clips --F--> target's cameras --------------------> labelled pairs --+
                                                                                 +--> student (one noise sample, H = 1) --> loss (Eq. 9)

@@ -125,7 +125,8 @@ def fit_body(
     change = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
     return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
 
-  depths, _ = jax.lax.scan(step, jnp.maximum(placed[..., 2], NEAR_M), None, length=iterations)
+  with jax.default_matmul_precision("highest"):  # else TPUs and GPUs round depths of metres to 7 or 10 bits
+    depths, _ = jax.lax.scan(step, jnp.maximum(placed[..., 2], NEAR_M), None, length=iterations)
   return skeleton.root_centre(ray * depths[..., None])
 
 

@@ -89,10 +89,22 @@ def _changed(row: Row, name: str, **changes) -> Row:
 _NOVEL_LARGE, _CEILING_LARGE = (
     _changed(row, "r = 16 on attention and MLPs", rank=16, target_rule=_EVERYWHERE) for row in (_NOVEL_TURNED, _CEILING_TURNED)
 )
-_NOVEL_LONG = dataclasses.replace(_NOVEL_LARGE, name=f"{_NOVEL_LARGE.name}, three times the updates", updates=3)
+
+
+def _longer(row: Row, how_often: str, updates: int) -> Row:
+  return dataclasses.replace(row, name=f"{row.name}, {how_often} the updates", updates=updates)
+
+
+_NOVEL_LONG, _CEILING_LONG = (_longer(row, "three times", 3) for row in (_NOVEL_LARGE, _CEILING_LARGE))
+_NOVEL_RSLORA, _CEILING_RSLORA = (_changed(row, "rsLoRA: s = 8 / sqrt(16)", scale=2.0) for row in (_NOVEL_LARGE, _CEILING_LARGE))
+_NOVEL_LONGEST, _CEILING_LONGEST = (_longer(row, "nine times", 9) for row in (_NOVEL_RSLORA, _CEILING_RSLORA))
+_NOVEL_EVERY = dataclasses.replace(_changed(_NOVEL_TURNED, "every parameter", tune="full", bias=False), rate=0.1)
+_LARGE = (_NOVEL_LARGE, _NOVEL_LONG, _NOVEL_LONGEST, _CEILING_LARGE, _CEILING_LONG, _CEILING_LONGEST)
 _FITTED = tuple(  # the same adapters; what is done to their answers reads the test clip's 2D and intrinsics
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, poses fitted to a body at test time", test=dict(refine="body"), paper=None)
-    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED, _NOVEL_LARGE, _CEILING_LARGE, _NOVEL_LONG)
+    for row in (_SOURCE_ONLY, _SEEN, _CEILING, _SEEN_TURNED, _CEILING_TURNED, _NOVEL_TURNED)
+) + tuple(
+    dataclasses.replace(row, name=f"{row.name}, poses fitted to a body at test time", test=dict(refine="body")) for row in _LARGE
 )
 _VIDEOPOSE = {"denoiser": "videopose"}
 _DENOISERS = (
@@ -148,7 +160,7 @@ TABLES = {
     "open": Table(
         "Open benchmark, version 2",
         (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _NOVEL_TURNED,
-         _NOVEL_LARGE, _NOVEL_LONG, _PERFECT_F, _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED),
+         *_LARGE[:3], _PERFECT_F, _CEILING, _CEILING_TURNED, *_LARGE[3:], *_FITTED),
         "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(
@@ -171,13 +183,15 @@ TABLES = {
             *(_changed(_NOVEL_TURNED, name, **change) for name, change in (
                 ("DoRA", dict(tune="dora")), ("on attention and MLPs", dict(target_rule=_EVERYWHERE)),
             )),
-            _NOVEL_LARGE, _NOVEL_LONG, _changed(_NOVEL_LARGE, "rsLoRA: s = 8 / sqrt(16)", scale=2.0),
-            dataclasses.replace(_changed(_NOVEL_TURNED, "every parameter", tune="full", bias=False), rate=0.1),
+            _NOVEL_LARGE, _NOVEL_LONG, _longer(_NOVEL_LARGE, "nine times", 9),
+            _NOVEL_RSLORA, _longer(_NOVEL_RSLORA, "three times", 3), _NOVEL_LONGEST,
+            _NOVEL_EVERY, _longer(_NOVEL_EVERY, "three times", 3),
             Row("source-free: no source pose at all", dict(_PAPER, source=False, pseudo_label="mean", refine="body")), _FLAGS,
-            _CEILING, _CEILING_TURNED, _CEILING_LARGE, *_FITTED[4:],
+            _CEILING, _CEILING_TURNED, *_LARGE[3:], *_FITTED[4:],
         ),
     ),
 }
+PAPERS = tuple(name for name in TABLES if name.isdigit())  # what `all` means
 
 
 def digest(identity: dict[str, Any]) -> str:
@@ -226,8 +240,8 @@ def summarise(name: str, results: dict[str, list[dict]], paper: bool) -> dict[st
     rows.append({
         "name": row.name, "seeds": len(found), **shown, "paper_mpjpe_mm": row.paper if paper else None,
         **{key: found[0][key] for key in ("trainable", "flops", "frames", "base")},
-        "seconds": statistics.fmean(one["seconds"] for one in found), "runs": [one["run"] for one in found],
-        "by_seed": values, "groups": found[0]["groups"],
+        "seconds": statistics.fmean(one["seconds"] for one in found if one.get("device") == found[0].get("device")),
+        "devices": [one.get("device", "cpu") for one in found], "runs": [one["run"] for one in found], "by_seed": values, "groups": found[0]["groups"],
     })
   table = {"table": name, "title": TABLES[name].title, "note": TABLES[name].note, "rows": rows, "protocol": first["protocol"]}
   return table | {"scores": list(first["scores"])}  # in the protocol's order, the headline first: files sort the names of a mapping
@@ -238,13 +252,14 @@ def columns(table: dict) -> tuple[list[str], list[list[str]]]:
   rows, scores = table["rows"], table["scores"]
   closed, paper = any("closure" in row for row in rows), any(row["paper_mpjpe_mm"] for row in rows)
   percent = lambda row: f"{100 * row['closure']:.0f}" + (f" ({100 * row['closure_alike']:.0f})" if "closure_alike" in row else "")
+  on = lambda row: "" if (device := row.get("devices", ["cpu"])[0]) == "cpu" or not row["trainable"] else f" on {device}"
   head = ["row", *scores, *(["closure %"] if closed else []), "trainable", "GFLOPs", "seconds", *(["paper's MPJPE"] if paper else [])]
   cells = []
   for row in rows:
     value = lambda key: f"{row['mean'][key]:.1f}" + ("" if row["std"][key] is None else f" ± {row['std'][key]:.1f}")
     cells.append([
         row["name"], *map(value, scores), *([percent(row) if "closure" in row else ""] if closed else []),
-        f"{row['trainable']:,}", f"{row['flops'] / 1e9:.4g}", f"{row['seconds']:.0f}",
+        f"{row['trainable']:,}", f"{row['flops'] / 1e9:.4g}", f"{row['seconds']:.0f}" + on(row),
         *([f"{row['paper_mpjpe_mm'] or ''}"] if paper else []),
     ])
   return head, cells

@@ -111,6 +111,7 @@ def _jax_side(options: Options, threads: int):
   from experiments.bench import jax_side
 
   flags.FLAGS(["benchmark"])
+  common.set_matmul_precision()  # as PyTorch multiplies unless told otherwise
   if options.keep:
     common._keep_memory()
   device = jax.devices()[0]
