@@ -72,7 +72,7 @@ class Bench:
           return None
         run = runs.Run(folder, identity)
         if key not in (found := read()):  # nor has another process written it since
-          by_rule = self._train_and_score(row, base, source_name, config, run, fits)
+          by_rule = self._train_and_score(row, base, source_name, config, run, fits, next(iter(found.values()), None))
           found |= {name_of(row.test | ({"select": rule} if len(by_rule) > 1 else {})): result for rule, result in by_rule.items()}
           runs.write_json(path, found)
         run.close()
@@ -81,19 +81,23 @@ class Bench:
     return {**found[key], "scores": scores, "run": str(folder.relative_to(self.folder)), "base": base.digest}
 
   def _train_and_score(
-      self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run, fits: bool
+      self, row: tables.Row, base: bases.Base, source_name: str, config: adapt.AdaptConfig, run: runs.Run, fits: bool, scored: dict | None
   ) -> dict[str, dict[str, Any]]:
-    """A row's results by rule (`_score`), its adapter trained or resumed in the run; with `fits`, of poses fitted to the adapter's body."""
+    """A row's results by rule (`_score`), its adapter trained or resumed in the run, or read where it has been `scored` by another test;
+    with `fits`, of poses fitted to the adapter's body."""
     source = self._source(source_name, base.clip_fps) if config.source else None
     task = script.make_task(base, source, config, self._test(base.clip_fps, base.model.num_frames))
-    adapter, seconds, trainable = None, 0.0, 0
-    if row.adapt is not None:
-      adapter, seconds = script.train_adapter(task, config, run, "adapted")
-      trainable = script.count_trainable(task, config)
+    adapter, about = None, {"seconds": 0.0, "device": jax.devices()[0].device_kind, "trainable": 0}
+    if row.adapt is not None and scored and (run.folder / "adapted").exists():
+      adapter, _ = common.load_adapter(run.folder, "adapted", base, run.config)
+      about = {"device": "cpu", **{key: scored[key] for key in about if key in scored}}  # before results told, all were of CPUs
+    elif row.adapt is not None:
+      adapter, about["seconds"] = script.train_adapter(task, config, run, "adapted")
+      about["trainable"] = script.count_trainable(task, config)
     test = dataclasses.replace(task.score_config, **row.test)
     if fits:
       test = dataclasses.replace(test, body=tuple(runs.adapter_settings(run.folder, "adapted")["body"]))
-    about = {"seconds": seconds, "device": jax.devices()[0].device_kind, "trainable": trainable, "flops": count_flops(base, config, row)}
+    about["flops"] = count_flops(base, config, row)
     return {rule: result | about for rule, result in self._score(task, config, adapter, test).items()}
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:

@@ -17,15 +17,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f"--flagfile={ROOT}/experiments/presets/smoke.flags"
 
 
-def run(script: str, *flags: str, env: dict | None = None) -> subprocess.CompletedProcess:
+def run(script: str, *flags: str, env: dict | None = None, seconds: int = 600) -> subprocess.CompletedProcess:
   """Runs a script in its own process on one CPU device."""
   environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu", **(env or {})}
   command = [sys.executable, "-m", f"experiments.{script}", *flags]
-  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+  return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
 
 
-def run_well(script: str, *flags: str) -> str:
-  done = run(script, *flags)
+def run_well(script: str, *flags: str, seconds: int = 600) -> str:
+  done = run(script, *flags, seconds=seconds)
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout
 

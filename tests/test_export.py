@@ -109,6 +109,9 @@ def test_the_example_beside_the_file_needs_only_jax(base_folder, tmp_path):
   metadata = json.loads(zipfile.ZipFile(output).read("metadata.json"))
   assert metadata["num_frames"] == FRAMES and metadata["clip_fps"] == 12.5 and tuple(metadata["joints"]) == skeleton.JOINTS
   assert metadata["base"] == metadata["digest"] == checkpoint.digest(params) and metadata["sampling_steps"] == 1
+  program = jax.export.deserialize(bytearray(zipfile.ZipFile(output).read("lift.jaxexport"))).mlir_module()
+  products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]  # scripts ask for float32 on all platforms
+  assert products and all("[HIGHEST, HIGHEST]" in line for line in products)
 
   pixels = np.random.default_rng(0).uniform((300, 100), (900, 700), (4 * FRAMES, 17, 2)).astype(np.float32)
   np.save(tmp_path / "pixels.npy", pixels[:-1])  # the last clip is not full

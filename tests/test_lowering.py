@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax import adapt, evaluate, lora, parallel, pretrain, rigs, sweep
+from posynda_jax import adapt, evaluate, hypotheses, lora, metrics, parallel, pretrain, rigs, sweep
 from posynda_jax.denoisers.mixste import MixSTE
 from posynda_jax.denoisers.videopose import VideoPose
 
@@ -108,3 +108,14 @@ def test_a_sweep_lowers():
   batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((CLIPS, 2, *leaf.shape[1:]), leaf.dtype), member)
   step = functools.partial(sweep.sweep_step, model=model, config=configs[0], rig=None, names=("a", "b"), at_once=2)
   lower(on_one_device(step), state, (base, numbers), with_devices(batch), jax.random.split(jax.random.key(0), 2))
+
+
+@pytest.mark.parametrize("solve", [
+    lambda pose, keypoints, view: hypotheses.fit_body(pose, keypoints, view, jnp.ones_like(keypoints[..., 0]), (0.3,) * 16),
+    lambda pose, keypoints, view: metrics.similarity_align(pose, pose[::-1]),
+], ids=["fit_body", "similarity_align"])
+def test_geometry_multiplies_in_float32_wherever_it_runs(solve):
+  """GPUs and TPUs round what they multiply to 10 or 7 bits unless told: of metres that is millimetres."""
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((CLIPS, FRAMES, 17, 3), (CLIPS, FRAMES, 17, 2), (CLIPS, 9))]
+  products = [line for line in jax.jit(solve).lower(*shapes).as_text().splitlines() if "dot_general" in line]
+  assert products and all("[HIGHEST, HIGHEST]" in line for line in products)

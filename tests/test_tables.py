@@ -60,6 +60,10 @@ def test_the_presets_of_f_as_seen_are_their_rows_with_all_the_clips():
   assert text[1:] == ["--flagfile=experiments/presets/novel.flags", "--rank=16", f"--lora_rule={changes['target_rule']}", "--updates=900"]
   long = tables.TABLES["open"].rows[tables.TABLES["open"].rows.index(large) + 1]
   assert long == dataclasses.replace(large, name=long.name, updates=3)
+  text = (ROOT / "experiments" / "presets" / "novel_long.flags").read_text().splitlines()
+  assert text[1:] == ["--flagfile=experiments/presets/novel_large.flags", "--lora_scale=2", "--updates=2700"]
+  longest = tables.TABLES["open"].rows[tables.TABLES["open"].rows.index(large) + 2]
+  assert longest == dataclasses.replace(large, name=longest.name, updates=9, adapt=large.adapt | {"scale": 2.0})
   assert not row.adapt["pseudo"] and row.clips == 2 and "--clips=32" in (ROOT / "experiments" / "presets" / "recipe.flags").read_text()
 
 
@@ -149,7 +153,7 @@ def test_a_command_makes_tables_that_share_rows_and_a_second_start_trains_nothin
   assert "Compiling" not in again and (tmp_path / "tables" / "table_3.md").read_text() == text
   assert json.loads((tmp_path / "tables" / "table_3.json").read_text()) == table
 
-  every = run_well("tables", *flags_, "--table=all", "--only=source-only$|T = 1000, whole")  # a row of each
+  every = run_well("tables", *flags_, "--table=all,open,beyond", "--only=source-only$|T = 1000, whole")  # a row of each
   assert "Compiling" not in every and {path.stem for path in (tmp_path / "tables").glob("*.csv")} == {f"table_{name}" for name in tables.TABLES}
 
   folder = tmp_path / "tables" / ours["runs"][1]  # a row is a run like any other
@@ -171,6 +175,23 @@ def test_rows_that_differ_in_the_rule_alone_draw_their_hypotheses_once(data, smo
   assert all(one["protocol"]["selection"] == json.loads(key)[1]["select"] for key, one in found.items())
 
 
+def test_each_video_adapts_by_itself_and_is_a_run_of_its_own(data, smoke_base, tmp_path):
+  flags_ = (SMOKE, data, smoke_base, f"--workdir={tmp_path}", "--target_split=test", "--videos=2")
+  out = run_well("videos", *flags_)
+  result = json.loads((tmp_path / "videos.json").read_text())
+  first, last = result["videos"]
+  assert out.count("Compiling adapted") == 2 and first["sequence"] in out and first["split"] == "test[0:1]" and last["split"] != first["split"]
+  assert result["frames"] == sum(video["adapted"]["frames"] for video in (first, last)) and first["adapted"]["mpjpe_mm"] != first["source_only"]["mpjpe_mm"]
+  for row in ("source_only", "adapted"):
+    low, high = sorted(video[row]["mpjpe_mm"] for video in (first, last))
+    assert low <= result[row]["mpjpe_mm"] <= high
+  assert json.loads((tmp_path / "video_0000" / "config.json").read_text())["target_split"] == "test[0:1]"
+  assert "Compiling" not in run_well("videos", *flags_) and json.loads((tmp_path / "videos.json").read_text()) == result
+  scored = run_well("evaluate", data, f"--run={tmp_path}/video_0000", "--dataset=synthetic_motion/target_gt", "--split=test[0:1]")
+  assert f"{first['adapted']['mpjpe_mm']:.1f}" in scored
+  assert "name a whole split" in error_of("videos", *flags_, "--target_split=test[:3]")
+
+
 def test_what_a_user_gets_wrong_is_one_line(tmp_path):
   assert "tables 9 are unknown; choose of 1, 2, 3" in error_of("tables", SMOKE, "--table=9", f"--workdir={tmp_path}")
   assert "--workdir is not given" in error_of("tables", SMOKE, "--table=3")
@@ -183,13 +204,25 @@ def test_what_a_user_gets_wrong_is_one_line(tmp_path):
 def test_all_tables_in_their_smallest_form(data, tmp_path):
   run_well("pretrain", f"--flagfile={SMOKE.partition('=')[2].replace('smoke', 'smoke_base')}", data, f"--workdir={tmp_path}/videopose",
            "--denoiser=videopose", "--filter_widths=3", "--channels=8")
-  out = run_well("tables", SMOKE, data, f"--workdir={tmp_path}/tables", "--table=all", f"--videopose_base={tmp_path}/videopose",
-                 "--width=32", "--rank=4")
+  out = run_well("tables", SMOKE, data, f"--workdir={tmp_path}/tables", "--table=all,open,beyond", f"--videopose_base={tmp_path}/videopose",
+                 "--width=32", "--rank=4", seconds=3000)
   assert {path.stem for path in (tmp_path / "tables").glob("*.md")} == {f"table_{name}" for name in tables.TABLES}
   shared = [json.loads((tmp_path / "tables" / f"table_{name}.json").read_text()) for name in ("3", "6", "7")]
   runs = [{row["name"]: row["runs"] for row in table["rows"]} for table in shared]
   assert runs[0]["+ multi-hypothesis: PoSynDA"] == runs[1]["H = 3"] == runs[2]["r = 4"]
   assert "VideoPose, PoSynDA" in out and out.count("Compiling pretrain") == 6  # Table 8's six bases, one of them the flags' own
+
+
+def test_the_same_rows_on_two_machines_are_compared(tmp_path):
+  for name, mpjpe, device in (("one", 100.0, None), ("other", 100.5, "a GPU")):
+    found = {"open": {"scores": {"mpjpe_mm": mpjpe}, "seconds": 3.0, **({"device": device} if device else {})}}
+    for digest in ("a", name):  # and a row that the other has not
+      (tmp_path / name / "rows" / digest).mkdir(parents=True)
+      (tmp_path / name / "rows" / digest / "scores.json").write_text(json.dumps(found))
+  assert "apart_mm 0.5" in run_well("compare_machines", f"--folders={tmp_path}/one,{tmp_path}/other", f"--json={tmp_path}/found.json")
+  found = json.loads((tmp_path / "found.json").read_text())
+  assert found["rows"] == 1 and found["largest_apart_mm"] == 0.5 and found["each"][0]["devices"] == ["cpu", "a GPU"]
+  assert "has no rows" in error_of("compare_machines", f"--folders={tmp_path}/one,{tmp_path}")
 
 
 def test_open_protocol_scores_what_no_published_one_does():
