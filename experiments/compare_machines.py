@@ -51,7 +51,7 @@ def main() -> None:
     print(f"{row['row']:18}{row['mpjpe_mm'][0]:10.2f}{row['mpjpe_mm'][1]:10.2f}{row['difference_mm']:11.5f}{row['seconds'][0]:9.0f}{row['seconds'][1]:9.0f}")
   apart = [row["difference_mm"] for row in rows]
   seconds = [statistics.median(row["seconds"][i] for row in rows if min(row["seconds"])) for i in (0, 1)] if any(min(row["seconds"]) for row in rows) else None
-  summary = {"rows": len(rows), "median_apart_mm": statistics.median(apart), "largest_apart_mm": max(apart), "median_seconds": seconds}
+  summary = {"compared": len(rows), "median_apart_mm": statistics.median(apart), "largest_apart_mm": max(apart), "median_seconds": seconds}
   print(", ".join(f"{key} {value}" for key, value in summary.items()), flush=True)
   if JSON.value:
     runs.write_json(JSON.value, {**summary, "each": rows})

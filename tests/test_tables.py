@@ -221,7 +221,7 @@ def test_the_same_rows_on_two_machines_are_compared(tmp_path):
       (tmp_path / name / "rows" / digest / "scores.json").write_text(json.dumps(found))
   assert "apart_mm 0.5" in run_well("compare_machines", f"--folders={tmp_path}/one,{tmp_path}/other", f"--json={tmp_path}/found.json")
   found = json.loads((tmp_path / "found.json").read_text())
-  assert found["rows"] == 1 and found["largest_apart_mm"] == 0.5 and found["each"][0]["devices"] == ["cpu", "a GPU"]
+  assert found["compared"] == 1 and found["largest_apart_mm"] == 0.5 and found["each"][0]["devices"] == ["cpu", "a GPU"]
   assert "has no rows" in error_of("compare_machines", f"--folders={tmp_path}/one,{tmp_path}")
 
 
