@@ -13,6 +13,7 @@ PRESETS = pathlib.Path(__file__).parent / "presets"
 COMMANDS = {
     **{f"posynda-{name}": f"experiments.{name}" for name in (
         "pretrain", "adapt", "evaluate", "lift", "components", "tables", "peft", "diagnose", "visualize", "report", "export", "benchmark",
+        "videos", "compare_machines",
     )},
     "posynda-convert": "posynda_jax.interop convert",
     "posynda-check": "data_prep.check",

@@ -43,6 +43,7 @@ def adapt_to(base, base_folder: str, source, config, folder: pathlib.Path) -> di
 def main() -> None:
   if common.WORKDIR.value is None:
     raise ValueError("--workdir is not given: name a folder for the videos' runs")
+  folder = pathlib.Path(common.WORKDIR.value).expanduser()
   target, split = script.TARGET.value, script.TARGET_SPLIT.value
   if own_keypoints.is_own(target):
     raise ValueError(f"{target} has no labels to be scored by: adapt to it with `python -m experiments.adapt`")
@@ -58,7 +59,7 @@ def main() -> None:
   for index in np.unique(np.linspace(0, len(records) - 1, VIDEOS.value).astype(int)):
     alone = f"{split}[{index}:{index + 1}]"
     with flagsaver.flagsaver(target_split=alone, test_split=alone):
-      found = adapt_to(base, base_folder, source, config, pathlib.Path(common.WORKDIR.value).expanduser() / f"video_{index:04d}")
+      found = adapt_to(base, base_folder, source, config, folder / f"video_{index:04d}")
     before, after = found["source_only"], found["adapted"]
     videos.append({"sequence": records[index]["sequence"], "split": alone, "source_only": before, "adapted": after})
     print(f"{videos[-1]['sequence']}, {alone}: {before['mpjpe_mm']:.1f} -> {after['mpjpe_mm']:.1f} mm, {after['seconds']:.0f} s", flush=True)
@@ -71,7 +72,7 @@ def main() -> None:
   protocol = found["protocol"] | {"split": f"{len(videos)} of {split}", "adapted_on": "each video's own 2D and intrinsics"}
   result = {**means, "better": better, "frames": sum(frames), "videos": videos, "updates": config.num_steps, "base": base.digest, "protocol": protocol}
   if parallel.is_main():
-    runs.write_json(pathlib.Path(common.WORKDIR.value).expanduser() / "videos.json", result)
+    runs.write_json(folder / "videos.json", result)
   line = lambda row: ", ".join(f"{name} {value:.1f}" for name, value in means[row].items())
   print(f"\n{len(videos)} videos, {sum(frames):,} frames: source-only {line('source_only')}; adapted {line('adapted')}; {better} of {len(videos)} are better")
   print("protocol: " + ", ".join(f"{name}={value}" for name, value in protocol.items()), flush=True)
