@@ -82,6 +82,7 @@ TUNE = flags.DEFINE_enum("tune", "lora", adapt.TUNES, "What of the base is tuned
 USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source augmentation F (Eq. 3).")
 ADVERSARIAL = flags.DEFINE_float("adversarial_rate", 0.0, "Above 0: in place of F, a generator of target poses learns against a critic "
                                  "of 2D at this Adam rate (the kind of baseline that the paper's Table 5 has).", lower_bound=0.0)
+PENALTY = flags.DEFINE_float("adversarial_penalty", 1.0, "Weight of the critic's squared slope, which keeps the game from being lost.", lower_bound=0.0)
 USE_PSEUDO = flags.DEFINE_bool("pseudo", True, "Pseudo-labelled target clips (Eq. 4-5).")
 USE_BIAS = flags.DEFINE_bool("bias", True, "Cross-dataset bias (Eq. 11).")
 ADAPT_LOSS = flags.DEFINE_enum("adapt_loss", "mse", pretrain.LOSSES, "Loss of adaptation (Eq. 9: mse).")
@@ -106,7 +107,8 @@ def adapt_config(base: bases.Base, source: common.Source | None, view: str | Non
       num_hypotheses=HYPOTHESES.value, select=SELECT.value, pseudo_label=PSEUDO.value, refine=REFINE.value, body=body,
       align=ALIGN.value, tilt=TILT.value, tilt_deg=TILT_DEG.value, stretch=STRETCH.value, pair=PAIR.value, proportions=PROPORTIONS.value,
       teacher_flip=TEACHER_FLIP.value, novel_views=NOVEL_VIEWS.value, tumble=TUMBLE.value,
-      synthesis=USE_SYNTHESIS.value, adversarial_rate=ADVERSARIAL.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
+      synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
+      adversarial_rate=ADVERSARIAL.value, adversarial_penalty=ADVERSARIAL.value and PENALTY.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
       tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,
       loss=ADAPT_LOSS.value,

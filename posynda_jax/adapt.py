@@ -47,6 +47,7 @@ TILTS = ("none", "random", "teacher", "spine")
 PAIRS = ("random", "upright")
 PROPORTIONS = ("source", "target")
 PSEUDO_LABELS = ("best", "mean")
+_LATER = ("view", "novel_views", "tumble", "adversarial_penalty")  # settings that runs' folders did not have at first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,7 @@ class AdaptConfig:
   source: bool = True  # False is source-free: pseudo-labels or novel views alone, and the batch has no `source`
   synthesis: bool = True
   adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
+  adversarial_penalty: float = 0.0  # of the critic's slope
   pseudo: bool = True
   rank: int = 4
   scale: float = 1.0
@@ -119,8 +121,8 @@ class AdaptConfig:
 
 
 def describe(config: AdaptConfig) -> dict[str, Any]:
-  """The config as a run's folder keeps it: without what folders did not have at first, where it is not used."""
-  return {name: value for name, value in dataclasses.asdict(config).items() if name not in ("view", "novel_views", "tumble") or value}
+  """The config as a run's folder keeps it: without what came later, where it is not used."""
+  return {name: value for name, value in dataclasses.asdict(config).items() if name not in _LATER or value}
 
 
 def from_settings(settings: dict[str, Any]) -> AdaptConfig:
@@ -217,7 +219,7 @@ def adapt_step(
     if config.source and config.adversarial_rate:
       source, keys = batch["source"], key_for(labels.GENERATOR, num_clips)
       _, absolute = see(key_for(labels.VIEW, num_clips), source, rig)
-      pairs, players, scalars = adversarial.play(players, keys, absolute, source["valid"], target, config.adversarial_rate)
+      pairs, players, scalars = adversarial.play(players, keys, absolute, source["valid"], target, config.adversarial_rate, config.adversarial_penalty)
       sets.append((*pairs, source["valid"]))
     elif config.source:
       sets.append(labels.labelled_pairs(key_for, batch["source"], target, label, bones, config, rig))

@@ -19,6 +19,7 @@ _PAPER = dict(
     pseudo=True, pseudo_label="best", refine="none", tilt="none", pair="random",
     proportions="source", stretch=0.0, novel_views=0.0, tumble=0.0, teacher_flip=False, teacher_ema=0.0, select="frame",
     num_hypotheses=3, sampling_steps=1, tune="lora", bias=True, synthesis=True, adversarial_rate=0.0,
+    adversarial_penalty=0.0,
 )
 _F = dict(_PAPER, pseudo=False)
 
@@ -61,7 +62,7 @@ _D3DP = tuple(
         ("best joints by reprojection (J-Agg)", "joint", 96.5),
     )
 )
-_GAN = Row("GAN: generator of target poses in place of F", dict(_F, adversarial_rate=1e-3), paper=87.5)
+_GAN = Row("GAN: generator of target poses in place of F", dict(_F, adversarial_rate=1e-3, adversarial_penalty=1.0), paper=87.5)
 _OURS = Row("PoSynDA", _PAPER, paper=58.2)
 _DORA = Row("DoRA: r = 4", dict(_PAPER, tune="dora"))
 _TURNED = dict(_F, tilt="spine", num_hypotheses=1)  # one answer of the teacher says how people stand

@@ -50,13 +50,13 @@ def test_bones_rotation_and_place_change_nothing_else():
   assert root[0, 2] > 0.2 * poses[..., 0, 2].mean() and abs(root[0, :2] / root[0, 2]).max() < 2  # bounded
 
 
-def play(data, num_devices: int, seed: int):
+def play(data, num_devices: int, seed: int, penalty: float = 1.0):
   """Fresh players after one turn, and its scalars."""
   players, devices = adversarial.init(jax.random.key(0), FRAMES, RATE), jax.local_devices()[:num_devices]
 
   def step(players, frozen, part, key):
     keys = parallel.clip_keys(key, len(part["target"]["valid"]))
-    pairs, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE)
+    pairs, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, penalty)
     return players, scalars
 
   players, key = parallel.replicate((players, jax.random.key(seed)), devices)
@@ -79,6 +79,19 @@ def test_clips_without_a_valid_frame_count_for_nobody():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), one, two)
 
 
+def test_the_penalty_is_the_critics_squared_slope():
+  data = batch(8)
+  data["source"]["valid"][:], data["target"]["valid"][:] = 1, 1
+  critic = adversarial.init(jax.random.key(0), FRAMES, RATE).critic
+  judge = lambda keypoints: adversarial.Critic().apply(critic, keypoints).sum()
+  made = camera.project(data["source"]["poses"], data["target"]["intrinsics"])  # a fresh generator changes nothing
+  slopes = [np.asarray(jax.grad(judge)(jnp.asarray(keypoints))) for keypoints in (data["target"]["keypoints"], made)]
+  expected = sum((slope**2).sum((1, 2, 3)).mean() for slope in slopes)
+  with_it, without = (jax.device_get(play(data, 1, 1, penalty)[1]) for penalty in (2.0, 0.0))
+  assert expected > 1e-3
+  np.testing.assert_allclose(with_it["critic"] - without["critic"], 2 * expected, rtol=1e-3)
+
+
 def test_the_generator_learns_where_the_target_stands():
   source, target = clips(32, 1, labelled=True), clips(32, 3)
   far = target | {"keypoints": np.asarray(camera.project(scene.poses((32, FRAMES), 3) + np.array([0.8, 0, 3.0]), target["intrinsics"]))}
@@ -98,7 +111,7 @@ def test_the_generator_learns_where_the_target_stands():
 
   def step(players, frozen, part, key):
     keys = parallel.clip_keys(key, 32)
-    _, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE)
+    _, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, 1.0)
     return players, scalars
 
   step, part = parallel.make_parallel_step(step, devices), parallel.shard(data, 1)
