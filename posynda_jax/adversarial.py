@@ -6,8 +6,8 @@
 G changes of a clip what stays one for the clip: the lengths of its bones, left as right, its rotation and its place before the
 camera; it starts at none of these. The critic sees normalised keypoints alone, the target's as real. Both are least-squares (LSGAN),
 and both learn at every step of the adaptation, from the same clips. The critic's slope at what it sees is penalised (zero-centred,
-Mescheder et al., ICML 2018): without, it tells all apart in one start in three, and the generator has nothing to go by. No target
-pose occurs here.
+Mescheder et al., ICML 2018) and the generator learns slower than it (Heusel et al., NeurIPS 2017): without, the critic tells all
+apart in one start in two, and the generator has nothing to go by. No target pose occurs here.
 """
 
 import functools
@@ -24,6 +24,7 @@ from posynda_jax import camera, parallel, skeleton, synthesis
 
 _NOISE = 16
 _BONES_SPREAD = 0.3  # bones may become longer or shorter by this, in their logarithm
+_GENERATOR_RATE = 0.25  # of the critic's
 _STEP = 0.1  # of the answer: Adam's first steps, all of one sign, would otherwise throw everybody to a bound
 _MOVE_SPREAD = (1.0, 1.0, 1.5)  # the ray may move by this at depth 1 m, depth by this in its logarithm: further off nobody is in any image
 
@@ -78,7 +79,7 @@ def init(key: Array, num_frames: int, rate: float) -> Players:
   poses = jnp.ones((1, num_frames, len(skeleton.PARENTS), 3))
   generator = Generator().init(keys[0], poses, jnp.zeros((1, _NOISE)), jnp.zeros((1, 9)))
   critic = Critic().init(keys[1], poses[..., :2])
-  return Players(generator, critic, _optimizer(rate).init(generator), _optimizer(rate).init(critic))
+  return Players(generator, critic, _optimizer(rate).init(generator), _optimizer(rate).init(critic))  # states do not depend on the rate
 
 
 def change(poses: Float[Array, "b f j 3"], answer: Float[Array, "b 23"]) -> Float[Array, "b f j 3"]:
@@ -127,9 +128,8 @@ def play(
 
   told, critic_grads = jax.value_and_grad(tell)(players.critic)
   generator_grads, critic_grads, fooled, told = jax.lax.psum((generator_grads, critic_grads, fooled, told), parallel.AXIS)
-  tx = _optimizer(rate)
-  generator, generator_opt = tx.update(generator_grads, players.generator_opt)
-  critic, critic_opt = tx.update(critic_grads, players.critic_opt)
+  generator, generator_opt = _optimizer(_GENERATOR_RATE * rate).update(generator_grads, players.generator_opt)
+  critic, critic_opt = _optimizer(rate).update(critic_grads, players.critic_opt)
   players = Players(
       optax.apply_updates(players.generator, generator), optax.apply_updates(players.critic, critic), generator_opt, critic_opt
   )
