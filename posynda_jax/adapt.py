@@ -73,7 +73,7 @@ class AdaptConfig:
   source: bool = True  # False is source-free: pseudo-labels or novel views alone, and the batch has no `source`
   synthesis: bool = True
   adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
-  adversarial_penalty: float = 0.0  # of the critic's slope
+  adversarial_penalty: float = 0.0  # weight of the critic's squared slope; the first runs had none
   pseudo: bool = True
   rank: int = 4
   scale: float = 1.0
