@@ -72,9 +72,10 @@ _SEEN = Row("F as seen", dict(_BODIES, pair="upright"), clips=2)
 _PERFECT_F = Row("bound of F: the source filmed by the target's own rig", dict(_F, synthesis=False), target_rig=True)
 _FLAGS = Row("the flags' own settings", {}, view=None)
 _CEILING = Row("ceiling: the same adapter with target labels", {**_PAPER, "supervision": "ceiling"})
-_VIEW_ALONE, _SEEN_TURNED, _CEILING_TURNED = (  # by a virtual camera that turns and zooms until people stand as before the source's
+# By a virtual camera that turns and zooms until people stand as before the source's.
+_VIEW_ALONE, _GAN_TURNED, _OURS_TURNED, _SEEN_TURNED, _CEILING_TURNED = (
     dataclasses.replace(row, name=f"{row.name.partition(':')[0]}, through a virtual camera", view="source", paper=None)
-    for row in (_SOURCE_ONLY, _SEEN, _CEILING)
+    for row in (_SOURCE_ONLY, _GAN, _OURS, _SEEN, _CEILING)
 )
 _NOVEL_TURNED = dataclasses.replace(
     _SEEN_TURNED, name="F as seen and novel views, tumbled, through a virtual camera",
@@ -160,7 +161,7 @@ TABLES = {
     ),
     "open": Table(
         "Open benchmark, version 2",
-        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _SEEN_TURNED, _NOVEL_TURNED,
+        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _GAN_TURNED, _OURS_TURNED, _SEEN_TURNED, _NOVEL_TURNED,
          *_LARGE[:3], _PERFECT_F, _CEILING, _CEILING_TURNED, *_LARGE[3:], *_FITTED),
         "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
@@ -169,6 +170,8 @@ TABLES = {
         (
             _SOURCE_ONLY, _OURS, Row("choice by sequence", dict(_PAPER, select="sequence")),
             Row("mean of the hypotheses", dict(_PAPER, pseudo_label="mean")), Row("teacher with K = 5", dict(_PAPER, sampling_steps=5)),
+            Row("student at every t", dict(_PAPER, student_input="diffused")),
+            Row("student at every t, teacher with K = 5", dict(_PAPER, student_input="diffused", sampling_steps=5)),
             Row("EMA teacher, 0.99", dict(_PAPER, teacher_ema=0.99)),
             Row("pseudo-labels fitted to the source's mean body", dict(_PAPER, pseudo_label="mean", refine="body")),
             Row("F with tilt", dict(_F, tilt="teacher", tilt_deg=180.0)), _ROTATION,
