@@ -10,7 +10,7 @@ nearly twice the work of one process on two: `taskset -c 0`, `taskset -c 1`). WO
 adaptations' seeds (the base is one), on the test split, with the protocol of the paper's table where the target has one.
 
 Rows that need another base train it in WORKDIR/bases by the flags of `pretrain` (table 8; what --base is already is not trained
-again), or take --videopose_base (1, 2, 4).
+again; WORKDIR/bases.json has their own scores), or take --videopose_base (1, 2, 4).
 """
 
 import dataclasses
@@ -115,6 +115,11 @@ class Bench:
       if not TRAIN.value and not (folder / "metrics.json").exists():
         return None
       return pretrain_script.from_flags(folder), str(folder)
+
+  def trained_bases(self) -> dict[str, dict[str, Any]]:
+    """Scores at home, protocol and seconds of training of the bases that rows needed, by folder."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(self.folder.glob("bases/*/metrics.json"))}
+    return {name: {key: base[key] for key in ("base", "protocol", "seconds", "digest")} for name, base in found.items()}
 
   def _open_test(self, clip_fps: float, num_frames: int) -> pipeline.ClipSource:
     records = common.load_records(script.TARGET.value, script.TEST_SPLIT.value)
@@ -235,6 +240,8 @@ def main() -> None:
     if parallel.is_main():
       tables.save(bench.folder / f"table_{name}", table)
     print(f"\n{tables.markdown(table)}", flush=True)
+  if parallel.is_main() and (trained := bench.trained_bases()):
+    runs.write_json(bench.folder / "bases.json", trained)
 
 
 if __name__ == "__main__":

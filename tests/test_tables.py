@@ -211,6 +211,8 @@ def test_all_tables_in_their_smallest_form(data, tmp_path):
   runs = [{row["name"]: row["runs"] for row in table["rows"]} for table in shared]
   assert runs[0]["+ multi-hypothesis: PoSynDA"] == runs[1]["H = 3"] == runs[2]["r = 4"]
   assert "VideoPose, PoSynDA" in out and out.count("Compiling pretrain") == 6  # Table 8's six bases, one of them the flags' own
+  bases = json.loads((tmp_path / "tables" / "bases.json").read_text())
+  assert len(bases) == 5 and all(base["base"]["mpjpe_mm"] > 0 and base["seconds"] > 0 for base in bases.values())
 
 
 def test_the_same_rows_on_two_machines_are_compared(tmp_path):
