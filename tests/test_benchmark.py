@@ -145,7 +145,7 @@ def test_a_run_checks_times_draws_and_compares_with_a_baseline(tmp_path):
   assert row["turns"] >= 3 and row["smoke"] and 0 < row["spread"]["min"] <= row["seconds_median"]
   low, high = row["ratio_to_torch_eager_spread"]["quartiles"]
   assert 0 < low <= row["ratio_to_torch_eager"] <= high and row["peak_memory_ratio"] > 0 and 0 < row["share_of_matmul"]
-  assert row["agreement"]["gradient"] < 1e-3 and set(row["peer"]) == {"attention", "malloc_keeps_memory"}
+  assert row["agreement"]["gradient"] < 1e-3 and row["peer"].keys() == {"attention", "malloc_keeps_memory", "dtype"}
   kinds = row["profile"]["kinds"]
   assert kinds["low_rank"]["flops"] > 0 and kinds["attention"]["flops"] > 0 and kinds["passes"]["seconds"] > 0
   assert sum(kind["share"] for kind in kinds.values()) < 1.2 and "| products of attention |" in done.stdout

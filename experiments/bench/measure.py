@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import tempfile
 
 import numpy as np
@@ -56,10 +57,11 @@ def _units(side: child.Child) -> int:
 
 
 def fastest_peer(case: cases.Case, device: str, dtype: str) -> child.Options:
-  """How the peer is fastest: its attention, and on a CPU its malloc, tried on one depth of the case."""
+  """How the peer is fastest: its attention, its dtype of ours and float32, and on a CPU its malloc, tried on one depth of the case."""
   case, tried = dataclasses.replace(case, depth=1), {}
   mallocs = (False, True) if device == "cpu" else (False,)
-  for options in (child.Options("torch", keep, fused, False, dtype, device) for keep in mallocs for fused in (False, True)):
+  for keep, fused, low in itertools.product(mallocs, (False, True), dict.fromkeys(("float32", dtype))):
+    options = child.Options("torch", keep, fused, False, low, device)
     with child.Child(case, options) as peer:
       tried[options] = min(peer.ask("time", _units(peer)) for _ in range(3))
   return min(tried, key=tried.get)
@@ -98,14 +100,14 @@ def measure(
     options = {"ours": ours}
     if with_peer:
       device = "cuda" if ready["platform"] == "gpu" else "cpu"
-      options["eager"] = child.Options("torch", keep=False, dtype=dtype, device=device) if quick else fastest_peer(case, device, dtype)
+      options["eager"] = child.Options("torch", keep=False, device=device) if quick else fastest_peer(case, device, dtype)
       attention = "scaled_dot_product_attention" if options["eager"].fused else "plain"
-      row["peer"] = {"attention": attention, "malloc_keeps_memory": options["eager"].keep}
+      row["peer"] = {"attention": attention, "malloc_keeps_memory": options["eager"].keep, "dtype": options["eager"].dtype}
       sides["eager"] = stack.enter_context(child.Child(case, options["eager"]))
       row["agreement"] = check(sides["ours"], sides["eager"], dtype)
       versions["torch"] = sides["eager"].ready["torch"]
     if with_peer and compiled:
-      options["compiled"] = dataclasses.replace(options["eager"], compiled=True)
+      options["compiled"] = dataclasses.replace(options["eager"], compiled=True, dtype=dtype)
       sides["compiled"] = stack.enter_context(child.Child(case, options["compiled"]))
       row["agreement_compiled"] = check(sides["ours"], sides["compiled"], dtype)
     taken, rates = take_turns(sides, seconds)
