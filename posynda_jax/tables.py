@@ -161,8 +161,9 @@ TABLES = {
     ),
     "open": Table(
         "Open benchmark, version 2",
-        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS, _VIEW_ALONE, _GAN_TURNED, _OURS_TURNED, _SEEN_TURNED, _NOVEL_TURNED,
-         *_LARGE[:3], _PERFECT_F, _CEILING, _CEILING_TURNED, *_LARGE[3:], *_FITTED),
+        (_SOURCE_ONLY, _GAN, Row("F", _F), _OURS, _ROTATION, _SEEN, _FLAGS,
+         _VIEW_ALONE, _GAN_TURNED, _OURS_TURNED, _SEEN_TURNED, _NOVEL_TURNED, *_LARGE[:3],
+         _PERFECT_F, _CEILING, _CEILING_TURNED, *_LARGE[3:], *_FITTED),
         "'F as seen' learns from as many labelled clips as the ceiling, which is twice those of F; with novel views half of these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera (`--view=source`) read the test clip's own 2D and intrinsics, no label.",
     ),
     "beyond": Table(

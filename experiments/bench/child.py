@@ -150,7 +150,7 @@ def main() -> None:
   _forget_peak()
   before = _resident("VmRSS")
   run, check = make(case)
-  size = MATMUL if (options.device if options.side == "torch" else versions["platform"]) == "cpu" else 4 * MATMUL
+  size = MATMUL if versions.get("platform", options.device) == "cpu" else 4 * MATMUL
   seconds = []
   for _ in range(2):
     started = time.perf_counter()
