@@ -83,6 +83,7 @@ USE_SYNTHESIS = flags.DEFINE_bool("synthesis", True, "Target-specific source aug
 ADVERSARIAL = flags.DEFINE_float("adversarial_rate", 0.0, "Above 0: in place of F, a generator of target poses learns against a critic "
                                  "of 2D at this Adam rate (the kind of baseline that the paper's Table 5 has).", lower_bound=0.0)
 PENALTY = flags.DEFINE_float("adversarial_penalty", 1.0, "Weight of the critic's squared slope, which keeps the game from being lost.", lower_bound=0.0)
+GENERATOR_SHARE = flags.DEFINE_float("adversarial_share", 0.25, "The generator's Adam rate, as a share of the critic's.", lower_bound=0.0)
 USE_PSEUDO = flags.DEFINE_bool("pseudo", True, "Pseudo-labelled target clips (Eq. 4-5).")
 USE_BIAS = flags.DEFINE_bool("bias", True, "Cross-dataset bias (Eq. 11).")
 ADAPT_LOSS = flags.DEFINE_enum("adapt_loss", "mse", pretrain.LOSSES, "Loss of adaptation (Eq. 9: mse).")
@@ -109,6 +110,7 @@ def adapt_config(base: bases.Base, source: common.Source | None, view: str | Non
       teacher_flip=TEACHER_FLIP.value, novel_views=NOVEL_VIEWS.value, tumble=TUMBLE.value,
       synthesis=USE_SYNTHESIS.value, pseudo=USE_PSEUDO.value, rank=RANK.value, scale=SCALE.value,
       adversarial_rate=ADVERSARIAL.value, adversarial_penalty=ADVERSARIAL.value and PENALTY.value,
+      adversarial_share=GENERATOR_SHARE.value,
       target_rule=RULE.value or adapt.TARGET_RULES[base.config["model"].get("denoiser", "mixste")],
       tune=TUNE.value, bias=USE_BIAS.value, learning_rate=ADAPT_RATE.value, num_steps=UPDATES.value, decay=ADAPT_DECAY.value,
       loss=ADAPT_LOSS.value,

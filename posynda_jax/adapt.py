@@ -47,7 +47,7 @@ TILTS = ("none", "random", "teacher", "spine")
 PAIRS = ("random", "upright")
 PROPORTIONS = ("source", "target")
 PSEUDO_LABELS = ("best", "mean")
-_LATER = ("view", "novel_views", "tumble", "adversarial_penalty")  # settings that runs' folders did not have at first
+_LATER = ("view", "novel_views", "tumble", "adversarial_penalty", "adversarial_share")  # settings that runs' folders did not have at first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,7 @@ class AdaptConfig:
   synthesis: bool = True
   adversarial_rate: float = 0.0  # above 0, a generator that learns against a critic of 2D at this rate stands in for F
   adversarial_penalty: float = 0.0  # weight of the critic's squared slope; the first runs had none
+  adversarial_share: float = 0.25  # the generator's rate, of the critic's
   pseudo: bool = True
   rank: int = 4
   scale: float = 1.0
@@ -121,8 +122,9 @@ class AdaptConfig:
 
 
 def describe(config: AdaptConfig) -> dict[str, Any]:
-  """The config as a run's folder keeps it: without what came later, where it is not used."""
-  return {name: value for name, value in dataclasses.asdict(config).items() if name not in _LATER or value}
+  """The config as a run's folder keeps it: without what came later, where it is as it was then."""
+  kept = lambda field: field.name not in _LATER or getattr(config, field.name) != field.default
+  return {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if kept(field)}
 
 
 def from_settings(settings: dict[str, Any]) -> AdaptConfig:
@@ -219,7 +221,8 @@ def adapt_step(
     if config.source and config.adversarial_rate:
       source, keys = batch["source"], key_for(labels.GENERATOR, num_clips)
       _, absolute = see(key_for(labels.VIEW, num_clips), source, rig)
-      pairs, players, scalars = adversarial.play(players, keys, absolute, source["valid"], target, config.adversarial_rate, config.adversarial_penalty)
+      how = config.adversarial_rate, config.adversarial_penalty, config.adversarial_share
+      pairs, players, scalars = adversarial.play(players, keys, absolute, source["valid"], target, *how)
       sets.append((*pairs, source["valid"]))
     elif config.source:
       sets.append(labels.labelled_pairs(key_for, batch["source"], target, label, bones, config, rig))

@@ -24,7 +24,6 @@ from posynda_jax import camera, parallel, skeleton, synthesis
 
 _NOISE = 16
 _BONES_SPREAD = 0.3  # bones may become longer or shorter by this, in their logarithm
-_GENERATOR_RATE = 0.25  # of the critic's
 _STEP = 0.1  # of the answer: Adam's first steps, all of one sign, would otherwise throw everybody to a bound
 _MOVE_SPREAD = (1.0, 1.0, 1.5)  # the ray may move by this at depth 1 m, depth by this in its logarithm: further off nobody is in any image
 
@@ -98,12 +97,12 @@ def change(poses: Float[Array, "b f j 3"], answer: Float[Array, "b 23"]) -> Floa
 
 
 def play(
-    players: Players, keys: Array, poses: Float[Array, "b f j 3"], valid: Float[Array, "b f"], target: dict, rate: float, penalty: float
+    players: Players, keys: Array, poses: Float[Array, "b f j 3"], valid: Float[Array, "b f"], target: dict, rate: float, penalty: float, share: float
 ) -> tuple[tuple[Float[Array, "b f j 2"], Float[Array, "b f j 3"]], Players, dict[str, Array]]:
   """One turn of both players inside a parallel step. Returns the pairs (2D, root-relative labels), the players after it, scalars.
 
   Source clip i is seen with the intrinsics of target clip i; a clip without a valid frame counts for nobody. `penalty` weighs the
-  squared norm of the critic's gradient by a clip's keypoints against its squared error.
+  squared norm of the critic's gradient by a clip's keypoints against its squared error; the critic learns at `rate`, the generator at `share` of it.
   """
   noise = jax.vmap(lambda key: jax.random.normal(key, (_NOISE,)))(keys)
   judge = lambda params, keypoints: Critic().apply(params, keypoints)
@@ -128,7 +127,7 @@ def play(
 
   told, critic_grads = jax.value_and_grad(tell)(players.critic)
   generator_grads, critic_grads, fooled, told = jax.lax.psum((generator_grads, critic_grads, fooled, told), parallel.AXIS)
-  generator, generator_opt = _optimizer(_GENERATOR_RATE * rate).update(generator_grads, players.generator_opt)
+  generator, generator_opt = _optimizer(share * rate).update(generator_grads, players.generator_opt)
   critic, critic_opt = _optimizer(rate).update(critic_grads, players.critic_opt)
   players = Players(
       optax.apply_updates(players.generator, generator), optax.apply_updates(players.critic, critic), generator_opt, critic_opt

@@ -50,13 +50,14 @@ def test_bones_rotation_and_place_change_nothing_else():
   assert root[0, 2] > 0.2 * poses[..., 0, 2].mean() and abs(root[0, :2] / root[0, 2]).max() < 2  # bounded
 
 
-def play(data, num_devices: int, seed: int, penalty: float = 1.0):
+def play(data, num_devices: int, seed: int, penalty: float = 1.0, share: float = 0.25):
   """Fresh players after one turn, and its scalars."""
   players, devices = adversarial.init(jax.random.key(0), FRAMES, RATE), jax.local_devices()[:num_devices]
 
   def step(players, frozen, part, key):
     keys = parallel.clip_keys(key, len(part["target"]["valid"]))
-    pairs, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, penalty)
+    source = part["source"]
+    _, players, scalars = adversarial.play(players, keys, source["poses"], source["valid"], part["target"], RATE, penalty, share)
     return players, scalars
 
   players, key = parallel.replicate((players, jax.random.key(seed)), devices)
@@ -92,6 +93,15 @@ def test_the_penalty_is_the_critics_squared_slope():
   np.testing.assert_allclose(with_it["critic"] - without["critic"], 2 * expected, rtol=1e-3)
 
 
+def test_the_share_is_of_the_generators_steps_alone():
+  data, fresh = batch(8), jax.device_get(adversarial.init(jax.random.key(0), FRAMES, RATE).generator)
+  quarter, whole = (jax.device_get(play(data, 1, 1, share=share)[0]) for share in (0.25, 1.0))
+  jax.tree.map(np.testing.assert_array_equal, quarter.critic, whole.critic)
+  moved = [jax.tree.map(lambda new, old: new - old, players.generator, fresh) for players in (quarter, whole)]
+  assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(moved[1])) > 0.5 * RATE
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(4 * a, b, atol=1e-6), *moved)
+
+
 def test_the_generator_learns_where_the_target_stands():
   source, target = clips(32, 1, labelled=True), clips(32, 3)
   far = target | {"keypoints": np.asarray(camera.project(scene.poses((32, FRAMES), 3) + np.array([0.8, 0, 3.0]), target["intrinsics"]))}
@@ -111,7 +121,7 @@ def test_the_generator_learns_where_the_target_stands():
 
   def step(players, frozen, part, key):
     keys = parallel.clip_keys(key, 32)
-    _, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, 1.0)
+    _, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, 1.0, 0.25)
     return players, scalars
 
   step, part = parallel.make_parallel_step(step, devices), parallel.shard(data, 1)

@@ -114,6 +114,8 @@ def test_views_that_are_none_are_refused():
     virtual_camera.usual_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3)))
 
 
-def test_a_config_without_a_view_is_described_as_before_there_were_any():
+def test_a_config_without_what_came_later_is_described_as_before():
   assert "view" not in adapt.describe(adapt.AdaptConfig())
   assert adapt.describe(adapt.AdaptConfig(view=VIEW))["view"] == VIEW
+  assert "adversarial_share" not in adapt.describe(adapt.AdaptConfig())
+  assert adapt.describe(adapt.AdaptConfig(adversarial_share=0.0))["adversarial_share"] == 0.0
