@@ -71,11 +71,6 @@ def benchmark() -> str:
   return lines(("target", *HEADLINES.values(), *(f"closure of {HEADLINES[name]}, %" for name in CLOSURES)), rows) + "\n"
 
 
-def choices(name: str) -> str:
-  """What settings were chosen by."""
-  return lines(("row", "MPJPE (P-MPJPE)"), [(row["name"], cell(row)) for row in read(name)["choices"]]) + "\n"
-
-
 def videos(name: str) -> str:
   """Test-time adaptation, a line a video."""
   found = read(name)

@@ -6,8 +6,8 @@
 G changes of a clip what stays one for the clip: the lengths of its bones, left as right, its rotation and its place before the
 camera; it starts at none of these. The critic sees normalised keypoints alone, the target's as real. Both are least-squares (LSGAN),
 and both learn at every step of the adaptation, from the same clips. The critic's slope at what it sees is penalised (zero-centred,
-Mescheder et al., ICML 2018) and the generator learns slower than it (Heusel et al., NeurIPS 2017): without, the critic tells all
-apart in one start in two, and the generator has nothing to go by. No target pose occurs here.
+Mescheder et al., ICML 2018) and the generator learns slower than it (Heusel et al., NeurIPS 2017): without, the critic told all
+apart in one start of four (docs/benchmark.md), and the generator has nothing to go by then. No target pose occurs here.
 """
 
 import functools
