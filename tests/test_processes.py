@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -200,9 +201,12 @@ def test_two_processes_lose_one_are_stopped_resume_and_follow_the_trajectory_of_
   second = start_two(*flags)
   (out, err), (silent, err_1) = (process.communicate(timeout=120) for process in second)
   assert [process.returncode for process in second] == [0, 0], err[-3000:] + err_1[-3000:]
-  assert "error" not in err + err_1
+  assert "Resuming adapted at step" in out and "error" not in err + err_1
+  # Gloo prints on both, its lines interleaved: a piece of one may be a line by itself, even a bare number
+  printed = [line for line in out.splitlines() if re.search("[a-z]", line) and not re.search("Gloo|connected|peer ranks", line)]
   assert "step/s" in err and "step/s" not in err_1, "only process 0 shows progress"
-  for words in ("of 2 processes, jax", "Adapter: ", "Resuming adapted at step", "Compiling adapted", "MPJPE mm"):  # Gloo prints on both
-    assert words in out and words not in silent, f"only process 0 prints {words!r}"
+  for words in ("of 2 processes, jax", "Adapter: ", "Resuming adapted at step", "Compiling adapted", "MPJPE mm"):
+    assert any(words in line for line in printed), words
+  assert not any(line in silent for line in printed), "only process 0 prints"
   assert len((tmp_path / "two" / "commands.jsonl").read_text().splitlines()) == 3, "only process 0 writes"
   assert_same_run(folder, tmp_path / "two")
