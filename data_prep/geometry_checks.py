@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from data_prep.findings import Finding
-from posynda_jax import camera, skeleton
+from posynda_jax.geometry import camera, skeleton
 
 UP = {"camera": (0, -1, 0), "y_up": (0, 1, 0), "z_up": (0, 0, 1)}  # "camera": y down, as all three datasets in camera space
 SIZE_M = (0.2, 0.8)  # median distance of a person's joints from the hip

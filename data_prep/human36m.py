@@ -22,8 +22,8 @@ from absl import app, flags
 
 from data_prep import geometry_checks
 from data_prep.findings import Finding
-from posynda_jax import skeleton
 from posynda_jax.datasets.human36m import archives, files, views
+from posynda_jax.geometry import skeleton
 
 GT = "data_2d_h36m_gt.npz"
 RECORD = "data_3d_h36m.json"  # which downloads the output was made from

@@ -20,10 +20,15 @@ from absl import app, flags
 
 from data_prep import geometry_checks
 from data_prep.findings import Finding
-from posynda_jax import camera
 from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, published, sequence_file, smpl
-from posynda_jax.datasets.threedpw.threedpw_dataset_builder import ARCHIVE, MODEL_FILES, REGRESSOR_FILE, members_by_split
+from posynda_jax.datasets.threedpw.threedpw_dataset_builder import (
+  ARCHIVE,
+  MODEL_FILES,
+  REGRESSOR_FILE,
+  members_by_split,
+)
+from posynda_jax.geometry import camera
 
 REPROJECTION = 0.1  # of a person's size in the image: generous, as OpenPose and SMPL name different points and OpenPose errs
 SEEN = 0.3  # OpenPose confidence from which a point counts as seen

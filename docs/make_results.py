@@ -134,6 +134,6 @@ def main() -> None:
 
 if __name__ == "__main__":
   sys.path.insert(0, str(ROOT))
-  from posynda_jax import tables
+  from posynda_jax.adaptation import tables
 
   main()

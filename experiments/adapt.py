@@ -21,24 +21,15 @@ from absl import flags
 
 from experiments import common, console, own_keypoints, sweep
 from experiments import pretrain as pretrain_script
-from posynda_jax import (
-  adapt,
-  bases,
-  checkpoint,
-  evaluate,
-  hypotheses,
-  lifter,
-  loop,
-  lora,
-  parallel,
-  pipeline,
-  pretrain,
-  render,
-  runs,
-  skeleton,
-  synthesis,
-  virtual_camera,
-)
+from posynda_jax import lifter
+from posynda_jax.adaptation import adapt, bases, pretrain, synthesis
+from posynda_jax.data import pipeline
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import skeleton, virtual_camera
+from posynda_jax.peft import lora
+from posynda_jax.runtime import checkpoint, loop, parallel, runs
+from posynda_jax.visuals import render
 
 flags.declare_key_flag("base")
 SOURCE_FREE = "none"  # as --source

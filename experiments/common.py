@@ -11,10 +11,12 @@ import numpy as np
 from absl import app, flags, logging
 
 from experiments import console, own_keypoints
-from posynda_jax import adapt, bases, checkpoint, interrupt, parallel, pipeline, pretrain, rigs, runs, virtual_camera
+from posynda_jax.adaptation import adapt, bases, pretrain, tensors_file
+from posynda_jax.data import pipeline
 from posynda_jax.datasets import load
-from posynda_jax.denoisers import DENOISERS, make_model
-from posynda_jax.interop import tensors_file
+from posynda_jax.diffusion.denoisers import DENOISERS, make_model
+from posynda_jax.geometry import rigs, virtual_camera
+from posynda_jax.runtime import checkpoint, interrupt, parallel, runs
 
 DATA_DIR = flags.DEFINE_string("data_dir", "~/.cache/posynda_jax/datasets", "Where built datasets are kept.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder that holds the owners' archives (cmu.zip, hdm05.zip, ...).")

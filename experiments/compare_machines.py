@@ -13,7 +13,7 @@ import statistics
 from absl import flags
 
 from experiments import common
-from posynda_jax import runs
+from posynda_jax.runtime import runs
 
 FOLDERS = flags.DEFINE_list("folders", [], "Two work directories of `tables`.")
 JSON = flags.DEFINE_string("json", None, "File for the comparison.")

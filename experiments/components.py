@@ -17,7 +17,10 @@ from absl import flags
 
 from experiments import adapt as script
 from experiments import common
-from posynda_jax import adapt, bases, evaluate, pipeline, runs
+from posynda_jax.adaptation import adapt, bases
+from posynda_jax.data import pipeline
+from posynda_jax.evaluation import evaluate
+from posynda_jax.runtime import runs
 
 FITTED = " +body"  # beside every score: the same poses after `hypotheses.fit_body`, which reads the test clip's 2D and no label
 # Name -> changes to the flags' AdaptConfig.

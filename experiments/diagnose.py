@@ -25,21 +25,13 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from posynda_jax import (
-  adapt,
-  bases,
-  diffusion,
-  evaluate,
-  hypotheses,
-  metrics,
-  pipeline,
-  protocols,
-  runs,
-  sampler,
-  skeleton,
-  synthesis,
-)
+from posynda_jax.adaptation import adapt, bases, synthesis
+from posynda_jax.data import pipeline
 from posynda_jax.datasets.mocap import views
+from posynda_jax.diffusion import hypotheses, process, sampler
+from posynda_jax.evaluation import evaluate, protocols
+from posynda_jax.geometry import metrics, skeleton
+from posynda_jax.runtime import runs
 
 flags.declare_key_flag("base")
 DATASETS = flags.DEFINE_list("datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
@@ -75,7 +67,7 @@ def see(records, dataset: str, rig: str, body: np.ndarray | None, detected: bool
 
 def make_study(base: bases.Base, scale: float, num: int, body: np.ndarray):
   """Compiled as `evaluate.make_scorer`'s: the mean pose, and the errors of what could be made of `num` hypotheses, with their spread."""
-  steps = diffusion.ddim_steps(diffusion.cosine_schedule(base.config["pretrain"]["diffusion_steps"]), 1)
+  steps = process.ddim_steps(process.cosine_schedule(base.config["pretrain"]["diffusion_steps"]), 1)
   key = jax.random.key(2023)
 
   @jax.jit

@@ -16,7 +16,11 @@ import pathlib
 from absl import flags
 
 from experiments import common
-from posynda_jax import adapt, evaluate, hypotheses, parallel, pipeline, protocols, runs, tally
+from posynda_jax.adaptation import adapt
+from posynda_jax.data import pipeline
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import evaluate, protocols, tally
+from posynda_jax.runtime import parallel, runs
 
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run; or an adapter's .safetensors file, on --base.")
 flags.declare_key_flag("base")

@@ -23,7 +23,10 @@ import jax
 from absl import flags
 
 from experiments import common
-from posynda_jax import checkpoint, evaluate, serving, skeleton
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import skeleton
+from posynda_jax.interop import serving
+from posynda_jax.runtime import checkpoint
 
 flags.declare_key_flag("base")
 RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, or an adapter's .safetensors file for --base.")

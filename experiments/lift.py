@@ -23,7 +23,10 @@ import numpy as np
 from absl import flags
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, evaluate, hypotheses, lifter
+from posynda_jax import lifter
+from posynda_jax.adaptation import adapt
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import evaluate
 from posynda_jax.interop import bvh_writer
 
 flags.declare_key_flag("base")

@@ -15,15 +15,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import flags
 
-from posynda_jax import evaluate, render
+from posynda_jax.evaluation import evaluate
 from posynda_jax.interop.keypoints import formats, layouts, recordings
 from posynda_jax.lifter import Lifted, lift_record
+from posynda_jax.visuals import render
 
 PREFIX = "keypoints:"
 
 RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video that own keypoints were found in.")
 INTRINSICS = flags.DEFINE_list(
-    "intrinsics", None, "fx,fy,cx,cy in px of that video's camera, or with k1,k2,k3,p1,p2 as `posynda_jax.camera.distort` takes "
+    "intrinsics", None, "fx,fy,cx,cy in px of that video's camera, or with k1,k2,k3,p1,p2 as `posynda_jax.geometry.camera.distort` takes "
     "them, which is not OpenCV's form; without it the focal length is guessed as the longest side, with a warning.")
 FPS = flags.DEFINE_float("fps", None, f"Its frames a second; without it {recordings.GUESSED_FPS:g} are assumed, with a warning.")
 FORMAT = flags.DEFINE_enum("format", None, list(formats.FORMATS), "Who wrote the keypoints; without it, told by the content.")

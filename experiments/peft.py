@@ -17,7 +17,10 @@ from absl.testing import flagsaver
 
 from experiments import adapt as script
 from experiments import common
-from posynda_jax import adapt, lora, pipeline, runs
+from posynda_jax.adaptation import adapt
+from posynda_jax.data import pipeline
+from posynda_jax.peft import lora
+from posynda_jax.runtime import runs
 
 RANKS = flags.DEFINE_list("ranks", ["1", "4", "16"], "Ranks to sweep.")
 RATES = flags.DEFINE_list("rates", ["3e-4", "1e-3", "3e-3"], "Adam rates to sweep.")

@@ -14,7 +14,12 @@ import jax
 from absl import flags
 
 from experiments import common
-from posynda_jax import bases, checkpoint, evaluate, loop, lora, parallel, pipeline, pretrain, render, runs
+from posynda_jax.adaptation import bases, pretrain
+from posynda_jax.data import pipeline
+from posynda_jax.evaluation import evaluate
+from posynda_jax.peft import lora
+from posynda_jax.runtime import checkpoint, loop, parallel, runs
+from posynda_jax.visuals import render
 
 SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
 SPLIT = flags.DEFINE_string("split", "train", "Its training split.")

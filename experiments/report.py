@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from experiments import common
-from posynda_jax import report
+from posynda_jax.visuals import report
 
 RUN = flags.DEFINE_string("run", None, "The run's folder.")
 OUTPUT = flags.DEFINE_string("output", None, "The HTML file to write (default: report.html in the folder).")

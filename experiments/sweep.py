@@ -21,7 +21,9 @@ import numpy as np
 from absl import flags
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, bases, checkpoint, loop, parallel, pipeline, runs, sweep
+from posynda_jax.adaptation import adapt, bases, sweep
+from posynda_jax.data import pipeline
+from posynda_jax.runtime import checkpoint, loop, parallel, runs
 
 SWEEP = flags.DEFINE_string("sweep", None, "Several adaptations at once: `flag=value,value;flag=value,...` for all combinations, "
                             "or a JSON file with a list of members, each an object of flags.")

@@ -29,7 +29,11 @@ from absl.testing import flagsaver
 from experiments import adapt as script
 from experiments import common
 from experiments import pretrain as pretrain_script
-from posynda_jax import adapt, bases, evaluate, locks, lora, parallel, pipeline, protocols, runs, tables, tuning
+from posynda_jax.adaptation import adapt, bases, tables
+from posynda_jax.data import pipeline
+from posynda_jax.evaluation import evaluate, protocols
+from posynda_jax.peft import lora, tuning
+from posynda_jax.runtime import locks, parallel, runs
 
 CHOSEN = flags.DEFINE_list("table", ["3"], f"Tables to make, of {', '.join(tables.TABLES)}; all: the paper's eight.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Adaptations of each row, with seeds from --seed on.", lower_bound=1)

@@ -10,7 +10,7 @@ from torch import nn
 
 from experiments import torch_models
 from experiments.bench import cases
-from posynda_jax import clips
+from posynda_jax.data import clips
 
 CLAMP = 1.1
 LAST = cases.DIFFUSION_STEPS - 1

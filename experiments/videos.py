@@ -18,7 +18,7 @@ from absl.testing import flagsaver
 
 from experiments import adapt as script
 from experiments import common, own_keypoints
-from posynda_jax import parallel, runs
+from posynda_jax.runtime import parallel, runs
 
 VIDEOS = flags.DEFINE_integer("videos", 8, "How many videos of --target_split.", lower_bound=1)
 SCORES = ("mpjpe_mm", "p_mpjpe_mm")

@@ -21,7 +21,12 @@ import numpy as np
 from absl import flags
 
 from experiments import common, own_keypoints
-from posynda_jax import adapt, animation, bases, evaluate, lifter, render, runs, skeleton, viewer
+from posynda_jax import lifter
+from posynda_jax.adaptation import adapt, bases
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import skeleton
+from posynda_jax.runtime import runs
+from posynda_jax.visuals import animation, render, viewer
 
 LIFTED = flags.DEFINE_string("lifted", None, "An npz that experiments.lift wrote.")
 RUN = flags.DEFINE_string("run", None, "Folder of a pretraining or adaptation run.")

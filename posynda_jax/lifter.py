@@ -15,7 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from posynda_jax import adapt, bases, clips, evaluate, hypotheses, pipeline, skeleton
+from posynda_jax.adaptation import adapt, bases
+from posynda_jax.data import clips, pipeline
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import recordings
 
 

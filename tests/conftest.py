@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import tempfile
 
 import pytest
 
@@ -11,6 +12,10 @@ os.environ["XLA_FLAGS"] = f"{LIGHT} {os.environ.get('XLA_FLAGS', '')} --xla_forc
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")  # as the scripts ask for: parity does not hold in a GPU's TF32
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# One cache of compiled programs for all processes of this run: the tests' own and those of the scripts under test.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="posynda_compiled_")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _shared(tmp_path_factory):
@@ -25,8 +30,6 @@ def what_scripts_see(tmp_path_factory):
   folder = tmp_path_factory.mktemp("no_torch")
   (folder / "torch.py").write_text("raise ImportError('scripts under test see no torch')\n")
   os.environ["PYTHONPATH"] = str(folder)
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_shared(tmp_path_factory) / "compiled")
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +48,7 @@ def data(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def smoke_base(tmp_path_factory, data) -> str:
   """The base of the smoke preset as a flag, trained once."""
-  from tests.test_experiments import SMOKE, run_well
+  from tests.experiments.test_experiments import SMOKE, run_well
 
   folder = _shared(tmp_path_factory) / "smoke_base"
   with open(f"{folder}.lock", "w") as file:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.denoisers.mixste import MixSTE
+from posynda_jax.diffusion.mixste import MixSTE
 
 # A standing person, metres, Y up, hips at 0.95 m (H36M-17 order).
 _STANDING = np.array([

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from experiments.bench import profile, report
-from posynda_jax import bases
+from posynda_jax.adaptation import bases
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

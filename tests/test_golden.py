@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from posynda_jax import camera, diffusion, hypotheses, lora, metrics, sampler, skeleton, synthesis
-from posynda_jax.denoisers.mixste import MixSTE, time_sinusoid
+from posynda_jax.adaptation import synthesis
+from posynda_jax.diffusion import hypotheses, process, sampler
+from posynda_jax.diffusion.mixste import MixSTE, time_sinusoid
+from posynda_jax.geometry import camera, metrics, skeleton
 from posynda_jax.interop import torch_names
+from posynda_jax.peft import lora
 from tests import golden
 
 
@@ -140,7 +143,7 @@ def test_golden_schedule():
   arrays = golden.load("diffusion_schedule")
   assert schedule_sizes(arrays)
   for num_steps in schedule_sizes(arrays):
-    schedule = diffusion.cosine_schedule(num_steps)
+    schedule = process.cosine_schedule(num_steps)
     ours = {
         "betas": schedule.betas, "alphas_cumprod": schedule.alpha_bar, "sqrt_alphas_cumprod": schedule.sqrt_alpha_bar,
         "sqrt_one_minus_alphas_cumprod": schedule.sqrt_one_minus_alpha_bar, "posterior_variance": schedule.posterior_variance,
@@ -155,15 +158,15 @@ def test_golden_sampling_times():
   arrays = golden.load("diffusion_schedule")
   for key in (key for key in arrays if key.startswith("times/")):
     num_steps, num_iterations = (int(part[1:]) for part in key.removeprefix("times/").split("_"))
-    np.testing.assert_array_equal(diffusion.ddim_times(num_steps, num_iterations), arrays[key], err_msg=key)
+    np.testing.assert_array_equal(process.ddim_times(num_steps, num_iterations), arrays[key], err_msg=key)
 
 
 def test_golden_q_sample():
   arrays = golden.load("diffusion_qsample")
   num_steps = arrays.get("config", {}).get("T", 1000)
-  x_t = diffusion.q_sample(diffusion.cosine_schedule(num_steps), arrays["x0"], arrays["t"], arrays["noise"])
+  x_t = process.q_sample(process.cosine_schedule(num_steps), arrays["x0"], arrays["t"], arrays["noise"])
   np.testing.assert_allclose(x_t, arrays["x_t"], atol=1e-5)
-  np.testing.assert_allclose(diffusion.clamp(x_t), arrays["denoiser_input"], atol=1e-5)
+  np.testing.assert_allclose(process.clamp(x_t), arrays["denoiser_input"], atol=1e-5)
 
 
 def ddim_cases(arrays: dict) -> list[str]:
@@ -182,7 +185,7 @@ def test_golden_sampler():
     if case.startswith("flip"):
       denoise = sampler.with_flip(denoise, left, right)
     num_iterations = len(arrays[f"{case}/times"]) - 1
-    steps = diffusion.ddim_steps(diffusion.cosine_schedule(int(arrays[f"{case}/T"])), num_iterations)
+    steps = process.ddim_steps(process.cosine_schedule(int(arrays[f"{case}/T"])), num_iterations)
     np.testing.assert_array_equal(steps.t, arrays[f"{case}/times"][:-1])
     run = lambda init, noise: sampler.sample(denoise, arrays["x_2d"], init, steps, noise)
     history = jax.vmap(run, in_axes=(1, 2), out_axes=2)(arrays[f"{case}/init_noise"], arrays[f"{case}/step_noise"])

@@ -6,8 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from posynda_jax import bases, camera, checkpoint, lifter, lora, pretrain, runs, skeleton
-from posynda_jax.interop import tensors_file
+from posynda_jax import lifter
+from posynda_jax.adaptation import bases, pretrain, tensors_file
+from posynda_jax.geometry import camera, skeleton
+from posynda_jax.peft import lora
+from posynda_jax.runtime import checkpoint, runs
 from tests import scene
 
 CONFIG = {

@@ -7,9 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax import adapt, evaluate, hypotheses, lora, metrics, parallel, pretrain, rigs, sweep
-from posynda_jax.denoisers.mixste import MixSTE
-from posynda_jax.denoisers.videopose import VideoPose
+from posynda_jax.adaptation import adapt, pretrain, sweep
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.diffusion.mixste import MixSTE
+from posynda_jax.diffusion.videopose import VideoPose
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import metrics, rigs
+from posynda_jax.peft import lora
+from posynda_jax.runtime import parallel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 CLIPS, FRAMES = 2, 9

@@ -10,9 +10,15 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.bench import cases
-from posynda_jax import adapt, diffusion, evaluate, labels, lora, parallel, pipeline, pretrain, sampler, skeleton
-from posynda_jax.denoisers import make_model
+from posynda_jax.adaptation import adapt, labels, pretrain
+from posynda_jax.data import pipeline
+from posynda_jax.diffusion import process, sampler
+from posynda_jax.diffusion.denoisers import make_model
+from posynda_jax.evaluation import evaluate
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop import torch_names, torch_networks
+from posynda_jax.peft import lora
+from posynda_jax.runtime import parallel
 
 _SEED = 1
 
@@ -139,7 +145,7 @@ def _cold_start(case, model, params):
 
 
 def _sweep(case, model, params):
-  from posynda_jax import sweep
+  from posynda_jax.adaptation import sweep
 
   configs, adapter = [_config(case)] * case.members, make_adapter(case)
   seeds = sweep.stack([jax.random.key(_SEED + i) for i in range(case.members)])
@@ -207,7 +213,7 @@ def _gradient(case, model, params):
 
   @jax.jit
   def fn(params, keypoints, x_0, t, noise, weight):
-    x_t = diffusion.clamp(diffusion.q_sample(diffusion.cosine_schedule(), x_0, t, noise))
+    x_t = process.clamp(process.q_sample(process.cosine_schedule(), x_0, t, noise))
     loss = lambda params: pretrain.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
     return jax.value_and_grad(loss)(params)
 

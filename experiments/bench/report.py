@@ -4,7 +4,7 @@ import json
 import pathlib
 
 from experiments.bench import cases
-from posynda_jax import runs
+from posynda_jax.runtime import runs
 
 WORSE = 1.15
 RATIOS = ("ratio_to_torch_eager", "ratio_to_torch_compiled", "peak_memory_ratio", "ratio_to_separate_steps")

@@ -1,7 +1,7 @@
 """The one record every dataset yields: one camera's view of one sequence, as it was measured.
 
 No clips, flips or normalisation here: those are pure functions of the package. Lengths are metres, image positions pixels
-(x right, y down), camera frames x right, y down, z forward, joints in the Human3.6M-17 order of `posynda_jax.skeleton`.
+(x right, y down), camera frames x right, y down, z forward, joints in the Human3.6M-17 order of `posynda_jax.geometry.skeleton`.
 A dataset's `world` configuration has no camera: `poses_world_m` (metres, Y up) replaces the camera's fields.
 """
 

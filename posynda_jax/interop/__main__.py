@@ -8,8 +8,9 @@
 import argparse
 import sys
 
-from posynda_jax import lora
-from posynda_jax.interop import convert, tensors_file
+from posynda_jax.adaptation import tensors_file
+from posynda_jax.interop import convert
+from posynda_jax.peft import lora
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax import skeleton
+from posynda_jax.geometry import skeleton
 
 UNITS = {"cm": 100.0, "m": 1.0}
 _CHANNELS = "Zrotation Xrotation Yrotation"

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from posynda_jax import adapt, bases, checkpoint, runs
-from posynda_jax.interop import tensors_file, torch_weights
+from posynda_jax.adaptation import adapt, bases, tensors_file
+from posynda_jax.interop import torch_weights
 from posynda_jax.interop.torch_weights import Told, Weights
+from posynda_jax.runtime import checkpoint, runs
 
 TORCH = (".bin", ".pt", ".pth")
 PARTS = ("merge", "keep", "base", "adapter")

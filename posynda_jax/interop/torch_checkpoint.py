@@ -21,7 +21,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.interop import safe_pickle
+from posynda_jax.data import safe_pickle
 
 DTYPES = {  # storage class -> type of its numbers
     "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": jnp.bfloat16,

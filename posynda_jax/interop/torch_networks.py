@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax import skeleton
-from posynda_jax.denoisers import make_model
+from posynda_jax.diffusion.denoisers import make_model
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop import torch_names, torch_schedule
 
 KEYS = ("model_pos", "state_dict", "model_state_dict", "model", "net", "model_weight")  # where checkpoints keep a state dict

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from posynda_jax import diffusion
+from posynda_jax.diffusion import process
 
 MAX_STEPS = 100_000
 
 
 def buffers(num_steps: int) -> dict[str, np.ndarray]:
   """D3DP's 12 buffers (float64) of our cosine schedule, under its names."""
-  schedule = diffusion.cosine_schedule(num_steps)
+  schedule = process.cosine_schedule(num_steps)
   betas, abar, before = schedule.betas, schedule.alpha_bar, np.append(1.0, schedule.alpha_bar[:-1])
   return {
       "betas": betas, "alphas_cumprod": abar, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": np.sqrt(abar),

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax import adapt, lora
+from posynda_jax.adaptation import adapt
 from posynda_jax.interop import torch_checkpoint, torch_names, torch_networks, torch_schedule, torch_writer
+from posynda_jax.peft import lora
 
 _ENTRY = "posynda_jax"
 _TITLES = {  # (network, diffusion)

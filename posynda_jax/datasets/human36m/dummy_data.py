@@ -8,9 +8,9 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax import camera_tables, skeleton
 from posynda_jax.datasets.human36m import files
 from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.geometry import camera_tables, skeleton
 
 Truth = dict[str, dict[str, np.ndarray]]
 OFFICIAL = {"Photo": "TakingPhoto", "WalkDog": "WalkingDog"}

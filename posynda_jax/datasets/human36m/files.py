@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from posynda_jax import camera_tables, skeleton
-from posynda_jax.interop import safe_pickle
+from posynda_jax.data import safe_pickle
+from posynda_jax.geometry import camera_tables, skeleton
 
 FPS = 50.0
 CAMERAS = tuple(camera_tables.H36M_INTRINSICS)

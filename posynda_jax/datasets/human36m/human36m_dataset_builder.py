@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax import skeleton
 from posynda_jax.datasets import record
 from posynda_jax.datasets.human36m import files, views
+from posynda_jax.geometry import skeleton
 
 KEYPOINTS = {
     "gt": "the projection of the 3D, lens distortion included",

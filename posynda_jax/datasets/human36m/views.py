@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from posynda_jax import camera, camera_tables
+from posynda_jax.geometry import camera, camera_tables
 
 INTRINSICS = np.array([lens for _, lens in camera_tables.H36M_INTRINSICS.values()], np.float32)  # 4 9
 RESOLUTIONS = np.array([size for size, _ in camera_tables.H36M_INTRINSICS.values()], np.float32)  # 4 2

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax import rigs
+from posynda_jax.geometry import rigs
 
 SHOT_SECONDS = 6.0
 WANTED_FPS = 50.0

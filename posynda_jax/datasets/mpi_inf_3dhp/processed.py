@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from posynda_jax.data import safe_pickle
 from posynda_jax.datasets.mpi_inf_3dhp import raw, tables, views
 from posynda_jax.datasets.mpi_inf_3dhp.views import Fault
-from posynda_jax.interop import safe_pickle
 
 PELVIS = 14
 MIN_SPREAD = 0.01  # of x/z along the track: less, and focal length and centre cannot be told apart

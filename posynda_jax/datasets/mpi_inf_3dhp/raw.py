@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from posynda_jax import camera_tables
 from posynda_jax.datasets.mpi_inf_3dhp import tables, views
 from posynda_jax.datasets.mpi_inf_3dhp.views import Fault
+from posynda_jax.geometry import camera_tables
 
 NUM_CAMERAS = 14
 MAX_CALIBRATION_BYTES = 2**20

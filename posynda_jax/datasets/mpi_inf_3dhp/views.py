@@ -6,7 +6,7 @@ is given its size back. Nothing else tells them apart once the names are gone: a
 
 import numpy as np
 
-from posynda_jax import skeleton
+from posynda_jax.geometry import skeleton
 
 # Measured (DATASETS.md 2.2): annot3 0.1 to 0.3 px on the test set, univ_annot3 3.9 px and more.
 ANNOT3_BELOW_PX = 2.0

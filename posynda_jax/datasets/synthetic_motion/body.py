@@ -74,7 +74,7 @@ def draw_body(rng: np.random.Generator, bodies: BodyRange) -> Body:
 
 
 def length_ranges(bodies: BodyRange) -> np.ndarray:
-  """Shortest and longest possible bone [16 2], m, in the order of `posynda_jax.skeleton.bone_lengths`."""
+  """Shortest and longest possible bone [16 2], m, in the order of `posynda_jax.geometry.skeleton.bone_lengths`."""
   columns = []
   for end in (0, 1):
     share = {field.name: getattr(bodies, field.name)[end] for field in dataclasses.fields(bodies)}

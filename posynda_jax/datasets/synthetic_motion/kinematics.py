@@ -8,8 +8,8 @@ its left is x. Positive means: pitch forward, roll to the subject's right (left 
 
 import numpy as np
 
-from posynda_jax import skeleton
 from posynda_jax.datasets.synthetic_motion.body import Body
+from posynda_jax.geometry import skeleton
 
 Angles = dict[str, np.ndarray]
 

@@ -1,7 +1,7 @@
 """Writes pickles as Python 2 does (protocol 2): the format of 3DPW, which no Python 3 pickler writes any more.
 
 Strings and the bytes of arrays are Python 2 `str`, so that readers need `encoding="latin1"`; dtypes carry 0 and 1 for their
-flags. For the dummy data of the tests; files are read through `posynda_jax.interop.safe_pickle`.
+flags. For the dummy data of the tests; files are read through `posynda_jax.data.safe_pickle`.
 """
 
 import struct

@@ -9,7 +9,7 @@ import io
 
 import numpy as np
 
-from posynda_jax.interop import safe_pickle
+from posynda_jax.data import safe_pickle
 
 FPS = 30.0  # rate of the images, and of `poses`, `jointPositions` and `poses2d`; the *_60Hz keys are not read
 RESOLUTIONS = ((1920, 1080), (1080, 1920))

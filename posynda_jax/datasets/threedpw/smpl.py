@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.interop import safe_pickle
+from posynda_jax.data import safe_pickle
 
 NUM_BETAS = 10
 LAYOUT = (

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax import camera, skeleton
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, sequence_file, smpl
+from posynda_jax.geometry import camera, skeleton
 
 ARCHIVE = "sequenceFiles"
 SPLITS = ("train", "validation", "test")

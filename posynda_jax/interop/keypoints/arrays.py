@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 
-from posynda_jax import skeleton
-from posynda_jax.interop import safe_pickle
+from posynda_jax.data import safe_pickle
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import detections, layouts
 from posynda_jax.interop.keypoints.detections import Detections
 

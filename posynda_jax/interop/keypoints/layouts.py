@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from posynda_jax import skeleton
+from posynda_jax.geometry import skeleton
 
 RULES = ("simple", "gast")
 

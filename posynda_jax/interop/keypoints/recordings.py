@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax import skeleton
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import detections, formats, layouts, people
 from posynda_jax.interop.keypoints.detections import Detections
 

@@ -1,0 +1,101 @@
+"""The checks every download passes: a right body passes in any frame, and each known mistake is told by its own name."""
+
+import re
+
+import numpy as np
+import pytest
+
+from data_prep import geometry_checks
+from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.geometry import camera, camera_tables, skeleton
+
+LENS = np.array(camera_tables.H36M_INTRINSICS["54138969"][1], np.float32)
+FLIP = np.arange(17)
+FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
+
+
+def walker(family: str = "locomotion", seed: int = 0) -> np.ndarray:
+  rng = np.random.default_rng(seed)
+  return motion.draw_motion(rng, body.draw_body(rng, body.BodyRange()), family, 60, 50.0)
+
+
+@pytest.fixture(scope="module")
+def seen():
+  """(poses [t 17 3] in a camera, keypoints [t 17 2] px)."""
+  poses = (walker() * [1, -1, -1] + [0.3, 0.9, 4.5]).astype(np.float32)
+  return poses, np.asarray(camera.project(poses, LENS))
+
+
+@pytest.mark.parametrize("family", ["locomotion", "sitting", "squatting", "jumping", "bending", "kicking"])
+def test_a_right_body_passes_in_every_frame(family):
+  for seed in range(4):
+    poses = walker(family, seed)
+    poses[::7, 3] = np.nan  # frames that are left out
+    turned = {"y_up": poses, "z_up": poses[..., [2, 0, 1]], "camera": poses * [1, -1, -1] + [0, 1, 5]}
+    for frame, one in (turned | {None: poses[..., [1, 2, 0]]}).items():
+      assert geometry_checks.check_skeleton(one, frame, family) == []
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda p: 1000 * p, "looks like millimetres -> multiply by 0.001"),
+    (lambda p: 100 * p, "looks like centimetres"),
+    (lambda p: 2 * p, "not metres, nor mm, cm, inches"),
+    (lambda p: p[:, FLIP], "left and right are exchanged -> "),
+    (lambda p: p * [-1, 1, 1], "undo a mirrored axis"),
+    (lambda p: p[:, list(skeleton.ORDERS["spin17"])], "in the legs alone"),
+    (lambda p: p[:, np.r_[:11, 14:17, 11:14]], "left and right of shoulders and hips disagree"),
+    (lambda p: p[:, np.argsort(skeleton.ORDERS["dhp17"])], "fits the joint order dhp17"),
+    (lambda p: p[:, ::-1], "not in Human3.6M order"),
+    (lambda p: p * [1, -1, -1], "head is below the pelvis in 100% of 60 frames -> y points the other way"),
+    (lambda p: p * np.nan, "no frame has a finite pose"),
+])
+def test_each_mistake_in_a_skeleton_is_told_by_name(change, message):
+  findings = geometry_checks.check_skeleton(change(walker()), "y_up", "file")
+  assert [f.level for f in findings] == ["fault"] and message in str(findings[0])
+
+
+def test_a_body_that_is_not_quite_symmetric_is_only_warned_of():
+  poses = walker()
+  poses[:, 13] += 0.1 * (poses[:, 13] - poses[:, 12])  # a forearm a tenth longer, as in true motion capture
+  (finding,) = geometry_checks.check_skeleton(poses, "y_up", "file")
+  assert finding.level == "warning" and "forearm" in finding.what and "10% apart" in finding.what
+
+
+def test_a_wrong_shape_or_frame_is_refused():
+  with pytest.raises(ValueError, match=r"file: poses have shape \(2, 16, 3\), expected \(frames, 17, 3\)"):
+    geometry_checks.check_skeleton(np.zeros((2, 16, 3)), "camera", "file")
+  with pytest.raises(ValueError, match="'x_up' is unknown; choose one of camera, y_up, z_up"):
+    geometry_checks.check_skeleton(np.zeros((2, 17, 3)), "x_up", "file")
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda p, k: (p[:, :1] + 1.05 * (p - p[:, :1]), k), "1.05. times too large about its pelvis: univ_annot3"),
+    (lambda p, k: (p, k[:, FLIP]), "left and right are exchanged between 2D and 3D"),
+    (lambda p, k: (p, k[:, np.argsort(skeleton.ORDERS["dhp17"])]), "the 2D has the joint order dhp17"),
+    (lambda p, k: (p[:, np.argsort(skeleton.ORDERS["dhp17"])], k), "the 3D has the joint order dhp17"),
+    (lambda p, k: (p, k * [1.92, 1.08]), "an image 1.92 times as wide and 1.08 times as high"),
+    (lambda p, k: (p, np.asarray(camera.project_linear(p, LENS))), "no lens distortion"),
+    (lambda p, k: (p[2:], k[:-2]), "the 2D is 2 frames late"),
+    (lambda p, k: (p[:-1], k[1:]), "the 2D is 1 frames early"),
+    (lambda p, k: (p, np.asarray(camera.normalise_screen(k, np.array([1000, 1002])))), "screen-normalised: store pixels"),
+    (lambda p, k: (p * [-1, 1, 1], k), "do not belong together"),
+    (lambda p, k: (p, k[:-3]), "57 frames of 2D against 60 of 3D"),
+])
+def test_each_mistake_between_2d_and_3d_is_told_by_name(seen, change, message):
+  poses, keypoints = change(*seen)
+  (finding,) = geometry_checks.check_reprojection(poses, keypoints, LENS, np.ones(len(poses)), "file", 0.05)
+  assert finding.level == "fault" and re.search(message, str(finding)), finding
+
+
+def test_only_valid_finite_frames_are_compared(seen):
+  poses, keypoints = seen[0].copy(), seen[1].copy()
+  valid = np.ones(len(poses))
+  check = lambda: geometry_checks.check_reprojection(poses, keypoints, LENS, valid, "file", 0.05)
+  assert check() == [] and geometry_checks.reprojection_error(poses, keypoints, LENS, valid) < 1e-3
+  keypoints[3] += 600
+  assert check() and abs(geometry_checks.reprojection_error(poses, keypoints, LENS, valid) - 600 * 2**0.5 / 60) < 1e-2
+  valid[3] = 0
+  keypoints[4] = np.nan
+  assert check() == []
+  valid[:] = 0
+  assert check()[0].level == "warning" and np.isnan(geometry_checks.reprojection_error(poses, keypoints, LENS, valid))

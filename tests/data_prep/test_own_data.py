@@ -1,0 +1,116 @@
+"""README's section "Your data": its commands run, line by line, on files written in the official formats."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from posynda_jax.adaptation import bases
+from posynda_jax.datasets.human36m import dummy_data as h36m
+from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp
+from posynda_jax.datasets.mpi_inf_3dhp import tables
+from posynda_jax.datasets.threedpw import dummy_data as threedpw
+from tests import LIGHT, scene
+
+ROOT = pathlib.Path(__file__).parents[2]
+PRESETS = ROOT / "experiments" / "presets"
+# What makes a run small; README's own flags come after it and win.
+SMALL = {
+    "experiments.pretrain": [f"--flagfile={PRESETS}/smoke_base.flags", "--eval_split=S9[:5%]"],
+    "experiments.adapt": ["--clips=8", "--updates=6", "--rank=2", "--test_split=S5[:5%]"],
+}
+
+
+def commands(title: str) -> list[list[str]]:
+  """The commands of the fence under README's heading `title` within "Your data"."""
+  section = (ROOT / "README.md").read_text().partition("\n## Your data\n")[2].partition("\n## ")[0]
+  block = re.search(rf"### {re.escape(title)}\n.*?```\n(.+?)\n```", section, re.S)[1]
+  return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def run_all(title: str, places: dict[str, str], data_dir) -> list[str]:
+  """Runs the commands with README's capital words replaced; returns what each printed."""
+  printed = []
+  for words in commands(title):
+    assert words[:2] == ["python", "-m"]
+    module, flags = words[2], words[3:]
+    flags = [re.sub("|".join(places), lambda found: places[found[0]], flag) for flag in flags]
+    if module.startswith("experiments."):
+      flags.append(f"--data_dir={data_dir}")
+    environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-m", module, *SMALL.get(module, []), *flags], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (module, flags, done.stdout[-2000:], done.stderr[-2000:])
+    printed.append(done.stdout)
+  return printed
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> pathlib.Path:
+  return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="module")
+def h36m_runs(tmp_path_factory, data_dir):
+  """Human3.6M's commands, run on an official archive of seven subjects: (folder of runs, what each printed)."""
+  folder = tmp_path_factory.mktemp("h36m")
+  h36m.write_cdf(folder / "downloads", h36m.make_truth())
+  places = {"DOWNLOADS": f"{folder}/downloads", "MANUAL_DIR": f"{folder}/manual", "runs/": f"{folder}/runs/"}
+  return folder / "runs", run_all("Human3.6M", places, data_dir)
+
+
+def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs):
+  folder, printed = h36m_runs
+  assert "No fault found" in printed[0] and "S11" in printed[1]
+  row = json.loads((folder / "s1_to_s5678" / "evaluations.jsonl").read_text().splitlines()[-1])
+  assert row["protocol"]["protocol"] == "h36m_s1_to_s5678" and row["missing"] == [] and row["counts"]["action"] == 15
+  assert "paper  PoSynDA" in printed[-1] and "headline" in printed[-1]
+
+
+def test_mpi_inf_3dhp_from_the_test_set_to_its_scores(h36m_runs, data_dir, tmp_path):
+  for sequence in tables.TEST:
+    dhp.write_test(tmp_path / "downloads", sequence)
+  places = {"DOWNLOADS": f"{tmp_path}/downloads", "MANUAL_DIR": f"{tmp_path}/manual", "RUN": f"{h36m_runs[0]}/base_s1"}
+  printed = run_all("MPI-INF-3DHP", places, data_dir)
+  row = json.loads((h36m_runs[0] / "base_s1" / "evaluations.jsonl").read_text().splitlines()[-1])
+  assert row["counts"]["sequence"] == 6 and row["counts"]["frames"] == sum(valid for _, valid in tables.TEST.values())
+  assert {"mpjpe_17_mm", "pck_percent", "auc_percent"} <= set(row["result"]) and "paper" in printed[-1]
+
+
+def test_threedpw_from_sequence_files_to_its_scores(h36m_runs, data_dir, tmp_path):
+  threedpw.write(tmp_path / "downloads")
+  places = {"DOWNLOADS": f"{tmp_path}/downloads", "MANUAL_DIR": f"{tmp_path}/manual", "RUN": f"{h36m_runs[0]}/base_s1"}
+  printed = run_all("3DPW", places, data_dir)
+  assert "MPJPE" in printed[-1] and "threedpw/approx_gt test" in printed[-1]
+
+
+def test_own_keypoints_are_lifted_and_adapted_to(h36m_runs, data_dir, tmp_path):
+  motion = scene.motion(40) * [1, -1, 1] + [0, 1, 4]  # camera frame: y down, 4 m away
+  keypoints = (motion[..., :2] / motion[..., 2:] * 1500 + [960, 540]).astype(np.float32)
+  np.savez(tmp_path / "walk.npz", kpts=keypoints[:, [0] * 5 + [11, 14, 12, 15, 13, 16, 4, 1, 5, 2, 6, 3]])
+  places = {"KEYPOINTS": f"{tmp_path}/walk.npz", "RUN": f"{h36m_runs[0]}/base_s1", "out/": f"{tmp_path}/", "runs/": f"{tmp_path}/",
+            "MANUAL_DIR": f"{h36m_runs[0].parent}/manual"}
+  printed = run_all("Your own video", places, data_dir)
+  lifted = np.load(tmp_path / "walk_3d.npz")
+  assert lifted["pose_camera_m"].shape == (40, 17, 3) and "warning" in printed[0]
+  assert (tmp_path / "walk_3d.bvh").exists() and "reprojection" in printed[1] and "reprojection" in printed[2]
+  assert "Source-free" in printed[1] and "Source-free" not in printed[2]
+  metadata = json.loads(str(lifted["metadata"]))
+  assert metadata["run"] == bases.DEFAULT and metadata["base"] == bases.load(bases.DEFAULT).digest
+
+
+def test_a_download_with_a_fault_ends_the_check_with_an_error_code(tmp_path):
+  threedpw.write(tmp_path)
+  broken = next((tmp_path / "sequenceFiles" / "train").iterdir())
+  broken.write_bytes(broken.read_bytes()[:200])
+  command = [sys.executable, "-m", "data_prep.check", "--dataset=threedpw", f"--path={tmp_path}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  fault = next(line for line in done.stdout.splitlines() if line.startswith("fault") and broken.name in line)
+  assert "->" in fault and "1 fault" in done.stdout
