@@ -15,7 +15,7 @@ from posynda_jax.diffusion import hypotheses, process, sampler
 from posynda_jax.diffusion.mixste import MixSTE, time_sinusoid
 from posynda_jax.geometry import camera, metrics, skeleton
 from posynda_jax.interop import torch_names
-from posynda_jax.peft import lora
+from posynda_jax.peft import counting, lora
 from tests import golden
 
 
@@ -105,7 +105,7 @@ def test_golden_lora_targets_are_the_injected_layers():
   expected = {torch_names.module_path(str(name)) for name in arrays["injected_names"]}
   assert set(lora.targets(base)) == expected == set(adapter)
   fresh = lora.init(jax.random.key(0), base, rank=arrays["config"]["r"])
-  assert lora.count(fresh) == int(arrays["n_trainable"])
+  assert counting.count(fresh) == int(arrays["n_trainable"])
   assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, adapter)
 
 

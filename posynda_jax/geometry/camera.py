@@ -7,22 +7,11 @@ image *width*: x in [-1, 1], y in [-h/w, h/w] (VideoPose3D, common/camera.py). T
 OpenCV's: the tangential product has no factor 2 (DATASETS.md 1.2).
 """
 
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 # One intrinsics vector serves all joints of all frames of a clip: [*b 9] against points [*b f j c].
-
-
-@flax.struct.dataclass
-class Camera:
-  """A placed camera: `intrinsics` [*b 9] and `resolution` [*b 2] (w, h) in px, `orientation` [*b 4], `position` [*b 3] m."""
-
-  intrinsics: Float[Array, "*b 9"]
-  resolution: Float[Array, "*b 2"]
-  orientation: Float[Array, "*b 4"]
-  position: Float[Array, "*b 3"]
 
 
 def rotate(q: Float[Array, "*#b 4"], points: Float[Array, "*#b 3"]) -> Float[Array, "*#b 3"]:

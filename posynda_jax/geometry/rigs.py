@@ -159,36 +159,3 @@ def _place_in_image(key, motion, rig, view, intrinsics, resolution):
 def _axis_rotation(axis: int, angle) -> Array:
   """Quaternion of a rotation by `angle` about a coordinate axis."""
   return jnp.zeros(4).at[0].set(jnp.cos(angle / 2)).at[axis + 1].set(jnp.sin(angle / 2))
-
-
-# Standard deviation of a detector's error as a share of the person's box, by joint: wrists and ankles are hardest.
-_DETECTOR_SHARE = np.array(
-    [0.008, 0.009, 0.011, 0.016, 0.009, 0.011, 0.016, 0.008, 0.007, 0.008, 0.008, 0.008, 0.011, 0.016, 0.008, 0.011, 0.016],
-    np.float32,
-)
-_LIMBS = ((1, 2, 3, 4, 5, 6), (11, 12, 13, 14, 15, 16))  # legs and arms: what a detector takes for the other side
-
-
-def detect(key: Array, keypoints_px: Float[Array, "f 17 2"]) -> tuple[Float[Array, "f 17 2"], Float[Array, "f 17"]]:
-  """Keypoints as a detector would give them, and its confidence in 0..1.
-
-  Gaussian error that scales with the person's box, the joint and a heavy-tailed per-keypoint difficulty (which the
-  confidence tells); 2% of keypoints are misses (error six times as large, confidence below 0.2); in 1% of frames the legs
-  or the arms are exchanged left for right (confidence halved).
-  """
-  noise_key, hard_key, miss_key, swap_key = jax.random.split(key, 4)
-  shape = keypoints_px.shape[:-1]
-  box = (keypoints_px.max(-2) - keypoints_px.min(-2)).max(-1)[:, None]  # f 1
-  hardness = jnp.exp(0.5 * jax.random.normal(hard_key, shape))
-  miss = jax.random.bernoulli(miss_key, 0.02, shape)
-  sigma = box * _DETECTOR_SHARE * hardness * jnp.where(miss, 6.0, 1.0)
-  confidence = jnp.where(miss, 0.15 / hardness, 1 / (1 + 0.15 * hardness**2))
-  swapped = jax.random.bernoulli(swap_key, 0.01, (shape[0], len(_LIMBS)))
-  for limb, joints in enumerate(_LIMBS):
-    order = np.arange(17)
-    order[list(joints)] = joints[3:] + joints[:3]
-    where = swapped[:, limb, None]
-    keypoints_px = jnp.where(where[..., None], keypoints_px[:, order], keypoints_px)
-    confidence = jnp.where(where & np.isin(np.arange(17), joints), confidence / 2, confidence)
-  noise = jax.random.normal(noise_key, shape + (2,))
-  return keypoints_px + sigma[..., None] * noise, jnp.clip(confidence, 0, 1)

@@ -15,7 +15,7 @@ from posynda_jax.diffusion import process, sampler
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.diffusion.videopose import VideoPose
 from posynda_jax.geometry import camera, skeleton
-from posynda_jax.peft import lora
+from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import checkpoint, parallel
 from tests import golden, scene
 from tests.adaptation.test_adaptation import batch
@@ -167,7 +167,7 @@ def test_no_statistics_are_optimised_or_decayed():
   model, _ = tiny()
   state = jax.eval_shape(lambda: pretrain.init_state(jax.random.key(0), model, pretrain.PretrainConfig()))
   moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
-  assert sum(leaf.size for leaf in moments) == 2 * lora.count(state.params["params"])  # and AdamW decays what it has moments of
+  assert sum(leaf.size for leaf in moments) == 2 * counting.count(state.params["params"])  # and AdamW decays what it has moments of
 
 
 def test_training_lowers_the_error_that_frozen_statistics_give():
@@ -219,7 +219,7 @@ def test_the_adaptation_state_holds_neither_base_nor_statistics():
   _, base = tiny()
   state = adapt.init_state(jax.random.key(0), base, adapt.AdaptConfig(rank=2, target_rule=lora.CONVOLUTIONS))
   moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
-  assert sum(leaf.size for leaf in moments) == 2 * lora.count(state.adapter)
+  assert sum(leaf.size for leaf in moments) == 2 * counting.count(state.adapter)
   assert set(state.adapter["lora"]) == {"expand_conv", "conv_0", "conv_1"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.data import clips
-from posynda_jax.geometry import camera, camera_tables, metrics, rigs, skeleton
+from posynda_jax.geometry import camera, camera_tables, detector, metrics, rigs, skeleton
 from tests import scene
 
 
@@ -182,7 +182,7 @@ def test_every_facing_is_seen():
 
 def test_detector_noise_grows_at_wrists_and_confidence_tells():
   px = jnp.tile(jnp.asarray(scene.motion(1)[0, :, :2] * 400), (4000, 1, 1))
-  seen, confidence = rigs.detect(jax.random.key(0), px)
+  seen, confidence = detector.detect(jax.random.key(0), px)
   error = jnp.linalg.norm(seen - px, axis=-1)
   assert jnp.median(error[:, 13]) > 1.5 * jnp.median(error[:, 8])
   assert confidence.min() >= 0 and confidence.max() <= 1

@@ -28,20 +28,20 @@ def clips(num: int = 5, seed: int = 0, labelled: bool = True) -> dict:
 
 def test_a_virtual_camera_sees_the_same_people():
   clip = clips()
-  seen, turn = virtual_camera.look(clip, VIEW)
+  seen, turn = virtual_camera.render_clip(clip, VIEW)
   np.testing.assert_allclose(camera.project(seen["poses"], seen["intrinsics"]), seen["keypoints"], atol=2e-5)
-  np.testing.assert_allclose(virtual_camera.turn_back(seen["poses"], turn), clip["poses"], atol=1e-5)
+  np.testing.assert_allclose(virtual_camera.to_camera_axes(seen["poses"], turn), clip["poses"], atol=1e-5)
   np.testing.assert_allclose(turn @ jnp.swapaxes(turn, -1, -2), np.broadcast_to(np.eye(3), turn.shape), atol=1e-6)
-  assert set(virtual_camera.look(clips(labelled=False), VIEW)[0]) == set(clip) - {"poses"}
+  assert set(virtual_camera.render_clip(clips(labelled=False), VIEW)[0]) == set(clip) - {"poses"}
 
 
 def test_people_are_seen_where_and_as_large_as_the_view_says():
   clip = clips() | {"confidence": np.ones((5, FRAMES, 17), np.float32)}
-  seen, _ = virtual_camera.look(clip, VIEW)
-  found = np.array([virtual_camera.usual_view(*(seen[name][i : i + 1] for name in ("keypoints", "poses", "valid"))) for i in range(5)])
+  seen, _ = virtual_camera.render_clip(clip, VIEW)
+  found = np.array([virtual_camera.measure_view(*(seen[name][i : i + 1] for name in ("keypoints", "poses", "valid"))) for i in range(5)])
   np.testing.assert_allclose(found[:, :2], np.tile(VIEW[:2], (5, 1)), atol=0.01)  # a mean of directions, not of x/z
   np.testing.assert_allclose(found[:, 2:], np.tile(VIEW[2:], (5, 1)), atol=2e-4)
-  again, turn = virtual_camera.look(seen, VIEW)
+  again, turn = virtual_camera.render_clip(seen, VIEW)
   np.testing.assert_allclose(turn, np.broadcast_to(np.eye(3), turn.shape), atol=1e-5)
   np.testing.assert_allclose(again["keypoints"], seen["keypoints"], atol=1e-5)
 
@@ -50,9 +50,9 @@ def test_what_the_filming_camera_was_does_not_matter():
   clip = clips()
   angle = 0.3
   pan = jnp.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])[None].repeat(5, 0)
-  poses, intrinsics = virtual_camera.rotate(pan, clip["poses"]), np.tile([1.4, 1.4, 0.1, 0.2, 0, 0, 0, 0, 0], (5, 1)).astype(np.float32)
+  poses, intrinsics = virtual_camera.rotate_by_matrix(pan, clip["poses"]), np.tile([1.4, 1.4, 0.1, 0.2, 0, 0, 0, 0, 0], (5, 1)).astype(np.float32)
   other = clip | {"poses": poses, "intrinsics": intrinsics, "keypoints": camera.project(poses, intrinsics)}
-  seen, seen_other = virtual_camera.look(clip, VIEW)[0], virtual_camera.look(other, VIEW)[0]
+  seen, seen_other = virtual_camera.render_clip(clip, VIEW)[0], virtual_camera.render_clip(other, VIEW)[0]
   np.testing.assert_allclose(seen_other["keypoints"], seen["keypoints"], atol=2e-4)
   np.testing.assert_allclose(seen_other["poses"], seen["poses"], atol=2e-3)
 
@@ -65,15 +65,15 @@ def test_unseen_joints_and_frames_do_not_move_the_camera():
   spoilt[:, :, 13] = 0.9
   spoilt[:, 1] = 0
   hidden = {"confidence": confidence, "valid": valid}
-  turn, turn_spoilt = (virtual_camera.look(clip | hidden | {"keypoints": k}, VIEW)[1] for k in (clip["keypoints"], spoilt))
+  turn, turn_spoilt = (virtual_camera.render_clip(clip | hidden | {"keypoints": k}, VIEW)[1] for k in (clip["keypoints"], spoilt))
   np.testing.assert_allclose(turn, turn_spoilt, atol=1e-5)
   nobody = clip | {"valid": np.zeros_like(valid), "keypoints": np.zeros_like(spoilt)}
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(virtual_camera.look(nobody, VIEW)))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(virtual_camera.render_clip(nobody, VIEW)))
 
 
 def test_lifting_through_a_virtual_camera_answers_in_the_axes_of_the_filming_one():
   clip = clips()
-  truth = skeleton.root_centre(virtual_camera.look(clip, VIEW)[0]["poses"])
+  truth = skeleton.root_centre(virtual_camera.render_clip(clip, VIEW)[0]["poses"])
   knows = lambda keypoints, noisy, t: truth
   config = evaluate.EvaluateConfig(view=VIEW)
   poses = evaluate.lift(knows, clip, jax.random.key(0), config)
@@ -97,7 +97,7 @@ def test_the_body_of_unlabelled_people_is_read_off_their_2d(view):
   tracks = [pipeline.Track({**{k: np.float32(v[i]) for k, v in track.items()}, "intrinsics": scene.INTRINSICS}, {}) for i in range(64)]
   source = pipeline.ClipSource(tracks, 9)
   clip = source.take(range(64)) | {"poses": theirs}
-  seen = virtual_camera.look(clip, view)[0] if view else clip
+  seen = virtual_camera.render_clip(clip, view)[0] if view else clip
   believed = skeleton.root_centre(synthesis.resize(seen["poses"], jnp.asarray(1 / np.maximum(ratio, 0.1))))
 
   def knows(keypoints, noisy, t):
@@ -114,7 +114,7 @@ def test_views_that_are_none_are_refused():
     with pytest.raises(ValueError, match="five numbers"):
       make(view=(1.0, 2.0))
   with pytest.raises(ValueError, match="no valid frame"):
-    virtual_camera.usual_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3)))
+    virtual_camera.measure_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3)))
 
 
 def test_a_config_without_what_came_later_is_described_as_before():
