@@ -27,8 +27,9 @@ NUM_JOINTS = 17
 class AdapterConfig:
   """What is trained. The defaults are the paper's: LoRA of rank 4 on all attention blocks, and the bias of Eq. 11.
 
-  `tune`: "lora", or a rule of `peft.deltas.RULES` that trains base parameters in its place. `rule`: a regular expression on
-  module paths that LoRA adapts; None is attention for MixSTE, the convolutions for VideoPose. Raises ValueError for an unknown `tune`.
+  `tune`: "lora", or a rule of `peft.deltas.RULES` that trains base parameters in its place. `rule`: a regular
+  expression on module paths that LoRA adapts; None is attention for MixSTE, the convolutions for VideoPose. Raises
+  ValueError for an unknown `tune`.
   """
 
   tune: str = "lora"
@@ -43,7 +44,9 @@ class AdapterConfig:
 
 
 def init(key: Array, base: PyTree, config: AdapterConfig) -> PyTree:
-  """An adapter that changes nothing yet. Raises ValueError for a rule that matches no module, or a rank that does not fit."""
+  """An adapter that changes nothing yet. Raises ValueError for a rule that matches no module, or a rank that does not
+  fit.
+  """
   if config.tune == "lora":
     tuned = {"lora": lora.init(key, base, config.rank, config.rule or default_rule(base))}
   else:
@@ -52,7 +55,9 @@ def init(key: Array, base: PyTree, config: AdapterConfig) -> PyTree:
 
 
 def default_rule(base: PyTree) -> str:
-  """The rule of modules that LoRA adapts in this base: attention where it has attention (MixSTE), else convolutions (VideoPose)."""
+  """The rule of modules that LoRA adapts in this base: attention where it has attention (MixSTE), else convolutions
+  (VideoPose).
+  """
   modules = {"/".join(path[:-1]) for path in flatten_dict(base["params"])}
   return lora.ATTENTION if any(re.fullmatch(lora.ATTENTION, module) for module in modules) else lora.CONVOLUTIONS
 
@@ -66,10 +71,12 @@ def num_trainable(base: PyTree, config: AdapterConfig) -> int:
 def make_denoiser(
     model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float = 1.0, form: str = "merged"
 ) -> sampler.Denoiser:
-  """P_theta of Eq. 11 as `(keypoints [b f j 2], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter None.
+  """P_theta of Eq. 11 as `(keypoints [b f j 2], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter
+  None.
 
-  All forms give the same numbers. "merged" folds the update into the kernels once, for inference. "layerwise" is for training
-  (`lora.bind(frozen=True)`). "factorised" shares the products with the base among the members of a vmap over adapters.
+  All forms give the same numbers. "merged" folds the update into the kernels once, for inference. "layerwise" is for
+  training (`lora.bind(frozen=True)`). "factorised" shares the products with the base among the members of a vmap over
+  adapters.
   """
   if adapter is None:
     return lora.bind(model, base, None)

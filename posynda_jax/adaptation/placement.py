@@ -1,8 +1,8 @@
 """F (Eq. 3): source poses placed before the target cameras, and the rotations and body changes that go beyond it.
 
-The paper's F changes scale and position (`place`). `align_spine`, `orbit` and `tumble` rotate clips; `resize`, `with_bones` and
-`proportions` change bodies. Poses are metres in the camera frame. 2D and intrinsics share one unit, px or screen-normalised; the
-published code mixes them, which multiplies depth by about a thousand.
+The paper's F changes scale and position (`place`). `align_spine`, `orbit` and `tumble` rotate clips; `resize`,
+`with_bones` and `proportions` change bodies. Poses are metres in the camera frame. 2D and intrinsics share one unit,
+px or screen-normalised; the published code mixes them, which multiplies depth by about a thousand.
 """
 
 from typing import Literal
@@ -30,9 +30,9 @@ def place(
 ) -> Float[Array, "*b f j 3"]:
   """Source poses (m, camera frame, absolute) moved to where they project with the size and position of the target.
 
-  Depth z = (fx dx + fy dy) / (w + h) from the extents of pose and target box. The root lies on the ray of the target root,
-  ((u - cx) / fx z, (v - cy) / fy z, z). `frame` places every frame (PoseDA); `clip` computes one depth and one ray from mean
-  extents and mean root, and keeps the source's root motion. Raises ValueError for another `align`.
+  Depth z = (fx dx + fy dy) / (w + h) from the extents of pose and target box. The root lies on the ray of the target
+  root, ((u - cx) / fx z, (v - cy) / fy z, z). `frame` places every frame (PoseDA); `clip` computes one depth and one
+  ray from mean extents and mean root, and keeps the source's root motion. Raises ValueError for another `align`.
   """
   if align not in ALIGNMENTS:
     raise ValueError(f"alignment {align!r} is unknown; choose one of {', '.join(ALIGNMENTS)}")
@@ -68,7 +68,9 @@ def spine(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b 3"]:
 
 
 def uprightness(poses: Float[Array, "*b f j 3"], up: Float[Array, "3"] = _UP) -> Float[Array, "*b"]:
-  """Cosine of the angle between a clip's mean spine and `up` (default: the camera's vertical); 1 is upright, 0 is horizontal."""
+  """Cosine of the angle between a clip's mean spine and `up` (default: the camera's vertical); 1 is upright, 0 is
+  horizontal.
+  """
   along = spine(poses)
   return (along * up).sum(-1) / jnp.maximum(jnp.linalg.norm(along, axis=-1), 1e-6)
 
@@ -88,13 +90,17 @@ def _unit(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 
 
 def orbit(keys: Array, poses: Float[Array, "b f j 3"], up: Float[Array, "3"]) -> Float[Array, "b f j 3"]:
-  """Clips rotated about the unit vector `up` through their mean root, each by a uniform angle drawn from its key [b]."""
+  """Clips rotated about the unit vector `up` through their mean root, each by a uniform angle drawn from its key
+  [b].
+  """
   half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)[:, None]
   return turn(poses, jnp.concatenate([jnp.cos(half), jnp.sin(half) * up], -1))
 
 
 def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: Float[Array, "b"]) -> Float[Array, "b f j 3"]:
-  """Clips rotated about their mean root and a random axis by normal angles of the given standard deviations (radians)."""
+  """Clips rotated about their mean root and a random axis by normal angles of the given standard deviations
+  (radians).
+  """
 
   def draw(key, deviation):
     axis_key, angle_key = jax.random.split(key)
@@ -111,7 +117,9 @@ def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Flo
 
 
 def resize(poses: Float[Array, "*b j 3"], factor: Float[Array, "*#b j"]) -> Float[Array, "*b j 3"]:
-  """Poses with the bone to joint j scaled by `factor[j]`. Left bones take the factor of the right ones; directions stay."""
+  """Poses with the bone to joint j scaled by `factor[j]`. Left bones take the factor of the right ones; directions
+  stay.
+  """
   return _scale_bones(poses, factor.at[..., np.array(skeleton.LEFT)].set(factor[..., np.array(skeleton.RIGHT)]))
 
 
@@ -131,8 +139,8 @@ def _scale_bones(poses, factor):
 def proportions(own: Float[Array, "16"], observed: Float[Array, "16"]) -> Float[Array, "17"]:
   """Factors for `resize` that give a body of bone lengths `own` (m) the proportions of `observed` (any one unit).
 
-  2D does not show a person's size, so the legs from hip to ankle keep their mean length. Knees and ankles are the joints that
-  all captures place alike; hips, spine, shoulders and head differ between them.
+  2D does not show a person's size, so the legs from hip to ankle keep their mean length. Knees and ankles are the
+  joints that all captures place alike; hips, spine, shoulders and head differ between them.
   """
   ratio = jnp.log(jnp.maximum(observed, 1e-6) / own)
   ratio = jnp.concatenate([jnp.zeros(1), ratio - ratio[_LEGS - 1].mean()])

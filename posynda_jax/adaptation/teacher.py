@@ -1,8 +1,9 @@
 """The frozen teacher of one update: what it answers about a batch of target clips, each answer computed once.
 
-The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never reads target poses.
-Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9] screen-normalised, `confidence`
-[b f j], `valid` [b f]. Answers about all people (`bones`, `up`) are taken over the clips of all devices.
+The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never
+reads target poses. Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9]
+screen-normalised, `confidence` [b f j], `valid` [b f]. Answers about all people (`bones`, `up`) are taken over the
+clips of all devices.
 """
 
 import functools
@@ -63,7 +64,9 @@ class Teacher:
 
   @functools.cached_property
   def bones(self) -> Float[Array, "16"]:
-    """Bone lengths of the target's people (m, at the teacher's scale): the weighted median over clips of what their 2D shows."""
+    """Bone lengths of the target's people (m, at the teacher's scale): the weighted median over clips of what their
+    2D shows.
+    """
     lengths, weight = body.observed_bones(self.pose, *self.observed)
     return body.weighted_median(_gather(lengths), _gather(weight * self.target["valid"][..., None]))
 

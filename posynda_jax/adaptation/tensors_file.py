@@ -32,13 +32,16 @@ _WITH_ARTICLE = {"base": "a base", "adapter": "an adapter"}
 def save_base(path, params: PyTree, config: Mapping[str, Any], dtype: str | None = None) -> str:
   """Writes the variables of a base with their run's config; returns the digest of what `load_base` will read.
 
-  `dtype` is the type on disk, one of DTYPES (float32 when None). Raises ValueError for an unknown one, or values it cannot hold.
+  `dtype` is the type on disk, one of DTYPES (float32 when None). Raises ValueError for an unknown one, or values it
+  cannot hold.
   """
   return _write(path, flatten_dict(dict(params), sep="/"), {"kind": "base", "config": dict(config)}, dtype)
 
 
 def load_base(path) -> tuple[dict, dict[str, Any]]:
-  """(variables in float32, config) of a base. Raises FileNotFoundError; ValueError for another kind of file or a damaged one."""
+  """(variables in float32, config) of a base. Raises FileNotFoundError; ValueError for another kind of file or a
+  damaged one.
+  """
   tree, header = read(path, "base")
   return tree, header["config"]
 
@@ -50,7 +53,9 @@ def save_adapter(path, adapter: PyTree, base_digest: str, adapt_config: Mapping[
 
 
 def load_adapter(path, base_digest: str) -> tuple[dict, dict[str, Any]]:
-  """(adapter in float32, AdaptConfig as a dict). Raises as `load_base` does, and ValueError for an adapter of another base."""
+  """(adapter in float32, AdaptConfig as a dict). Raises as `load_base` does, and ValueError for an adapter of another
+  base.
+  """
   tree, header = read(path, "adapter")
   if header["base_digest"] != base_digest:
     raise ValueError(f"{path} is an adapter of base {header['base_digest']}, the base here is {base_digest}: give the base it "

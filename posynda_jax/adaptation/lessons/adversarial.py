@@ -3,9 +3,10 @@
     source clip, noise --generator--> bone lengths, rotation, place --target intrinsics--> 2D --critic--> score
                                                                                      \\--> labelled clip --> student
 
-Both losses are least-squares (LSGAN); both players learn at every update of the adaptation. The critic's gradient with respect to
-its input is penalised (zero-centred, Mescheder et al., ICML 2018), and the generator has a lower rate (Heusel et al., NeurIPS 2017).
-Without these one start in four ended with a perfect critic, whose generator gets no gradient (docs/tables.md). No target pose is read.
+Both losses are least-squares (LSGAN); both players learn at every update of the adaptation. The critic's gradient
+with respect to its input is penalised (zero-centred, Mescheder et al., ICML 2018), and the generator has a lower rate
+(Heusel et al., NeurIPS 2017). Without these one start in four ended with a perfect critic, whose generator gets no
+gradient (docs/tables.md). No target pose is read.
 """
 
 import dataclasses
@@ -31,7 +32,9 @@ _MOVE_SPREAD = (1.0, 1.0, 1.5)  # largest move of the ray at depth 1 m, and of d
 
 
 class Generator(nn.Module):
-  """Changes [b 23] of each clip from absolute poses [b f 17 3] (m), noise [b 16] and intrinsics [b 9]; zero at first."""
+  """Changes [b 23] of each clip from absolute poses [b f 17 3] (m), noise [b 16] and intrinsics [b 9]; zero at
+  first.
+  """
 
   width: int = 256
 
@@ -70,7 +73,8 @@ class Players:
 
 
 def change(poses: Float[Array, "b f j 3"], answer: Float[Array, "b 23"]) -> Float[Array, "b f j 3"]:
-  """Clips with other bones, rotated about their mean root and moved: the ray by (dx, dy) at depth 1 m, the depth by exp(dz).
+  """Clips with other bones, rotated about their mean root and moved: the ray by (dx, dy) at depth 1 m, the depth by
+  exp(dz).
 
   Bones and moves are bounded, because a generator that moves people out of the image gets no gradient there.
   """

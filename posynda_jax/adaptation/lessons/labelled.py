@@ -9,7 +9,9 @@ from jaxtyping import Array, Float
 
 @flax.struct.dataclass
 class Labelled:
-  """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the loss (Eq. 9)."""
+  """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the
+  loss (Eq. 9).
+  """
 
   keypoints: Float[Array, "b f j 2"]
   poses: Float[Array, "b f j 3"]

@@ -1,7 +1,8 @@
 """Novel views: the teacher's poses of target people, rotated and projected, are exact labels of the projection.
 
-A teacher's pose may be wrong for the 2D that it was lifted from. It is still an exact label of its own projection, and its motion is
-the target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there without F and with a critic.)
+A teacher's pose may be wrong for the 2D that it was lifted from. It is still an exact label of its own projection,
+and its motion is the target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there
+without F and with a critic.)
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from posynda_jax.geometry import camera
 class NovelViews:
   """Target people at the source body's size and the target's proportions, rotated about the vertical by a random angle.
 
-  `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean. `weight` as in `PseudoLabels`.
+  `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean. `weight` as
+  in `PseudoLabels`.
   """
 
   tumble: float = 1.0

@@ -39,9 +39,10 @@ class Synthesis:
 class AsSeen:
   """F that also uses the teacher's poses of the target.
 
-  `resize`: source bodies take the bone-length ratios that the target's 2D shows. `pair`: the more upright source clips go to the
-  more upright target clips. A source clip is then rotated so that its spine points as the teacher's pose does. `tumble`: clips are also
-  rotated about random axes, by normal angles of this deviation times the target clip's lean.
+  `resize`: source bodies take the bone-length ratios that the target's 2D shows. `pair`: the more upright source
+  clips go to the more upright target clips. A source clip is then rotated so that its spine points as the teacher's
+  pose does. `tumble`: clips are also rotated about random axes, by normal angles of this deviation times the target
+  clip's lean.
   """
 
   resize: bool = True
@@ -62,7 +63,9 @@ class AsSeen:
 
 
 def pair_by_uprightness(poses, valid, target_pose) -> tuple[Array, Array]:
-  """Source (poses, valid) of all devices in an order where the n-th most upright meets the n-th most upright target clip."""
+  """Source (poses, valid) of all devices in an order where the n-th most upright meets the n-th most upright target
+  clip.
+  """
   everyone, target_everyone = (
       jax.lax.all_gather(placement.uprightness(pose), parallel.AXIS, tiled=True) for pose in (poses, target_pose)
   )

@@ -9,7 +9,9 @@ from posynda_jax.geometry import skeleton
 
 @dataclasses.dataclass(frozen=True)
 class TargetLabels:
-  """Target clips with their true poses. A ceiling is printed beside the number that it bounds, and is never an adaptation's result."""
+  """Target clips with their true poses. A ceiling is printed beside the number that it bounds, and is never an
+  adaptation's result.
+  """
 
   needs_source = False
 
