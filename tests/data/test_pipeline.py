@@ -32,9 +32,9 @@ def test_every_frame_of_a_record_is_in_exactly_one_clip():
 
 
 def test_clips_run_at_the_asked_rate():
-  tracks = tracks.make_tracks([record(40, 60.0)], tracks.LABELLED, 15.0)
-  assert len(tracks) == 4
-  np.testing.assert_array_equal(tracks[1].arrays["poses"], record(40, 60.0)["poses_camera_m"][1::4])
+  found = tracks.make_tracks([record(40, 60.0)], tracks.LABELLED, 15.0)
+  assert len(found) == 4
+  np.testing.assert_array_equal(found[1].arrays["poses"], record(40, 60.0)["poses_camera_m"][1::4])
 
 
 def test_normalised_keypoints_meet_the_normalised_camera():
