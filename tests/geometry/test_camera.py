@@ -100,4 +100,4 @@ def test_p_mpjpe_is_zero_under_any_similarity_but_not_under_a_reflection():
 def test_pck_is_strict_and_auc_has_31_thresholds():
   assert metrics.pck(jnp.array([[0.0, 149.9, 150.0, 151.0]]), 150.0)[0] == 50
   assert len(metrics.AUC_MM) == 31
-  assert_close(metrics.auc(jnp.zeros((1, 14))), np.array([100 * 30 / 31]))  # an error of 0 is not below a threshold of 0
+  assert_close(metrics.auc(jnp.zeros((1, 14))), np.array([100 * 30 / 31]))  # the first threshold is 0

@@ -1,7 +1,5 @@
 """Parameters and FLOPs are those of the paper."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -11,10 +9,10 @@ from posynda_jax.diffusion.videopose import VideoPose
 from posynda_jax.peft import counting, lora
 
 
-def shapes(model, num_frames: int, num_clips: int = 1):
+def shapes(model, num_frames: int):
   """Shapes of a model's inputs and base."""
-  clip = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-  inputs = clip((num_clips, num_frames, 17, 2)), clip((num_clips, num_frames, 17, 3)), jax.ShapeDtypeStruct((num_clips,), jnp.int32)
+  keypoints, noisy = (jax.ShapeDtypeStruct((1, num_frames, 17, c), jnp.float32) for c in (2, 3))
+  inputs = keypoints, noisy, jax.ShapeDtypeStruct((1,), jnp.int32)
   return inputs, jax.eval_shape(model.init, jax.random.key(0), *inputs)
 
 
