@@ -21,10 +21,7 @@ def solve_roots(poses: Float[Array, "h b f j 3"], keypoints, intrinsics, confide
 
 
 def reprojection_error(
-    poses: Float[Array, "h b f j 3"],
-    roots: Float[Array, "*h b f 3"],
-    keypoints: Float[Array, "b f j 2"],
-    intrinsics: Float[Array, "b 9"],
+    poses: Float[Array, "h b f j 3"], roots: Float[Array, "*h b f 3"], keypoints: Float[Array, "b f j 2"], intrinsics
 ) -> Float[Array, "h b f j"]:
   """||G(y_h + root) - x_2D|| per joint (Eq. 4)."""
   points = jnp.moveaxis(poses + roots[..., None, :], 0, 1)  # b h f j 3
@@ -53,11 +50,12 @@ def pick(poses: Float[Array, "h b f j 3"], index: Array) -> Float[Array, "b f j 
 def aggregate(
     poses: Float[Array, "h b f j 3"], target: Float[Array, "b f j 3"], errors_2d=None, valid=None, align: bool = False
 ) -> dict[str, Array]:
-  """Joint errors [b f j] (m) of D3DP's aggregations: `j_best`, `p_best`, `p_agg`, and `j_agg` where `errors_2d` is given.
+  """Joint errors [b f j] (m) of D3DP's aggregations: `j_best`, `p_best`, `p_agg`, and with `errors_2d` also `j_agg`.
 
-  `j_best` takes the closest hypothesis per joint, `p_best` the hypothesis with the least mean error over all frames (those in
-  `valid` [b f] where given). Both need the ground truth and bound any selection. `p_agg` is the mean pose. `j_agg` takes the
-  hypothesis with the least 2D error per joint. `align` applies similarity alignment to the errors, but not to j_agg's choice.
+  `j_best` takes the closest hypothesis per joint, `p_best` the hypothesis with the least mean error over all frames
+  (those in `valid` [b f] where given). Both need the ground truth and bound any selection. `p_agg` is the mean pose.
+  `j_agg` takes the hypothesis with the least 2D error per joint. `align` applies similarity alignment to the errors,
+  but not to j_agg's choice.
   """
 
   def joint_errors(pose):

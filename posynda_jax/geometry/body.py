@@ -1,4 +1,4 @@
-"""Corrections of a pose by its 2D keypoints: move its joints onto the keypoints' rays, or fit a body of known bone lengths.
+"""Corrections of a pose by its keypoints: its joints move onto their rays, or a body of known bone lengths is fitted.
 
 Poses are root-relative, in metres, in the camera frame. Keypoints and intrinsics are screen-normalised.
 """
@@ -17,7 +17,7 @@ _PARENT = np.array(skeleton.PARENTS[1:])
 
 
 def onto_rays(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) -> Float[Array, "b f j 3"]:
-  """The pose with each joint moved onto its keypoint's ray at unchanged depth, in proportion to the keypoint's confidence.
+  """The pose with its joints moved onto the keypoints' rays at unchanged depth, in proportion to confidence.
 
   With the solved root, a joint of confidence 1 gets x = u z and y = v z. Depth stays because 2D does not show it.
   """
@@ -32,8 +32,8 @@ def onto_rays(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) 
 def observed_bones(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence) -> tuple[Array, Array]:
   """Bone lengths [b f 16] (m) of the pose moved `onto_rays`, and their weights [b f 16] in 0..1.
 
-  The image shows the length of a bone across the line of sight, but not of one along it. The weight is the square of the
-  squared share that lies across, times the confidences of both ends.
+  The image shows the length of a bone across the line of sight, but not of one along it. The weight is the square of
+  the squared share that lies across, times the confidences of both ends.
   """
   placed = onto_rays(pose, keypoints, intrinsics, confidence)
   lengths = skeleton.bone_lengths(placed)
@@ -50,14 +50,15 @@ def weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) ->
 
 
 def fit_body(
-    pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"], iterations: int = 8
+    pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"],
+    iterations: int = 8,
 ) -> Float[Array, "b f j 3"]:
-  """A pose on the keypoints' rays with the given bone lengths (m), and with relative depths near those of `pose`.
+  """A pose on the keypoints' rays with the given bone lengths (m) and relative depths near those of `pose`.
 
-  2D alone cannot separate a small body nearby from a large one far away, but bone lengths can. The depths z along the rays d
-  minimise the sum over bones of (|z_c d_c - z_p d_p| - length)^2 plus RIGIDITY^2 times the squared changes of relative depth.
-  Damped Gauss-Newton starts at the solved root. A keypoint of low confidence is replaced, in proportion, by the projection
-  of its joint, because a wrong keypoint would move the whole body.
+  2D alone cannot separate a small body nearby from a large one far away, but bone lengths can. The depths z along the
+  rays d minimise the sum over bones of (|z_c d_c - z_p d_p| - length)^2 plus RIGIDITY^2 times the squared changes of
+  relative depth. Damped Gauss-Newton starts at the solved root. A keypoint of low confidence is replaced, in
+  proportion, by the projection of its joint, because a wrong keypoint would move the whole body.
   """
   seen = camera.rays(keypoints, intrinsics)
   placed = pose + camera.solve_root(pose, seen, confidence)[..., None, :]
@@ -83,7 +84,8 @@ def fit_body(
     jacobian = slope(child) - slope(_PARENT)
     gradient = jnp.einsum("...ni,...n->...i", jacobian, length - lengths)
     gradient += RIGIDITY**2 * (z @ relative.T - depth[..., 1:]) @ relative
-    hessian = jnp.einsum("...ni,...nj->...ij", jacobian, jacobian) + RIGIDITY**2 * relative.T @ relative + 1e-3 * one_hot
+    hessian = jnp.einsum("...ni,...nj->...ij", jacobian, jacobian)
+    hessian = hessian + RIGIDITY**2 * relative.T @ relative + 1e-3 * one_hot
     change = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
     return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
 

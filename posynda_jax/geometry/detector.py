@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 # Standard deviation of the error of each joint, as a share of the person's box. Wrists and ankles are the hardest.
 _ERROR_SHARE = np.array(
-    [0.008, 0.009, 0.011, 0.016, 0.009, 0.011, 0.016, 0.008, 0.007, 0.008, 0.008, 0.008, 0.011, 0.016, 0.008, 0.011, 0.016],
-    np.float32,
+    [0.008, 0.009, 0.011, 0.016, 0.009, 0.011, 0.016, 0.008, 0.007, 0.008, 0.008, 0.008, 0.011, 0.016, 0.008, 0.011,
+     0.016], np.float32,
 )
 _LIMBS = ((1, 2, 3, 4, 5, 6), (11, 12, 13, 14, 15, 16))  # legs and arms: a detector confuses their sides
 
@@ -16,9 +16,9 @@ _LIMBS = ((1, 2, 3, 4, 5, 6), (11, 12, 13, 14, 15, 16))  # legs and arms: a dete
 def detect(key: Array, keypoints_px: Float[Array, "f 17 2"]) -> tuple[Float[Array, "f 17 2"], Float[Array, "f 17"]]:
   """Noisy keypoints (px) and their confidences in 0..1.
 
-  The error is Gaussian. It scales with the person's box, the joint and a log-normal difficulty of each keypoint, and the
-  confidence falls with this difficulty. 2% of the keypoints are misses: six times the error, confidence below 0.2. In 1% of
-  the frames the legs or the arms swap sides, at half the confidence.
+  The error is Gaussian. It scales with the person's box, the joint and a log-normal difficulty of each keypoint, and
+  the confidence falls with this difficulty. 2% of the keypoints are misses: six times the error, confidence below
+  0.2. In 1% of the frames the legs or the arms swap sides, at half the confidence.
   """
   noise_key, hard_key, miss_key, swap_key = jax.random.split(key, 4)
   shape = keypoints_px.shape[:-1]

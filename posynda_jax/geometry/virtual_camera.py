@@ -1,13 +1,14 @@
-"""A virtual camera renders the target's people with the direction, place and size that people have in the source's images.
+"""A virtual camera that renders the target's people at the direction, place and size of the source's people.
 
-A lifter does not get focal length or viewing direction, so its error changes with the place of a person in the image. A camera
-that rotates about its centre and zooms keeps all rays. Its image therefore follows exactly from 2D and intrinsics, at any
-depth. The lifter works in the virtual camera's axes, and `to_camera_axes` rotates its poses back. Perspective crop layers
-(arXiv 2011.13607) do this in training and in testing. Here the base is already trained, so only the target is rendered anew.
+A lifter does not get focal length or viewing direction, so its error changes with the place of a person in the image.
+A camera that rotates about its centre and zooms keeps all rays. Its image therefore follows exactly from 2D and
+intrinsics, at any depth. The lifter works in the virtual camera's axes, and `to_camera_axes` rotates its poses back.
+Perspective crop layers (arXiv 2011.13607) do this in training and in testing. Here the base is already trained, so
+only the target is rendered anew.
 
-A measured view is an array of five numbers, all medians over the source's clips: direction (x/z, y/z) of people before the
-camera, place (x, y) in the image and size, both screen-normalised. Size is the root mean square distance of joints from
-their mean.
+A measured view is an array of five numbers, all medians over the source's clips: direction (x/z, y/z) of people
+before the camera, place (x, y) in the image and size, both screen-normalised. Size is the root mean square distance
+of joints from their mean.
 """
 
 import jax.numpy as jnp

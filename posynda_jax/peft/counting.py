@@ -21,7 +21,8 @@ def linear_flops(model: nn.Module, base: PyTree, adapter: Adapter, *args, skip: 
   """FLOPs of the Dense and Conv layers, with factorised adapters, in one call of `model` on `args`: 2 a multiply-add.
 
   Nothing is computed: base, adapter and args may be `jax.ShapeDtypeStruct`. The products inside attention, norms and
-  activations do not count, nor do layers whose path matches `skip` (the time embedding). This gives the digits of Table 3.
+  activations do not count, nor do layers whose path matches `skip` (the time embedding). This gives the digits of
+  Table 3.
   """
   total = 0
 

@@ -2,8 +2,8 @@
 
     deltas = {"spatial_0/norm1/scale": D [width]}    # zero at first, so the tuned model equals the base
 
-Rules on the paths of leaves choose full fine-tuning, BitFit (biases only) or the norms. They compare with LoRA under the same
-step, optimizer and checkpoints. This module knows nothing of poses.
+Rules on the paths of leaves choose full fine-tuning, BitFit (biases only) or the norms. They compare with LoRA under
+the same step, optimizer and checkpoints. This module knows nothing of poses.
 """
 
 import re

@@ -3,12 +3,12 @@
     base    = {"params": {"spatial_0": {"attention": {"qkv": {"kernel": W, "bias": b}}}}}
     adapter = {"spatial_0/attention/qkv": {"a": A [in r], "b": B [r out]}}            # B starts at zero
 
-The model holds no adapter: `bind` intercepts each call of a linen Dense or Conv whose module path has an entry, and adds
-`s (x a) b` to its output. `jax.grad` with respect to the adapter is all the freezing there is, so the base has no gradient,
-optimizer state or checkpoint. `merge` adds the same product to the kernels for serving.
+The model holds no adapter: `bind` intercepts each call of a linen Dense or Conv whose module path has an entry, and
+adds `s (x a) b` to its output. `jax.grad` with respect to the adapter is all the freezing there is, so the base has
+no gradient, optimizer state or checkpoint. `merge` adds the same product to the kernels for serving.
 
-The functions work on any linen module with Dense or Conv layers. For Conv, `a` [window... in r] is a convolution with the
-layer's own strides, padding and dilation, and `b` [r out] is pointwise.
+The functions work on any linen module with Dense or Conv layers. For Conv, `a` [window... in r] is a convolution with
+the layer's own strides, padding and dilation, and `b` [r out] is pointwise.
 """
 
 import re
@@ -61,8 +61,8 @@ def bind(
 ) -> Callable:
   """`model.apply` with the base and the factorised adapter, as a function of the model's other arguments.
 
-  `frozen` is for training the adapter alone. It computes a Dense layer as one product with `kernel + scale a b` and gives it
-  the factorised gradient, in less memory and fewer passes. The gradient of the kernel is then zero.
+  `frozen` is for training the adapter alone. It computes a Dense layer as one product with `kernel + scale a b` and
+  gives it the factorised gradient, in less memory and fewer passes. The gradient of the kernel is then zero.
 
   Raises ValueError (while tracing) if an adapter entry has no Dense or Conv layer in the model.
   """
@@ -102,7 +102,8 @@ def _low_rank(module: nn.Module, factors: Mapping[str, Array], x: Array) -> Arra
         use_bias=False, dtype=dtype, parent=None,
     )
     return narrow.apply({"params": {"kernel": a}}, x.astype(dtype)) @ b
-  raise ValueError(f"{'/'.join(module.path)} is a {type(module).__name__}: adapters fit Dense and ungrouped Conv layers")
+  path = "/".join(module.path)
+  raise ValueError(f"{path} is a {type(module).__name__}: adapters fit Dense and ungrouped Conv layers")
 
 
 def _frozen_dense(module: nn.Dense, factors: Mapping[str, Array], x: Array, scale: float) -> Array:
@@ -165,16 +166,16 @@ def unmerge(merged: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
 def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
   """One adapter whose update is exactly the weighted sum of the adapters' updates. Its rank is the sum of their ranks.
 
-  The mean of `a` times the mean of `b` is not the mean of the products `a b`, so factors are concatenated. Raises ValueError
-  if the adapters have different paths, or if there is not one weight an adapter.
+  The mean of `a` times the mean of `b` is not the mean of the products `a b`, so factors are concatenated. Raises
+  ValueError if the adapters have different paths, or if there is not one weight an adapter.
   """
   paths = set(adapters[0])
   if len(adapters) != len(weights) or any(set(adapter) != paths for adapter in adapters):
-    raise ValueError(f"{len(adapters)} adapters and {len(weights)} weights: give one weight each, and adapters of the same paths")
+    raise ValueError(f"{len(adapters)} adapters with {len(weights)} weights must have the same paths and a weight each")
   return {
       path: {
           "a": jnp.concatenate([adapter[path]["a"] for adapter in adapters], -1),
-          "b": jnp.concatenate([weight * adapter[path]["b"] for adapter, weight in zip(adapters, weights, strict=True)]),
+          "b": jnp.concatenate([weight * adapter[path]["b"] for adapter, weight in zip(adapters, weights)]),
       }
       for path in adapters[0]
   }
