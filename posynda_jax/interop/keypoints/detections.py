@@ -13,6 +13,10 @@ MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
 MAX_FRAME = 10**9
 
 
+class UnknownFormat(ValueError):
+  """A file or folder of no known format. `formats.recognise` adds the known ones to the message."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Detections:
   """n skeletons: `frame` [n] (0-based, as the file counts), `points` [n j 2], `scores` [n j]; `person` [n] where the file tells.

@@ -56,7 +56,7 @@ def _one_document_a_frame(path, layout, add: Callable) -> list[Detections]:
   collector, number = Collector(path, layout), 0
   for frame, file in _frames(path, ".json"):
     number += 1
-    add(collector, frame, json_stream.load_small(file))
+    add(collector, frame, json_stream.load(file))
   return [collector.finish(num_frames=number)]
 
 
