@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from posynda_jax.interop.keypoints import formats, layouts, recordings
+from posynda_jax.geometry import layouts
+from posynda_jax.interop.keypoints import formats, recordings
 
 RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video of own keypoints.")
 INTRINSICS = flags.DEFINE_list(

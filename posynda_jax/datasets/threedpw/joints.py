@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import layouts
+from posynda_jax.geometry import layouts
 
 # A row says what stands for the joint of that index in `skeleton.JOINTS`: the mean of the SMPL joints it lists. Limbs are SMPL's
 # own: its hips lie lower and nearer together than Human3.6M's. The spine is SMPL's middle one, the thorax its neck; there is no
@@ -22,7 +22,7 @@ def from_coco18(detections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
   A joint made of several points has the least of their confidences. Without one of them it is not seen: zeros, confidence 0.
   """
-  keypoints, confidence = layouts.to_h36m(detections[..., :2], detections[..., 2], "coco18")
+  keypoints, confidence = layouts.convert(detections[..., :2], detections[..., 2], "coco18")
   return np.where(confidence[..., None] > 0, keypoints, 0), np.maximum(confidence, 0)
 
 

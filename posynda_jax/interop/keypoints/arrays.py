@@ -9,7 +9,8 @@ import numpy as np
 
 from posynda_jax.data import safe_pickle
 from posynda_jax.geometry import skeleton
-from posynda_jax.interop.keypoints import detections, layouts
+from posynda_jax.geometry import layouts
+from posynda_jax.interop.keypoints import detections
 from posynda_jax.interop.keypoints.detections import Detections
 
 # Names of arrays by which `recognise` knows a format.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import layouts
+from posynda_jax.geometry import layouts
 
 MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
 MAX_FRAME = 10**9
