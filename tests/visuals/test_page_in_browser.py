@@ -131,13 +131,13 @@ def test_dragging_orbits_and_dragging_back_returns(browser, walk):
 def test_up_is_up_and_the_cameras_view_is_the_image(browser, walk):
   show(browser, walk[1])
   browser.find_element("css selector", "[data-view=camera]").click()
-  look = "return look(joint(truth, arguments[0]), 800, 400)"
+  look = "return toCanvas(joint(truth, arguments[0]), 800, 400)"
   head, ankle, left, right = (browser.execute_script(look, joint) for joint in (10, 6, 13, 16))
   assert head[1] < ankle[1] - 100
   keypoints = walk[0].keypoints_px[0]
   assert np.sign(left[0] - right[0]) == np.sign(keypoints[13, 0] - keypoints[16, 0])
   drag(browser, browser.find_element("css selector", "#space canvas"), (0, 40))  # over the top: the nearer floor sinks
-  floor = "const f = bounds[0].floor; return [look([0, f, -1], 800, 400), look([0, f, 1], 800, 400)]"
+  floor = "const f = bounds[0].floor; return [toCanvas([0, f, -1], 800, 400), toCanvas([0, f, 1], 800, 400)]"
   near, far = browser.execute_script(floor)
   assert near[1] > far[1] and near[2] < far[2]
 
