@@ -78,7 +78,7 @@ def lift_labelled() -> pose_sequence.PoseSequence:
       record, {name: one.pose for name, one in lifted.items()},
       hypotheses=np.moveaxis(lifted[first].hypotheses, 1, 0) if HYPOTHESES.value > 1 else None,
       title=f"{dataset}: {record['sequence']}, camera {record['camera']}",
-      chosen_name=f"{first}, {pose_sequence.selection_name(SELECT.value)}",
+      chosen_name=f"{first}, select={SELECT.value}",
   )
   errors = {name: np.linalg.norm(pose - shown.truth, axis=-1) for name, pose in shown.poses.items()}
   means = ", ".join(f"{name} {1000 * np.nanmean(error):.1f} mm" for name, error in errors.items())

@@ -2,7 +2,7 @@
 
 This room imports `geometry` only. Its inputs are arrays and finished tables. It computes no scores.
 
-- `pose_sequence`: `PoseSequence`, `read_lifted`, `from_record`, `find_record`, `selection_name`, `spread_frames`.
+- `pose_sequence`: `PoseSequence`, `read_lifted`, `from_record`, `find_record`, `spread_frames`.
 - `output`: `save` writes any picture of a sequence, `check_path`.
 - `figures`: `hypotheses_figure`, `methods_figure`, `curves_figure`, `image`, `save`; parts of figures: `draw_2d`,
   `draw_3d`, `add_pose`, `frame_3d`, `segments`.

@@ -23,41 +23,27 @@ PALETTE = ("#2b83ba", "#d97706", "#1b9e77", "#9467bd", "#9c8b00", "#1398a8", "#a
 class PoseSequence:
   """Poses of T frames with their 2D input and camera.
 
-  Attributes:
-    poses: name -> [T 17 3]. The first pose is drawn red and measured first; the others are methods to compare.
-    keypoints_px: the 2D input [T 17 2].
-    intrinsics: [9] in px, as in `camera`.
-    resolution: (width, height) in px.
-    fps: frames per second.
-    hypotheses: [H T 17 3] or None.
-    truth: ground truth [T 17 3] or None. Without it only the reprojection error is measured.
-    confidence: [T 17], weight of each joint where roots are solved. Default: ones.
-    valid: [T], False in frames without a detection. Default: True.
-    first_frame: number of the first frame in its video.
-    title: heading of the page.
-    notes: name -> text, listed below the page: protocol, file, guessed values.
-    chosen_name: name of the first pose in a figure of hypotheses.
-
-  Raises ValueError for arrays of other shapes, infinite values, and an fps that is not positive.
+  The first of `poses` is drawn red and measured first; the others are methods to compare. Raises ValueError for arrays
+  of other shapes, infinite values, and an fps that is not positive.
   """
 
-  poses: Mapping[str, np.ndarray]
-  keypoints_px: np.ndarray
-  intrinsics: np.ndarray
-  resolution: Sequence[float]
+  poses: Mapping[str, np.ndarray]  # name -> [T 17 3]
+  keypoints_px: np.ndarray  # the 2D input [T 17 2]
+  intrinsics: np.ndarray  # [9] in px, as in `camera`
+  resolution: Sequence[float]  # (width, height) in px
   fps: float
-  hypotheses: np.ndarray | None = None
-  truth: np.ndarray | None = None
-  confidence: np.ndarray | None = None
-  valid: np.ndarray | None = None
-  first_frame: int = 0
-  title: str = "Poses"
-  notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  chosen_name: str = "chosen"
+  hypotheses: np.ndarray | None = None  # [H T 17 3]
+  truth: np.ndarray | None = None  # [T 17 3]; without it only the reprojection error is measured
+  confidence: np.ndarray | None = None  # [T 17], weight of each joint where roots are solved; default: ones
+  valid: np.ndarray | None = None  # [T], False in frames without a detection; default: True
+  first_frame: int = 0  # number of the first frame in its video
+  title: str = "Poses"  # heading of the page
+  notes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # protocol, file and guesses, listed on the page
+  chosen_name: str = "chosen"  # name of the first pose in a figure of hypotheses
 
   def __post_init__(self):
     num_frames = len(self.keypoints_px)
-    # A frozen dataclass sets a computed default in this way only.
+    # The class is frozen, so computed defaults are set through `object`.
     for name, shape, dtype in (("confidence", (num_frames, 17), np.float32), ("valid", num_frames, bool)):
       given = getattr(self, name)
       object.__setattr__(self, name, np.ones(shape, dtype) if given is None else np.asarray(given, dtype))
@@ -129,7 +115,7 @@ def read_lifted(path) -> PoseSequence:
   if missing := sorted({*same, "detected", "fps", "frame", "metadata", "pose_root_m"} - set(data)):
     raise ValueError(f"{path} is an npz of another kind: it lacks {', '.join(missing)}, which experiments.lift writes")
   metadata, hypotheses = json.loads(str(data["metadata"])), data.get("hypotheses_root_m")
-  name = "lifted" if hypotheses is None else selection_name(metadata["selection"])
+  name = "lifted" if hypotheses is None else f"lifted, select={metadata['selection']}"
   notes = {
       name.replace("_", " "): "; ".join(map(str, value)) if isinstance(value, list) else str(value)
       for name, value in metadata.items() if name != "sequence"
@@ -139,11 +125,6 @@ def read_lifted(path) -> PoseSequence:
       first_frame=int(data["frame"][0]), title=f"Lifted: {metadata.get('sequence', file.stem)}", notes=notes,
       chosen_name=name, **{name: data[name] for name in same},
   )
-
-
-def selection_name(rule: str) -> str:
-  """The name of a pose that the selection rule `rule` makes from several hypotheses."""
-  return "mean of hypotheses" if rule == "mean" else f"chosen by {rule}"
 
 
 def find_record(records: Iterable[Mapping], where: str, sequence: str | None, camera: str | None) -> Mapping:

@@ -26,32 +26,18 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class RunPage:
-  """The contents of a run's page.
+  """The contents of a run's page."""
 
-  Attributes:
-    title: heading, the name of the run.
-    summary: what the run trains, in one line.
-    unfinished: one line per training without a result.
-    results: the result table as text, its head first; no rows where nothing is scored.
-    protocol: name -> value, printed below the results.
-    pictures: file name -> bytes of a PNG or GIF file.
-    scalars: logged values, "training/name" -> step -> value.
-    evaluations: later evaluations of the run.
-    config: the run's nested configuration.
-    commands: one record per start: `command` (argv), `started`, `versions`, and from a checkout `commit` and
-      `uncommitted_diff`.
-  """
-
-  title: str
-  summary: str
-  unfinished: Sequence[str]
-  results: Sequence[Sequence[str]]
-  protocol: Mapping[str, Any]
-  pictures: Mapping[str, bytes]
-  scalars: Mapping[str, Mapping[int, float]]
+  title: str  # heading, the name of the run
+  summary: str  # one line: training, source and target
+  unfinished: Sequence[str]  # one line per training without a result
+  results: Sequence[Sequence[str]]  # table as text, its head first
+  protocol: Mapping[str, Any]  # of the results
+  pictures: Mapping[str, bytes]  # file name -> PNG or GIF file
+  scalars: Mapping[str, Mapping[int, float]]  # "training/name" -> step -> value
   evaluations: Sequence[Evaluation]
   config: Mapping[str, Any]
-  commands: Sequence[Mapping[str, Any]]
+  commands: Sequence[Mapping[str, Any]]  # the records of the run's commands.jsonl, one per start
 
 
 def render(run: RunPage) -> str:

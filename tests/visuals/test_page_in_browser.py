@@ -12,11 +12,12 @@ from posynda_jax.visuals.pose_sequence import CHOSEN, PALETTE, PoseSequence
 from tests.visuals.sequences import swaying
 from tests.visuals.test_page import read
 
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+
 
 @pytest.fixture(scope="module")
 def browser():
   """Headless Chromium, or a skip that names the missing program."""
-  webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
   binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
   driver = shutil.which("chromedriver")
   if not binary or not driver:
@@ -72,23 +73,24 @@ def pixels(browser, colour: str, which: str = "space") -> int:
 
 
 def keys(browser, *pressed: str):
-  from selenium.webdriver.common.action_chains import ActionChains
-
-  ActionChains(browser, duration=0).send_keys(*pressed).perform()
+  webdriver.ActionChains(browser, duration=0).send_keys(*pressed).perform()
   settle(browser)
 
 
 def drag(browser, element, by: tuple[int, int]):
-  from selenium.webdriver.common.action_chains import ActionChains
+  webdriver.ActionChains(browser, duration=20).click_and_hold(element).move_by_offset(*by).release().perform()
 
-  ActionChains(browser, duration=20).click_and_hold(element).move_by_offset(*by).release().perform()
+
+def per_joint(browser, values: str, axes: tuple[int, ...] = ()) -> np.ndarray:
+  """The page's array `values` as [T 17 *axes]."""
+  return np.array(browser.execute_script(f"return Array.from({values})")).reshape(-1, 17, *axes)
 
 
 def frame(browser) -> int:
   return int(browser.find_element("id", "frame").get_attribute("value"))
 
 
-def test_ten_seconds_open_within_two_and_say_nothing_on_the_console(browser, walk):
+def test_ten_seconds_open_within_two_without_console_messages(browser, walk):
   complaints(browser)
   assert min(show(browser, walk[1]) for _ in range(3)) < 2  # the best of three, because the machine may be busy
   assert complaints(browser) == []
@@ -96,28 +98,25 @@ def test_ten_seconds_open_within_two_and_say_nothing_on_the_console(browser, wal
   assert browser.title == "Walk" and browser.find_element("id", "clock").text == "frame 0 · 0.00 / 10.00 s"
 
 
-def test_the_browser_measures_what_we_measure(browser, walk):
+def test_the_errors_in_the_browser_are_those_of_numpy(browser, walk):
   given, path = walk
   show(browser, path)
   data, _ = read(path)
-  got = np.array(browser.execute_script("return Array.from(series[0].projection)")).reshape(-1, 17, 2)
-  np.testing.assert_allclose(got, data["series"][0]["projection"], atol=1e-3)
+  projection = data["series"][0]["projection"]
+  np.testing.assert_allclose(per_joint(browser, "series[0].projection", (2,)), projection, atol=1e-3)
   error = 1000 * np.linalg.norm(given.poses["chosen"] - (given.truth - given.truth[:, :1]), axis=-1)
-  got = np.array(browser.execute_script("return Array.from(errors)")).reshape(-1, 17)
-  np.testing.assert_allclose(got, error, atol=0.2)
+  np.testing.assert_allclose(per_joint(browser, "errors"), error, atol=0.2)
   assert f"chosen: MPJPE {error[0].mean():.1f} mm" in browser.find_element("id", "numbers").text
   browser.execute_script("$('measure').value = 'px'; measure()")
-  got = np.array(browser.execute_script("return Array.from(errors)")).reshape(-1, 17)
-  error = np.linalg.norm(data["series"][0]["projection"] - data["keypoints"], axis=-1)
-  np.testing.assert_allclose(got, error, atol=0.01)
+  error = np.linalg.norm(projection - data["keypoints"], axis=-1)
+  np.testing.assert_allclose(per_joint(browser, "errors"), error, atol=0.01)
 
 
 def test_dragging_orbits_and_dragging_back_returns(browser, walk):
   show(browser, walk[1])
   canvas, before = browser.find_element("css selector", "#space canvas"), picture(browser)
   drag(browser, canvas, (120, 30))
-  turned = picture(browser)
-  assert turned != before
+  assert picture(browser) != before
   drag(browser, canvas, (-120, -30))
   assert picture(browser) == before
   wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -300, cancelable: true}))"
@@ -128,7 +127,7 @@ def test_dragging_orbits_and_dragging_back_returns(browser, walk):
   assert browser.execute_script("return [state.yaw, state.pitch, state.zoom]") == pytest.approx([0, np.pi / 2, 1])
 
 
-def test_up_is_up_and_the_cameras_view_is_the_image(browser, walk):
+def test_up_is_up_and_the_camera_view_agrees_with_the_image(browser, walk):
   show(browser, walk[1])
   browser.find_element("css selector", "[data-view=camera]").click()
   look = "return toCanvas(joint(truth, arguments[0]), 800, 400)"
@@ -136,7 +135,7 @@ def test_up_is_up_and_the_cameras_view_is_the_image(browser, walk):
   assert head[1] < ankle[1] - 100
   keypoints = walk[0].keypoints_px[0]
   assert np.sign(left[0] - right[0]) == np.sign(keypoints[13, 0] - keypoints[16, 0])
-  drag(browser, browser.find_element("css selector", "#space canvas"), (0, 40))  # over the top: the nearer floor sinks
+  drag(browser, browser.find_element("css selector", "#space canvas"), (0, 40))  # look down: nearer floor is lower
   floor = "const f = bounds[0].floor; return [toCanvas([0, f, -1], 800, 400), toCanvas([0, f, 1], 800, 400)]"
   near, far = browser.execute_script(floor)
   assert near[1] > far[1] and near[2] < far[2]
@@ -158,7 +157,7 @@ def test_the_slider_the_strip_and_the_keyboard_choose_the_frame(browser, walk):
   at = frame(browser)
   keys(browser, "\ue014", "\ue014", "\ue012")  # right, right, left
   assert frame(browser) == at + 1
-  keys(browser, "\ue010", "\ue014")  # the end is the end
+  keys(browser, "\ue010", "\ue014")  # no frame after the last
   assert frame(browser) == 499
   keys(browser, "\ue011")
   assert frame(browser) == 0
@@ -196,7 +195,7 @@ def test_toggles_and_number_keys_show_and_hide(browser, walk):
   assert complaints(browser) == []
 
 
-def test_a_phone_shows_it_without_scrolling_sideways_and_pinches(browser, walk):
+def test_a_phone_needs_no_sideways_scrolling_and_pinches_to_zoom(browser, walk):
   show(browser, walk[1], 390, 844, phone=True)
   assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
   sizes = "return [...document.querySelectorAll('body *')].map((e) => parseFloat(getComputedStyle(e).fontSize))"
@@ -222,7 +221,7 @@ def test_a_phone_shows_it_without_scrolling_sideways_and_pinches(browser, walk):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_texts_stand_out_in_either_scheme(browser, walk, dark):
+def test_texts_have_contrast_in_light_and_dark_schemes(browser, walk, dark):
   show(browser, walk[1], dark=dark)
 
   def value(name):
@@ -242,7 +241,7 @@ def test_texts_stand_out_in_either_scheme(browser, walk, dark):
   assert min(contrast(colour, value("--panel")) for colour in (CHOSEN, *PALETTE)) > 3
 
 
-def test_one_frame_of_one_pose_is_a_page_too(browser, tmp_path):
+def test_one_frame_of_one_pose_makes_a_page(browser, tmp_path):
   given = swaying(1, 1) | {"hypotheses": None, "truth": None, "title": '<b>"x"</b>'}
   given["poses"] = {"</script><i>": given["poses"]["chosen"]}
   page.save_page(tmp_path / "a.html", PoseSequence(**given))

@@ -41,7 +41,7 @@ def test_a_lifted_file_becomes_page_film_and_figure(tmp_path):
   assert "walk.png: hypotheses in frames 9, 13" in out
   page = (tmp_path / "walk.html").read_text()
   assert "My &lt;walk&gt;" in page and "<dt>format</dt><dd>openpose</dd>" in page and "<dd>a; b</dd>" in page
-  assert '"chosen by frame"' in page and '"first_frame": 7' in page and '"hypothesis 3"' in page
+  assert '"lifted, select=frame"' in page and '"first_frame": 7' in page and '"hypothesis 3"' in page
   assert PIL.Image.open(tmp_path / "walk.gif").n_frames == 10 and plt.imread(tmp_path / "walk.png").shape[0] > 400
 
 
