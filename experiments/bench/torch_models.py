@@ -1,6 +1,6 @@
-"""MixSTE and LoRA as plain PyTorch modules with the reference's state-dict names: the peer of the benchmark, and of parity tests.
+"""MixSTE and LoRA as plain PyTorch modules with the reference's state-dict names, in evaluation mode only.
 
-Import only where PyTorch is installed. Evaluation mode is all they do.
+The benchmark's peer and the parity tests use them. Import this file only where PyTorch is installed.
 """
 
 import math
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Attention(nn.Module):
-  fused = False  # by PyTorch's own kernel instead of the reference's formula
+  fused = False  # PyTorch's own kernel in place of the reference's formula
 
   def __init__(self, width: int, heads: int):
     super().__init__()
@@ -57,12 +57,13 @@ class Sinusoid(nn.Module):
     self.half = width // 2
 
   def forward(self, t):
-    angles = t[:, None] * torch.exp(torch.arange(self.half, device=t.device) * -(math.log(10000) / (self.half - 1)))[None]
+    rates = torch.exp(torch.arange(self.half, device=t.device) * -(math.log(10000) / (self.half - 1)))
+    angles = t[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 class MixSTE(nn.Module):
-  """x_2d [b f j 2], and as a denoiser x_3d [b h f j 3] and t [b] -> [b (h) f j 3]."""
+  """The plain lifter x_2d [b f j 2] -> [b f j 3], or the denoiser (x_2d, x_3d [b h f j 3], t [b]) -> [b h f j 3]."""
 
   def __init__(self, num_frame, num_joints, embed_dim, depth, num_heads, mlp_ratio, diffusion: bool):
     super().__init__()
@@ -72,8 +73,8 @@ class MixSTE(nn.Module):
     if diffusion:
       wide = 2 * embed_dim
       self.time_mlp = nn.Sequential(Sinusoid(embed_dim), nn.Linear(embed_dim, wide), nn.GELU(), nn.Linear(wide, embed_dim))
-    blocks = lambda: nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
-    self.STEblocks, self.TTEblocks = blocks(), blocks()
+    self.STEblocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+    self.TTEblocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
     self.Spatial_norm = nn.LayerNorm(embed_dim, eps=1e-6)
     self.Temporal_norm = nn.LayerNorm(embed_dim, eps=1e-6)
     self.head = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, 3))
