@@ -12,16 +12,13 @@ a quarter of a minute more.
 """
 
 import dataclasses
-import functools
 import pathlib
 
-import jax
 import numpy as np
 from absl import flags
 
-from posynda_jax import lifter
-from posynda_jax.adaptation import adapt, bases
-from posynda_jax.evaluation import evaluate
+from posynda_jax.adaptation import adapters, bases, sources
+from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.runtime import runs
 from posynda_jax.visuals import output, pose_sequence
 
@@ -40,7 +37,7 @@ ROWS = flags.DEFINE_integer("rows", 4, "Frames in a .png.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "Length to show, from the start of the sequence.", lower_bound=0.01)
 HYPOTHESES = flags.DEFINE_integer("hypotheses", 5, "H, hypotheses per clip; not with --lifted.", lower_bound=1)
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps; not with --lifted.", lower_bound=1)
-SELECT = flags.DEFINE_enum("select", "frame", evaluate.RULES, "Rule that makes one pose of H; not with --lifted. "
+SELECT = flags.DEFINE_enum("select", "frame", scoring.RULES, "Rule that makes one pose of H; not with --lifted. "
                            "The teacher uses frame.")
 TITLE = flags.DEFINE_string("title", None, "Heading of a page.")
 flags.declare_key_flag("sequence")
@@ -50,29 +47,25 @@ FILM_SECONDS = 10.0
 
 def lift_labelled() -> pose_sequence.PoseSequence:
   """A labelled sequence, lifted by all weights that the flags name."""
-  base, weights, scale, scored_on = _weights()
+  all_weights, scored_on = _load_weights()
+  base = all_weights[0].base
   dataset = DATASET.value or scored_on
-  if dataset is None or own_keypoints.is_own(dataset):
+  if dataset is None or dataset.startswith("keypoints:"):
     raise ValueError("--dataset with labels is needed: for your own keypoints run experiments.lift and give --lifted")
-  records, where = common.load_records(dataset, SPLIT.value), f"{dataset} {SPLIT.value}"
+  records, where = sources.load_records(dataset, SPLIT.value, common.folders()), f"{dataset} {SPLIT.value}"
   record = pose_sequence.find_record(records, where, own_keypoints.SEQUENCE.value, CAMERA.value)
   if "poses_camera_m" not in record:
     raise ValueError(f"{dataset} has no ground truth: lift it with experiments.lift and give --lifted")
-  config = evaluate.EvaluateConfig(
+  config = scoring.SamplingConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, select=SELECT.value,
       diffusion_steps=base.diffusion_steps,
   )
 
-  @functools.cache  # Weights with the same view share one compiled program.
-  def make_lifter(view):
-    config_of_view = dataclasses.replace(config, view=view)
-    return lifter.make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config_of_view)
-
-  lifted = {}
-  for name, adapter in weights.items():
-    lift = make_lifter(() if name == "source only" else base.view)
-    settings = base.clip_fps, base.model.num_frames, config.batch_size
-    lifted[name] = lifter.lift_record(lift, (base.params, adapter), record, *settings)
+  lift, settings = lifting.make_lifter(all_weights[0].make_denoiser, config), (base.clip_fps, base.model.num_frames)
+  lifted = {
+      weights.name: lifting.lift_record(lift, weights.params, weights.measured, record, *settings, config.batch_size)
+      for weights in all_weights
+  }
   first = next(iter(lifted))
   shown = pose_sequence.from_record(
       record, {name: one.pose for name, one in lifted.items()},
@@ -84,27 +77,24 @@ def lift_labelled() -> pose_sequence.PoseSequence:
   means = ", ".join(f"{name} {1000 * np.nanmean(error):.1f} mm" for name, error in errors.items())
   print(f"{record['sequence']}, {record['camera']}: MPJPE {means}", flush=True)
   notes = {"MPJPE of this sequence": means, "hypotheses shown": f"of {first}", "base": base.digest}
-  for key, value in evaluate.protocol(dataset, SPLIT.value, base.clip_fps, config).items():
+  for key, value in scoring.describe_protocol(dataset, SPLIT.value, base.clip_fps, config).items():
     notes[key.replace("_", " ")] = str(value)
   return dataclasses.replace(shown, notes=notes)
 
 
-def _weights():
-  """(Base, {name: adapter or None}, LoRA scale, the dataset that scores them or None) of the flags."""
+def _load_weights() -> tuple[list[bases.Weights], str | None]:
+  """The weights that the flags name, the adapted ones first, and the dataset that scores them or None."""
   if RUN.value is None:
-    return bases.load(common.BASE.value), {"base": None}, 1.0, None
+    return [bases.load_weights(None, base=common.BASE.value)], None
   config = runs.read_config(RUN.value)
-  if "adapt" not in config:
-    return bases.load(RUN.value), {"base": None}, 1.0, config.get("eval_on")
+  if "recipe" not in config:
+    return [bases.load_weights(RUN.value)], config.get("eval_on")
   folder = pathlib.Path(RUN.value).expanduser()
-  loaded = {name: common.load_weights(RUN.value, name) for name in ("adapted", "ceiling") if (folder / name).is_dir()}
-  if not loaded:
+  found = [bases.load_weights(RUN.value, name) for name in ("adapted", "ceiling") if (folder / name).is_dir()]
+  if not found:
     raise FileNotFoundError(f"{RUN.value} holds neither adapted/ nor ceiling/: let the adaptation finish first")
-  base, fresh, scale = next(iter(loaded.values()))
-  adapters = {name: adapter for name, (_, adapter, _) in loaded.items()}
-  adapters["source only"] = jax.tree.map(np.zeros_like, fresh)  # An adapter of zeros changes nothing.
-  order = [name for name in ("adapted", "source only", "ceiling") if name in adapters]
-  return base, {name: adapters[name] for name in order}, scale, config["target"]
+  bare = dataclasses.replace(found[0], adapter=adapters.zeros_like(found[0].adapter), view=(), name="source only")
+  return [found[0], bare, *found[1:]], config["target"]
 
 
 def main() -> None:

@@ -144,12 +144,12 @@ def schedule_buffers(num_steps: int) -> dict[str, np.ndarray]:
   """D3DP's 12 buffers (T,) of our cosine schedule, float64, under its names."""
   schedule = process.cosine_schedule(num_steps)
   betas, abar, before = schedule.betas, schedule.alpha_bar, np.append(1.0, schedule.alpha_bar[:-1])
-  variance = schedule.posterior_variance
+  variance = betas * (1 - before) / (1 - abar)
   return {
       "betas": betas, "alphas_cumprod": abar, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": np.sqrt(abar),
       "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - abar), "log_one_minus_alphas_cumprod": np.log(1 - abar),
-      "sqrt_recip_alphas_cumprod": schedule.sqrt_recip_alpha_bar,
-      "sqrt_recipm1_alphas_cumprod": schedule.sqrt_recipm1_alpha_bar, "posterior_variance": variance,
+      "sqrt_recip_alphas_cumprod": np.sqrt(1 / abar), "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / abar - 1),
+      "posterior_variance": variance,
       "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
       "posterior_mean_coef1": betas * np.sqrt(before) / (1 - abar),
       "posterior_mean_coef2": (1 - before) * np.sqrt(1 - betas) / (1 - abar),

@@ -14,16 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.adaptation import adapt
+from posynda_jax.adaptation import adapters
 from posynda_jax.interop import torch_file, torch_names, torch_networks
 from posynda_jax.interop.torch_networks import Found, Hints
-from posynda_jax.peft import lora
+from posynda_jax.peft import counting
 
 _ENTRY = "posynda_jax"
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class Converted:
   """A base with the config of its run, an adapter with its settings (None without adapter), and notes to print."""
 
   params: dict
@@ -33,15 +33,7 @@ class Weights:
   notes: tuple[str, ...] = ()
 
 
-def adapter_config(settings: Mapping[str, Any] = {}, **changes) -> adapt.AdaptConfig:
-  """The config of an adapter, from its settings in a run's config.json under `adapt`, with some of them changed.
-
-  Raises ValueError for unknown settings.
-  """
-  return dataclasses.replace(adapt.from_settings(dict(settings)), **changes)
-
-
-def read_torch(path, hints: Hints = Hints()) -> Weights:
+def read_torch(path, hints: Hints = Hints()) -> Converted:
   """The weights of a PyTorch file. Raises as `torch_file.load_torch` and `torch_networks.recognise`."""
   value = torch_file.load_torch(path)
   state, key = torch_networks.find_state(value, str(path))
@@ -73,17 +65,19 @@ def read_torch(path, hints: Hints = Hints()) -> Weights:
     )
   params = jax.tree.map(jnp.asarray, found.variables)
   if found.lora is None:
-    return Weights(params, config, notes=tuple(notes))
+    return Converted(params, config, notes=tuple(notes))
   bias = np.zeros((17, 3), np.float32) if bias is None else np.asarray(bias, np.float32)
   adapter = jax.tree.map(jnp.asarray, {"lora": found.lora, "bias": bias})
   rank = next(iter(found.lora.values()))["a"].shape[-1]
-  settings = settings or dataclasses.asdict(adapter_config(rank=rank, bias=bool(bias.any())))
-  size = f"{lora.count(adapter):,} parameters with the bias"
+  if settings is None:
+    config_of_it = adapters.AdapterConfig(rank=rank, bias=bool(bias.any()))
+    settings = {"adapter": dataclasses.asdict(config_of_it), "body": [], "view": []}
+  size = f"{counting.count(adapter):,} parameters with the bias"
   notes.append(f"adapter: rank {rank} on {len(found.lora)} layers, scale 1, {size}")
-  return Weights(params, config, adapter, settings, tuple(notes))
+  return Converted(params, config, adapter, settings, tuple(notes))
 
 
-def write_torch(path, weights: Weights, keep: bool, layout: str, bias: str) -> str:
+def write_torch(path, weights: Converted, keep: bool, layout: str, bias: str) -> str:
   """Writes the new file `path` for the original code and strict loading; returns what the file holds.
 
   The adapter is injected with `keep`; without it, the base must have the adapter merged. `layout` is "original", as the
@@ -97,10 +91,11 @@ def write_torch(path, weights: Weights, keep: bool, layout: str, bias: str) -> s
     factors = weights.adapter.get("lora", {})
     if set(factors) != {torch_names.module_path(module) for module in filter(torch_names.is_adapted, modules)}:
       raise ValueError("--lora=keep is for adapters on every qkv and proj of MixSTE, as PoSynDA's: use --lora=merge")
-    scale = weights.settings["scale"]  # that of the original code is 1
+    scale = adapters.from_settings(weights.settings).scale  # that of the original code is 1
     scaled = {name: {"a": entry["a"], "b": scale * entry["b"]} for name, entry in factors.items()}
     state = torch_names.inject(state, torch_names.lora_to_torch(scaled, modules))
-    config = {**config, "adapt": {**weights.settings, "scale": 1.0}}
+    own = {**weights.settings, "adapter": {**weights.settings["adapter"], "scale": 1.0}}
+    config = {**config, "adapt": own}
   value: dict[str, Any] = {"epoch": 0, _ENTRY: json.dumps(config, sort_keys=True)}
   if weights.adapter is not None and np.any(weights.adapter["bias"]):
     check_bias(weights.adapter["bias"], bias, can_keep=not bare)
@@ -179,7 +174,8 @@ def _own_config(value: Any, path) -> dict[str, Any]:
     return {}
   try:
     config = json.loads(value[_ENTRY])
-    adapter_config(config.get("adapt", {}))
+    if "adapt" in config:
+      adapters.from_settings(config["adapt"])
     sections = {"model": dict(config["model"]), "pretrain": dict(config["pretrain"])}
     return {**config, **sections, "clip_fps": float(config["clip_fps"])}
   except (ValueError, TypeError, KeyError, AttributeError) as error:

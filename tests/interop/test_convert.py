@@ -1,4 +1,4 @@
-"""Weights between PyTorch files, run folders and single files: the same bits there and back, merging, the command."""
+"""Converted between PyTorch files, run folders and single files: the same bits there and back, merging, the command."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def test_golden_merged_and_dropped_adapters(tmp_path):
   arrays, base_arrays, _ = files.golden_lora()
   weights = files.golden_run(tmp_path)
 
-  def predict(read: convert.Weights) -> jax.Array:
+  def predict(read: convert.Converted) -> jax.Array:
     return files.predict(base_arrays, make_model(read.config["model"]), read.params, read.adapter)
 
   error = r"bias \(Eq. 11, up to [0-9.]+ mm\) has no place in MixSTE.*choose --bias=drop\|beside"
@@ -176,7 +176,7 @@ def test_golden_adapters_are_converted_on_their_own_base_by_command(tmp_path, ca
 
 def test_a_failure_leaves_no_file(tmp_path):
   params = {"params": {"x": {"kernel": jnp.ones((2, 2))}}}
-  weights = convert.Weights(params, {"model": {"num_frames": 9}, "bad": object()})
+  weights = convert.Converted(params, {"model": {"num_frames": 9}, "bad": object()})
   for name in ("a.bin", "a.safetensors", "folder"):
     with pytest.raises((ValueError, TypeError)):
       convert.write(tmp_path / name, weights)

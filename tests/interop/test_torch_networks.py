@@ -160,7 +160,7 @@ def test_golden_checkpoints_that_are_wrong_or_partial_are_reported_name_by_name(
 
 
 def test_golden_partial_lora_and_videopose_checkpoints_are_reported(tmp_path):
-  def read(state: dict, lost: list[str], **others) -> convert.Weights:
+  def read(state: dict, lost: list[str], **others) -> convert.Converted:
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.bin"
     files.write(path, {name: value for name, value in state.items() if name not in lost})
     return convert.read(path, hints=files.hints(arrays, **others))

@@ -8,8 +8,7 @@ import zipfile
 import numpy as np
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.geometry import skeleton
-from posynda_jax.geometry import layouts
+from posynda_jax.geometry import layouts, skeleton
 from posynda_jax.interop.keypoints import detections
 from posynda_jax.interop.keypoints.detections import Detections
 
