@@ -31,18 +31,17 @@ def read_run(folder) -> run_page.RunPage:
   folder = pathlib.Path(folder).expanduser()
   config, found, logged = runs.read_config(folder), runs.read_metrics(folder), scalars.read_scalars(folder)
   if "recipe" in config:
-    target = f"{config.get('target')}, split {config.get('target_split')}"
-    summary = f"Adaptation from {config.get('source')} to {target}; base {config.get('base')}"
-  elif "pretrain" in config and "model" in config:
-    summary = f"Pretraining on {config.get('source')}, split {config.get('split')}"
+    target = f"{config['target']}, split {config['target_split']}"
+    summary, updates = f"Adaptation from {config['source']} to {target}", config["recipe"]["updates"]
+  elif "pretrain" in config:
+    summary, updates = f"Pretraining on {config['source']}, split {config['split']}", config["pretrain"]["num_steps"]
   else:
     raise ValueError(f"{folder} is not a run with a report: give the folder of a pretraining or adaptation run")
-  num_steps = config["recipe"]["updates"] if "recipe" in config else config["pretrain"]["num_steps"]
   # The page draws the curves itself, so it leaves out their pictures, which have the names of the trainings.
   trainings = {tag.partition("/")[0] for tag in logged}
   pictures = [path for path in sorted((folder / "figures").glob("*")) if path.suffix in (".png", ".gif")]
   return run_page.RunPage(
-      title=folder.resolve().name, summary=summary, unfinished=[] if found else _unfinished(logged, num_steps),
+      title=folder.resolve().name, summary=summary, unfinished=[] if found else _unfinished(logged, updates),
       results=results.result_table(found), protocol=found.get("protocol", {}),
       pictures={path.name: path.read_bytes() for path in pictures if path.stem not in trainings}, scalars=logged,
       evaluations=[_evaluation(row) for row in _json_lines(folder / "evaluations.jsonl")],
@@ -50,14 +49,14 @@ def read_run(folder) -> run_page.RunPage:
   )
 
 
-def _unfinished(logged: dict[str, dict[int, float]], num_steps: int) -> list[str]:
+def _unfinished(logged: dict[str, dict[int, float]], updates: int) -> list[str]:
   """One line per training: its last logged step."""
   last: dict[str, int] = {}
   for tag, values in logged.items():
     training = tag.partition("/")[0]
     last[training] = max(last.get(training, 0), *values)
   text = "Not finished: {} is logged up to step {:,} of {:,} and not scored."
-  return [text.format(*item, num_steps) for item in last.items()] or ["Not finished: no step is logged yet."]
+  return [text.format(*item, updates) for item in last.items()] or ["Not finished: no step is logged yet."]
 
 
 def _evaluation(row: dict) -> run_page.Evaluation:
