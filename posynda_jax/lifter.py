@@ -1,6 +1,6 @@
 """2D keypoints of a video in, 3D poses out: functions, and one call.
 
-    lift = lifter.load()                                     # the base that ships, a run's folder or a .safetensors file
+    lift = lifter.load()                                     # the base that ships; or a run's folder, a .safetensors file
     lifted = lift(keypoints_px, resolution=(1920, 1080), fps=30, intrinsics=(1450, 1450, 960, 540))
     lifted.pose + lifted.root[:, None]                       # [T 17 3] m, camera frame
 
@@ -66,7 +66,8 @@ def lift_record(
   source = pipeline.ClipSource(tracks, num_frames)
   parts: list[list[dict]] = [[] for _ in tracks]
   batches = -(-len(source) // batch_size)
-  for clip in tqdm(pipeline.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
+  bar = {"total": batches, "desc": "lift", "unit": "batch", "disable": batches < 3}
+  for clip in tqdm(pipeline.in_order(source, batch_size), **bar):
     lifted = jax.tree.map(np.asarray, lifter(weights, clip))
     first = int(clip["index"][0])
     for row in range(min(batch_size, len(source) - first)):
@@ -92,7 +93,8 @@ def rate(
 
 
 def save_comparison(
-    path, recording: recordings.Recording, lifters: Mapping[str, tuple], clip_fps: float, num_frames: int, batch_size: int
+    path, recording: recordings.Recording, lifters: Mapping[str, tuple], clip_fps: float, num_frames: int,
+    batch_size: int,
 ) -> None:
   """Saves a picture of a few frames, lifted by each named (lifter, weights)."""
   from posynda_jax.interop.keypoints import pictures  # loads matplotlib
@@ -128,12 +130,12 @@ class Lifter:
       self, keypoints_px, *, resolution: tuple[float, float], fps: float | None = None,
       intrinsics: tuple[float, ...] | None = None, layout: str = "h36m17",
   ) -> Lifted:
-    """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (width, height).
+    """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (w, h).
 
-    `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.distort`. Without them
-    the focal length is the longest side; without `fps` it is 30. `layout` names the keypoints' joint order, one of
-    `geometry.layouts.LAYOUTS`. NaN, (0, 0) or score 0 mark lost joints, which are interpolated. A frame without any joint
-    has the reprojection error NaN. Raises ValueError for another shape, unit or layout.
+    `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.distort`. The default
+    focal length is the longest side, the default `fps` 30. `layout` names the joint order of the keypoints, one of
+    `geometry.layouts.LAYOUTS`. NaN, (0, 0) or score 0 mark lost joints, which are interpolated. A frame without any
+    joint has the reprojection error NaN. Raises ValueError for another shape, unit or layout.
     """
     options = recordings.Options(resolution=resolution, fps=fps, intrinsics=intrinsics, layout=layout)
     recording = recordings.from_array(keypoints_px, options)

@@ -1,7 +1,8 @@
 """Joint layouts of 2D detectors, and the rules that make the Human3.6M-17 joints of them (DATASETS.md 4.1).
 
-A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is the least of theirs. The
-rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves spine, thorax, neck and head.
+A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least score.
+The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints from spine
+to head.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ _GAST = tuple(_FACE.get(joint, row) for joint, row in enumerate(_SIMPLE))
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """`num_joints` of a detector; only the first `used` are needed. `means[i]` are those whose mean is Human3.6M joint i."""
+  """A detector's `num_joints`; the rules need the first `used`. The mean of `means[i]` is Human3.6M joint i."""
 
   num_joints: int
   used: int

@@ -67,7 +67,7 @@ class Collector:
     self.layout = self.layout or layout_of(len(values), where)
     expected = layouts.LAYOUTS[self.layout].num_joints
     if len(values) != expected:
-      raise ValueError(f"{where} has {len(values)} joints, expected the {expected} of {self.layout}: is --layout right?")
+      raise ValueError(f"{where} has {len(values)} joints, expected the {expected} of {self.layout}; see --layout")
     self._named = isinstance(frame, str) if self._named is None else self._named
     if self._named is not isinstance(frame, str) or not (self._named or _is_frame(frame)):
       numbers = f"frame numbers from 0 to {MAX_FRAME:,}"

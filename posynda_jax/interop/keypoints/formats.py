@@ -1,7 +1,7 @@
 """The table of detector formats, and their recognition by content.
 
-To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or `folders` (a file for each frame), give it a row
-in FORMATS, and let `recognise` of the same file return its name.
+To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or `folders` (a file for each frame), add a row
+to FORMATS, and let `recognise` of the reader's file return the name.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def _is_array_file(path) -> bool:
 
 
 def recognise(path) -> str:
-  """The name in FORMATS of a file or folder. Raises FileNotFoundError; ValueError for an empty file or an unknown format."""
+  """The name in FORMATS of a file or folder. Raises FileNotFoundError, and ValueError for an unknown format."""
   path = pathlib.Path(path)
   try:
     name = _recognise(path)
@@ -88,6 +88,6 @@ def read(path, name: str, layout: str | None = None) -> list[Detections]:
     raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
   try:
     return FORMATS[name].read(path, layout)
-  except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:  # an unforeseen nesting
+  except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     raise ValueError(f"{path} is not nested as {name} writes it ({what}): not of this format, see --format") from error

@@ -1,7 +1,7 @@
-"""JSON files of any length, parsed by `ijson` one element at a time. Memory holds a chunk of bytes and the element at hand.
+"""JSON files of any length, parsed by `ijson` one element at a time. Memory holds one chunk of bytes and one element.
 
-Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN, which JSON
-does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
+Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN, which
+JSON does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
 """
 
 import codecs
@@ -48,8 +48,8 @@ class Reader:
       parser.close()
     except (ijson.JSONError, UnicodeDecodeError) as error:
       message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0]
-      what = next((what for part, what in _DAMAGES.items() if part in message), f"it breaks off or is damaged: {message}")
-      raise self._damaged(what) from error
+      known = (what for part, what in _DAMAGES.items() if part in message)
+      raise self._damaged(next(known, f"it breaks off or is damaged: {message}")) from error
     yield from events
     yield "end", None
 

@@ -1,4 +1,4 @@
-"""Records of one person from a detector's file: every frame from the first to the last detection, in Human3.6M-17 order.
+"""Records of one person from a detector's file: every frame from the first to the last detection, in Human3.6M-17.
 
 The report counts what was interpolated, guessed or never detected, and all of that has confidence 0.
 """
@@ -71,7 +71,8 @@ def read(path, options: Options) -> list[Recording]:
     known = [one.sequence for one in found]
     found = [one for one in found if one.sequence == options.sequence]
     if not found:
-      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {', '.join(known) or 'one without a name'}")
+      names = ", ".join(known) or "one without a name"
+      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {names}")
   how = "given" if options.format else "recognised"
   return [_recording(one, path, {"format": name, "format_was": how}, options) for one in found]
 
@@ -149,8 +150,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
 def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keypoints"):
   """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
 
-  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A joint without
-  any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
+  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A joint
+  without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
   """
   length = int(frames[-1] - frames[0]) + 1
   if length > MAX_FRAMES:
@@ -176,7 +177,7 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
 
 
 def _place_unseen(keypoints: np.ndarray) -> list[str]:
-  """Places joints of keypoints [T 17 2] that are NaN on the next joint towards the hip. Returns the names of these joints."""
+  """Names of the joints of keypoints [T 17 2] that are NaN. In place, each moves onto the next joint towards the hip."""
   never = np.flatnonzero(np.isnan(keypoints[0]).any(-1))
   if len(never) == 17:
     raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
@@ -189,8 +190,8 @@ def _warnings(keypoints, never, options: Options, resolution) -> list[str]:
   """Sentences that a reader of the result needs."""
   found = []
   if options.intrinsics is None:
-    guess = f"{max(resolution):g} px, the longest side"
-    found.append(f"intrinsics not given: focal length guessed as {guess}; distances from the camera are as far off as it is")
+    guess = f"focal length guessed as {max(resolution):g} px, the longest side"
+    found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
   if options.fps is None:
     found.append(f"fps not given: {GUESSED_FPS:g} assumed")
   if never:
