@@ -1,6 +1,6 @@
 """2D keypoints of a video in, 3D poses out: functions, and one call.
 
-    lift = lifter.load()                                     # the base that ships; or a run's folder, a .safetensors file
+    lift = lifter.load()                                     # the base that ships; or a run's folder or a file
     lifted = lift(keypoints_px, resolution=(1920, 1080), fps=30, intrinsics=(1450, 1450, 960, 540))
     lifted.pose + lifted.root[:, None]                       # [T 17 3] m, camera frame
 

@@ -1,8 +1,8 @@
 """Joint layouts of 2D detectors, and the rules that make the Human3.6M-17 joints of them (DATASETS.md 4.1).
 
-A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least score.
-The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints from spine
-to head.
+A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least
+score. The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints
+from spine to head.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """2D keypoints that detectors wrote for your own videos, as records in Human3.6M-17 order.
 
-It may import every room but the lifter. A reader returns `Detections`, `people` finds the people in them, `geometry.layouts`
-makes Human3.6M-17 joints of one person, and `recordings` returns records with a report.
+It may import every room but the lifter. A reader returns `Detections`, `people` finds the people in them,
+`geometry.layouts` makes Human3.6M-17 joints of one person, and `recordings` returns records with a report.
 
     formats      FORMATS, the table of formats; recognise, read
     arrays, documents, folders   the readers: npz and npy, JSON, a file for each frame

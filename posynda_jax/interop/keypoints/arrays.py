@@ -1,7 +1,7 @@
 """Keypoints in npz and npy files: VideoPose3D, Detectron, video-to-pose3D, MHFormer's demo, MediaPipe, plain arrays.
 
-Every reader is `(path, layout or None) -> list of Detections`, one for each video. The restricted unpickler reads object
-arrays.
+Every reader is `(path, layout or None) -> list of Detections`, one for each video. The restricted unpickler reads
+object arrays.
 """
 
 import zipfile

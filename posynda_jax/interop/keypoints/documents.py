@@ -1,7 +1,7 @@
 """Keypoints in JSON files: OpenPose, AlphaPose, COCO results, MMPose's demo and inferencer, MediaPipe.
 
-Every reader is `(path, layout or None) -> list of Detections`. Readers hold one element of a file at a time and skip the
-fields that they do not need. A missing field is a ValueError that names the file and the frame.
+Every reader is `(path, layout or None) -> list of Detections`. Readers hold one element of a file at a time and skip
+the fields that they do not need. A missing field is a ValueError that names the file and the frame.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ def add_instances(collector: Collector, frame, instances: Any) -> None:
 
 
 def _add_frames(collector: Collector, reader: Reader, first: int) -> int:
-  """The number of frames, after adding {frame_id, instances} of MMPose, numbered from `first`, or one image's people."""
+  """The number of frames that were added: {frame_id from `first`, instances} of MMPose, or one image's people."""
   number = 0
   for entry in reader.elements():
     if isinstance(entry, dict) and "keypoints" in entry:

@@ -1,7 +1,7 @@
 """Keypoints in a folder with one file for each frame: OpenPose, MMPose and AlphaPose (JSON), YOLO-pose (txt).
 
-Every reader is `(path, layout or None) -> list of Detections` and also takes a single file. Readers hold one file at a
-time.
+Every reader is `(path, layout or None) -> list of Detections` and also takes a single file. Readers hold one file at
+a time.
 """
 
 import os

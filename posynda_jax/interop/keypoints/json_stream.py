@@ -1,7 +1,7 @@
 """JSON files of any length, parsed by `ijson` one element at a time. Memory holds one chunk of bytes and one element.
 
-Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN, which
-JSON does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
+Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN,
+which JSON does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
 """
 
 import codecs

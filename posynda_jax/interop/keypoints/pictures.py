@@ -10,7 +10,7 @@ from posynda_jax.visuals import render
 
 
 def save_lifted(path, recording: Recording, columns: Mapping, rows: int = 4) -> None:
-  """Saves `rows` frames, spread over those with a detection: the 2D input, and the pose of each named `lifter.Lifted`."""
+  """Saves `rows` frames spread over the detected ones: the 2D input, and the pose of each named `lifter.Lifted`."""
   seen = np.flatnonzero(np.isfinite(next(iter(columns.values())).reprojection_px))
   picked = np.unique(seen[np.linspace(0, len(seen) - 1, rows + 2).astype(int)[1:-1]])
   width = 1 + len(columns)

@@ -150,8 +150,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
 def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keypoints"):
   """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
 
-  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A joint
-  without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
+  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A
+  joint without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
   """
   length = int(frames[-1] - frames[0]) + 1
   if length > MAX_FRAMES:
@@ -177,7 +177,7 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
 
 
 def _place_unseen(keypoints: np.ndarray) -> list[str]:
-  """Names of the joints of keypoints [T 17 2] that are NaN. In place, each moves onto the next joint towards the hip."""
+  """Names of the joints of keypoints [T 17 2] that are NaN. Each is put on the next joint towards the hip, in place."""
   never = np.flatnonzero(np.isnan(keypoints[0]).any(-1))
   if len(never) == 17:
     raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")

@@ -1,8 +1,8 @@
 """Adaptation targets named `keypoints:FILE`, which have no 3D: reading, identity, protocol, and printed reports.
 
 No error in mm can be measured on them. The reprojection error in px is the distance between the keypoints and the
-projection of the pose that was lifted from them. It shows frames in which lifting failed. A low error does not show that
-the depth is right.
+projection of the pose that was lifted from them. It shows frames in which lifting failed. A low error does not show
+that the depth is right.
 """
 
 import dataclasses
