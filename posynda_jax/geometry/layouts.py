@@ -76,22 +76,18 @@ def convert(
   if rule == "gast" and layout not in COCO:
     raise ValueError(f"joint rule gast needs COCO joints, layout {layout} has others: leave --joint_rule out")
   if rule == "simple":
-    return _means(points, LAYOUTS[layout].means), _least(scores, LAYOUTS[layout].means)
+    return _combine(points, LAYOUTS[layout].means), _combine(scores, LAYOUTS[layout].means, np.min)
   coco = list(COCO[layout])
-  return _gast(points[:, coco]), _least(scores[:, coco], _GAST)
+  return _gast(points[:, coco]), _combine(scores[:, coco], _GAST, np.min)
 
 
-def _means(points: np.ndarray, rows) -> np.ndarray:
-  return np.stack([points[:, list(row)].mean(1) for row in rows], 1)
-
-
-def _least(scores: np.ndarray, rows) -> np.ndarray:
-  return np.stack([scores[:, list(row)].min(1) for row in rows], 1)
+def _combine(values: np.ndarray, rows, how=np.mean) -> np.ndarray:
+  return np.stack([how(values[:, list(row)], axis=1) for row in rows], 1)
 
 
 def _gast(coco: np.ndarray) -> np.ndarray:
   """GAST-Net's `coco_h36m` without its collapse of legs of low score, which confidence replaces here."""
-  out = _means(coco, _SIMPLE)
+  out = _combine(coco, _SIMPLE)
   nose, shoulders, eyes_y = coco[:, 0], out[:, 8].copy(), out[:, 10, 1].copy()
   out[:, 8] += (nose - shoulders) / 3
   out[:, 7, 0] += 2 * (out[:, 7, 0] - (out[:, 0, 0] + out[:, 8, 0]) / 2)

@@ -177,7 +177,7 @@ def test_100_000_frames_in_an_array_are_read_in_bounded_memory(tmp_path):
 def test_long_folders_hold_one_file_at_a_time(tmp_path):
   path = write("openpose", tmp_path / "openpose", detect(400))
   with memory() as peak:
-    found = formats.read(path, "openpose")
+    _, found = formats.read(path)
   assert len(found[0].frame) == 400 and peak() < 3e6
 
 

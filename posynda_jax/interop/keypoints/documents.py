@@ -42,17 +42,10 @@ def add_people(collector: Collector, frame, document: Any) -> None:
       collector.add(frame, keypoints, person=number if isinstance(number, int) and number >= 0 else None)
 
 
-def openpose(path, layout=None) -> list[Detections]:
-  """A single frame of OpenPose's `--write_json`."""
-  collector = Collector(path, layout)
-  add_people(collector, 0, Reader(path).value())
-  return [collector.finish(num_frames=1)]
-
-
 def alphapose(path, layout=None) -> list[Detections]:
   """AlphaPose's results, a list of detections by `image_id` or {image: {"people"|"bodies": [...]}}; COCO results."""
   collector, reader = Collector(path, layout), Reader(path)
-  if reader.is_at("{"):
+  if reader.is_object:
     for image in reader.members():
       add_people(collector, image, reader.value())
   else:
@@ -134,7 +127,7 @@ def mediapipe(path, layout=None) -> list[Detections]:
 def recognise(path) -> str | None:
   """The format's name, by the first element that shows it; None for an empty list. Raises UnknownFormat."""
   reader = Reader(path)
-  if reader.is_at("{"):
+  if reader.is_object:
     key = next(reader.members(), None)
     if key in ("meta_info", "instance_info"):
       return "mmpose"
@@ -143,7 +136,7 @@ def recognise(path) -> str | None:
       return "alphapose"
     if key in ("version", "people", "bodies"):
       return "openpose"
-  elif reader.is_at("["):
+  elif reader.is_list:
     number = 0
     for number, element in enumerate(reader.elements(), 1):
       if element is not None and element != []:

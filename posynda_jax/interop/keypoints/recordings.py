@@ -37,7 +37,7 @@ class Options:
       if len(self.intrinsics) not in (4, 9) or not finite or not _all_positive(self.intrinsics[:2]):
         expected = "fx,fy,cx,cy[,k1,k2,k3,p1,p2] in px with positive fx, fy"
         raise ValueError(f"intrinsics {self.intrinsics} are not {expected}")
-    if self.fps is not None and not _all_positive([self.fps]):
+    if self.fps is not None and not _all_positive(self.fps):
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person != "auto" and not self.person.isdecimal():
       raise ValueError(f"person {self.person!r} is neither auto nor a number from 0")
@@ -50,7 +50,7 @@ class Options:
 
 
 def _all_positive(values) -> bool:
-  return bool((np.isfinite(values) & (np.array(values) > 0)).all())
+  return bool(np.isfinite(values).all() and np.min(values) > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,7 @@ class Recording:
 def read(path, options: Options) -> list[Recording]:
   """A recording of each video in a file or folder. Raises FileNotFoundError, and ValueError of one line."""
   path = pathlib.Path(path).expanduser()
-  name = options.format or formats.recognise(path)
-  found = formats.read(path, name, options.layout)
+  name, found = formats.read(path, options.format, options.layout)
   if options.sequence is not None:
     known = [one.sequence for one in found]
     found = [one for one in found if one.sequence == options.sequence]
@@ -159,15 +158,13 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
     raise ValueError(f"{label} runs over {span}, more than {MAX_FRAMES:,}: number the frames one by one")
   at = frames - frames[0]
   out = np.full((length, *points.shape[1:]), np.nan)
-  for joint in range(points.shape[1]):
-    known = np.isfinite(points[:, joint]).all(-1)
+  for joint, axis in np.ndindex(points.shape[1:]):
+    values = points[:, joint, axis]
+    known = np.isfinite(values)
     if known.any():
-      for axis in (0, 1):
-        out[:, joint, axis] = np.interp(np.arange(length), at[known], points[known, joint, axis])
-  all_scores = np.zeros(out.shape[:2], scores.dtype)
-  all_scores[at] = scores
-  seen = np.zeros(length, bool)
-  seen[at] = True
+      out[:, joint, axis] = np.interp(np.arange(length), at[known], values[known])
+  all_scores, seen = np.zeros(out.shape[:2], scores.dtype), np.zeros(length, bool)
+  all_scores[at], seen[at] = scores, True
   counts = {
       "interpolated_frames": int(length - len(at)),
       "longest_gap": int(np.diff(at).max(initial=1)) - 1,
