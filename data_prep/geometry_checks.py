@@ -1,32 +1,35 @@
-"""What bodies and cameras tell about a file without knowing its dataset: joint order, sides, units, reprojection.
+"""Checks of any dataset's poses and cameras: joint order, sides, units and reprojection.
 
-Many frames are judged at once, by medians and shares, so that one odd frame is no fault: a body that keeps its bone lengths and
-bends its knees forward passes. Joints are in Human3.6M-17 order.
+Many frames are judged at once by medians and shares, so that one odd frame is no fault. A body passes if its left and
+right bones have equal lengths and its knees bend forward. Joints are in Human3.6M-17 order.
 """
 
-import functools
-
-import jax
 import numpy as np
 
-from data_prep.findings import Finding
+from posynda_jax.datasets import licensed
 from posynda_jax.geometry import camera, skeleton
 
-UP = {"camera": (0, -1, 0), "y_up": (0, 1, 0), "z_up": (0, 0, 1)}  # "camera": y down, as all three datasets in camera space
+from .findings import Finding
+
+UP = {"camera": (0, -1, 0), "y_up": (0, 1, 0), "z_up": (0, 0, 1)}  # "camera" has y down
 SIZE_M = (0.2, 0.8)  # median distance of a person's joints from the hip
-SYMMETRY = 0.05  # true motion capture (CMU) has bodies whose limbs differ by 8%: only beyond 20% is it surely another joint
-ASYMMETRY = 0.2
+UNITS = {"millimetres": 0.001, "centimetres": 0.01, "inches": 0.0254}
+# Limbs of motion capture bodies (CMU) differ by up to 8%. A difference beyond 20% means another joint.
+SYMMETRY, ASYMMETRY = 0.05, 0.2
 FLIPPED = np.asarray(skeleton.LEFT + skeleton.RIGHT), np.asarray(skeleton.RIGHT + skeleton.LEFT)
 UNEXPLAINED = "2D and 3D do not belong together: check camera, joint order, image size and file pairing"
-OTHER_ORDERS = {name: list(order) for name, order in skeleton.ORDERS.items() if name != "h36m17" and max(order) < 17}
+OTHER_ORDERS = {
+    name: list(order) for name, order in skeleton.ORDERS.items() if name != "h36m17" and max(order) < 17
+}
 _LIMBS = {"thigh": (0, 1), "shin": (1, 2), "upper arm": (3, 4), "forearm": (4, 5)}  # ends among LEFT, and among RIGHT
+_project = licensed.compiled_per_length(camera.project)
 
 
 def check_skeleton(poses_m, frame: str | None, where: str) -> list[Finding]:
-  """Faults of poses [t 17 3] in Human3.6M order: units, left/right limb lengths, head under pelvis, sides exchanged.
+  """Faults of poses [t 17 3] in Human3.6M order: units, limb lengths, head below the pelvis, exchanged sides.
 
-  `frame` is "camera" (y down), "y_up", "z_up", or None where the direction of gravity is unknown: the head is then not looked at.
-  Frames with non-finite joints are left out. Raises ValueError for another shape or frame.
+  `frame` is "camera" (y down), "y_up", "z_up", or None for an unknown direction of gravity, which omits the check of
+  the head. Frames with non-finite joints are omitted. Raises ValueError for another shape or frame.
   """
   poses = np.asarray(poses_m, np.float64)
   if poses.ndim != 3 or poses.shape[1:] != (17, 3):
@@ -39,14 +42,15 @@ def check_skeleton(poses_m, frame: str | None, where: str) -> list[Finding]:
   poses = poses - poses[:, :1]
   found = _units(poses, where)
   (difference, limb), below = _asymmetry(poses), _head_below(poses, frame)
+  head = f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
   if difference > ASYMMETRY or below > 0.8:
-    return found + [_wrong_order(poses, frame, where, difference, limb, below)]
+    what = [f"{limb}, {difference:.0%} apart"] * (difference > ASYMMETRY) + [head] * (below > 0.5)
+    return [*found, Finding("fault", where, "; ".join(what), _order_fix(poses, frame, difference))]
   if difference > SYMMETRY:
-    fix = "some bodies are so; if this one is not, its joints are not where they are said to be"
+    fix = "some bodies are asymmetric; if this one is not, its joints are at wrong places"
     found.append(Finding("warning", where, f"{limb}, {difference:.0%} apart", fix))
   if below > 0.5:
-    what = f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
-    found.append(Finding("warning", where, what, "look at the sequence: lying, or another up axis than expected?"))
+    found.append(Finding("warning", where, head, "look at the sequence: is the person lying, or is another axis up?"))
   return found + _sides(poses, where)
 
 
@@ -54,22 +58,24 @@ def _units(poses: np.ndarray, where: str) -> list[Finding]:
   size = np.median(np.linalg.norm(poses[:, 1:], axis=-1))
   if SIZE_M[0] <= size <= SIZE_M[1]:
     return []
-  for unit, length in (("millimetres", 0.001), ("centimetres", 0.01), ("inches", 0.0254)):
+  what = f"joints lie {size:.4g} from the hip (median)"
+  for unit, length in UNITS.items():
     if SIZE_M[0] <= size * length <= SIZE_M[1]:
-      what = f"joints lie {size:.4g} from the hip (median): looks like {unit}"
-      return [Finding("fault", where, what, f"multiply by {length} for metres")]
-  what = f"joints lie {size:.4g} from the hip (median), expected {SIZE_M[0]} to {SIZE_M[1]} m: not metres, nor mm, cm, inches"
-  return [Finding("fault", where, what, "look up the file's unit; normalised poses cannot be used as metres")]
+      return [Finding("fault", where, f"{what}: looks like {unit}", f"multiply by {length} for metres")]
+  what += f", expected {SIZE_M[0]} to {SIZE_M[1]} m: not metres, nor mm, cm, inches"
+  return [Finding("fault", where, what, "look up the file's unit; normalised poses are not metres")]
 
 
 def _asymmetry(poses: np.ndarray) -> tuple[float, str]:
   """(largest relative difference of a limb's median length between left and right, that limb in words)."""
-  length = lambda side, ends: np.median(np.linalg.norm(poses[:, side[ends[0]]] - poses[:, side[ends[1]]], axis=-1))
   worst = 0.0, ""
-  for limb, ends in _LIMBS.items():
-    left, right = length(skeleton.LEFT, ends), length(skeleton.RIGHT, ends)
-    difference = abs(left - right) / max((left + right) / 2, 1e-9)
-    worst = max(worst, (float(difference), f"{limb} is {left:.3g} left and {right:.3g} right (median)"))
+  for limb, (start, end) in _LIMBS.items():
+    left, right = (
+        np.median(np.linalg.norm(poses[:, side[start]] - poses[:, side[end]], axis=-1))
+        for side in (skeleton.LEFT, skeleton.RIGHT)
+    )
+    difference = float(abs(left - right) / max((left + right) / 2, 1e-9))
+    worst = max(worst, (difference, f"{limb} is {left:.3g} left and {right:.3g} right (median)"))
   return worst
 
 
@@ -78,26 +84,18 @@ def _head_below(poses: np.ndarray, frame: str | None) -> float:
   return 0.0 if frame is None else float((poses[:, 10] @ np.array(UP[frame]) <= 0).mean())
 
 
-def _wrong_order(poses, frame, where, difference, limb, below) -> Finding:
-  parts = [f"{limb}, {difference:.0%} apart"] if difference > ASYMMETRY else []
-  parts += [f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"] if below > 0.5 else []
-  fits = [name for name, order in OTHER_ORDERS.items() if _fits(poses[:, order], frame)]
-  if fits:
-    fix = f"it fits the joint order {fits[0]}: reorder with skeleton.to_h36m(poses, {fits[0]!r})"
-  elif difference <= ASYMMETRY:
-    fix = "y points the other way (negate y and z), or this is another frame than expected"
-  else:
-    fix = "the joints are not in Human3.6M order: reorder them, or fetch the file again"
-  return Finding("fault", where, "; ".join(parts), fix)
-
-
-def _fits(poses, frame) -> bool:
-  poses = poses - poses[:, :1]
-  return _asymmetry(poses)[0] <= ASYMMETRY and _head_below(poses, frame) <= 0.5 and not _sides(poses, "")
+def _order_fix(poses: np.ndarray, frame: str | None, difference: float) -> str:
+  for name, order in OTHER_ORDERS.items():
+    other = poses[:, order] - poses[:, order[:1]]
+    if _asymmetry(other)[0] <= ASYMMETRY and _head_below(other, frame) <= 0.5 and not _sides(other, ""):
+      return f"it fits the joint order {name}: reorder with skeleton.to_h36m(poses, {name!r})"
+  if difference <= ASYMMETRY:
+    return "y points the other way (negate y and z), or this is another frame than expected"
+  return "the joints are not in Human3.6M order: reorder them, or fetch the file again"
 
 
 def _sides(poses: np.ndarray, where: str) -> list[Finding]:
-  """Left and right by what a mirror image gets wrong: knees bend forward, and shoulders have the sides of the hips."""
+  """Faults of exchanged sides: knees that bend backward, and shoulders whose sides differ from those of the hips."""
   left, right = np.array(skeleton.LEFT), np.array(skeleton.RIGHT)
   across = poses[:, left[0]] - poses[:, right[0]]  # hips, from right to left
   forward = np.cross(across, poses[:, 8] - poses[:, 0])  # left x up, in any right-handed frame
@@ -112,7 +110,8 @@ def _sides(poses: np.ndarray, where: str) -> list[Finding]:
   if bent.mean() > 0.05 and backward.mean() > 0.75:
     what = f"knees bend backward in {backward.mean():.0%} of {len(backward)} bent legs: left and right are exchanged"
     if crossed > 0.75:
-      return [Finding("fault", where, f"{what} in the legs alone", "exchange legs: skeleton.to_h36m(poses, 'spin17') does")]
+      fix = "exchange the legs: skeleton.to_h36m(poses, 'spin17') does it"
+      return [Finding("fault", where, f"{what} in the legs alone", fix)]
     return [Finding("fault", where, what, "exchange the left and right joints, or undo a mirrored axis")]
   if crossed > 0.75:
     what = f"left and right of shoulders and hips disagree in {crossed:.0%} of {len(poses)} frames"
@@ -120,30 +119,22 @@ def _sides(poses: np.ndarray, where: str) -> list[Finding]:
   return []
 
 
-def reprojection_error(poses_camera_m, keypoints_px, intrinsics, valid) -> float:
-  """Mean distance in px of keypoints [t 17 2] from `camera.project` of poses [t 17 3], over valid finite frames.
-
-  nan where no frame is valid.
-  """
-  poses, keypoints = _valid(poses_camera_m, keypoints_px, valid)
-  return _mean(_distance(_project(poses, intrinsics), keypoints))
-
-
 def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: str, limit_px: float) -> list[Finding]:
-  """A fault where poses [t 17 3] (m, camera frame) miss keypoints [t 17 2] by more than `limit_px` on average.
+  """A fault if poses [t 17 3] (m, camera frame) miss keypoints [t 17 2] by more than `limit_px` on average.
 
-  `intrinsics` [9] in px, with zero distortion where the keypoints have none; `valid` [t]. Known mistakes are tried one by one
-  and the fix names the one that explains the error: joint order, sides, univ_annot3, image size, distortion, a shift in time.
+  `intrinsics` [9] in px, with zero distortion if the keypoints have none; `valid` [t]. The fix names the known mistake
+  that explains the error: joint order, sides, univ_annot3, image size, distortion, or a shift in time.
   """
-  if len(poses_camera_m) != len(keypoints_px):
-    what = f"{len(keypoints_px)} frames of 2D against {len(poses_camera_m)} of 3D"
+  poses, keypoints = np.asarray(poses_camera_m, np.float32), np.asarray(keypoints_px, np.float32)
+  if len(poses) != len(keypoints):
+    what = f"{len(keypoints)} frames of 2D against {len(poses)} of 3D"
     return [Finding("fault", where, what, "align the two before comparing them")]
-  poses, keypoints = _valid(poses_camera_m, keypoints_px, valid)
-  intrinsics = np.asarray(intrinsics, np.float32)
-  projected = _project(poses, intrinsics)
-  error = _mean(_distance(projected, keypoints))
-  if np.isnan(error):
+  keep = np.asarray(valid, bool) & np.isfinite(poses).all((1, 2)) & np.isfinite(keypoints).all((1, 2))
+  if not keep.any():
     return [Finding("warning", where, "no valid frame to compare 2D and 3D in", "check the valid flags")]
+  poses, keypoints, intrinsics = poses[keep], keypoints[keep], np.asarray(intrinsics, np.float32)
+  projected = _project(poses, intrinsics)
+  error = _distance(projected, keypoints).mean()
   if error <= limit_px:
     return []
   best, fix = min(_mistakes(poses, keypoints, projected, intrinsics))
@@ -151,58 +142,37 @@ def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: s
     fix = "the 2D is screen-normalised: store pixels"
   elif best > error / 4:
     fix = UNEXPLAINED
-  return [Finding("fault", where, f"3D misses the 2D by {error:.3g} px on average, expected at most {limit_px:g}", fix)]
+  what = f"3D misses the 2D by {error:.3g} px on average, expected at most {limit_px:g}"
+  return [Finding("fault", where, what, fix)]
 
 
 def _mistakes(poses, keypoints, projected, intrinsics):
   """(error in px with the mistake undone, fix in words) for every known mistake."""
-  error = lambda *pair: _mean(_distance(*pair))
   mirrored = projected.copy()
   mirrored[:, FLIPPED[0]] = projected[:, FLIPPED[1]]
-  yield error(mirrored, keypoints), "left and right are exchanged between 2D and 3D: exchange them in one"
-  for name, order in OTHER_ORDERS.items():
-    yield error(projected, keypoints[:, order]), f"the 2D has the joint order {name}: reorder it"
-    yield error(projected[:, order], keypoints), f"the 3D has the joint order {name}: reorder it"
-  linear = np.concatenate([intrinsics[:4], np.zeros(5, np.float32)])
-  yield error(_project(poses, linear), keypoints), "the 2D has no lens distortion: project linearly"
+  linear = _project(poses, intrinsics * ([1] * 4 + [0] * 5))
   w, h = np.sum(keypoints * projected, (0, 1)) / np.maximum(np.sum(projected**2, (0, 1)), 1e-9)
-  fix = f"the 2D belongs to an image {w:.3g} times as wide and {h:.3g} times as high: use its true resolution"
-  yield error(projected * [w, h], keypoints), fix
-  for shift in (-2, -1, 1, 2):
-    early, late = max(shift, 0), max(-shift, 0)
-    if len(poses) > 8:
-      pair = projected[early : len(poses) - late], keypoints[late : len(poses) - early]
-      yield error(*pair), f"the 2D is {abs(shift)} frames {'early' if shift > 0 else 'late'}: find the missing frames"
+  pairs = {
+      "left and right are exchanged between 2D and 3D: exchange them in one": (mirrored, keypoints),
+      "the 2D has no lens distortion: project linearly": (linear, keypoints),
+      f"the 2D belongs to an image {w:.3g} times as wide and {h:.3g} times as high: use its true resolution": (
+          projected * [w, h], keypoints,
+      ),
+  }  # fmt: skip
+  for name, order in OTHER_ORDERS.items():
+    pairs[f"the 2D has the joint order {name}: reorder it"] = projected, keypoints[:, order]
+    pairs[f"the 3D has the joint order {name}: reorder it"] = projected[:, order], keypoints
+  for shift in (1, 2) if len(poses) > 8 else ():
+    find = "find the missing frames"
+    pairs[f"the 2D is {shift} frames early: {find}"] = projected[shift:], keypoints[:-shift]
+    pairs[f"the 2D is {shift} frames late: {find}"] = projected[:-shift], keypoints[shift:]
+  yield from ((_distance(*pair).mean(), fix) for fix, pair in pairs.items())
   # The scale of univ_annot3 may differ from frame to frame.
-  scales = np.linspace(0.8, 1.25, 46)
-  root = poses[:, :1]
-  rescaled = np.stack([_distance(_project(root + s * (poses - root), intrinsics), keypoints).mean(-1) for s in scales])
-  times = 1 / np.median(scales[rescaled.argmin(0)])
-  yield _mean(rescaled.min(0)), f"the 3D is {times:.3f} times too large about its pelvis: univ_annot3 in place of annot3?"
-
-
-def _valid(poses, keypoints, valid):
-  poses, keypoints = np.asarray(poses, np.float32), np.asarray(keypoints, np.float32)
-  keep = np.asarray(valid, bool) & np.isfinite(poses).all((1, 2)) & np.isfinite(keypoints).all((1, 2))
-  return poses[keep], keypoints[keep]
+  scales, root = np.linspace(0.8, 1.25, 46), poses[:, :1]
+  errors = np.stack([_distance(_project(root + s * (poses - root), intrinsics), keypoints).mean(-1) for s in scales])
+  times = 1 / np.median(scales[errors.argmin(0)])
+  yield errors.min(0).mean(), f"the 3D is {times:.3f} times too large about its pelvis: univ_annot3 in place of annot3?"
 
 
 def _distance(projected, keypoints) -> np.ndarray:
   return np.linalg.norm(projected - keypoints, axis=-1)
-
-
-def _mean(values) -> float:
-  return float(values.mean()) if values.size else float("nan")
-
-
-def _project(poses, intrinsics) -> np.ndarray:
-  """`camera.project`, compiled for lengths that are powers of two, so that files of many lengths cost few compilations."""
-  length = max(64, 1 << max(len(poses) - 1, 0).bit_length())
-  padded = np.ones((length,) + poses.shape[1:], np.float32)
-  padded[: len(poses)] = poses
-  return np.asarray(_compiled()(padded, np.asarray(intrinsics, np.float32)))[: len(poses)]
-
-
-@functools.cache
-def _compiled():
-  return jax.jit(camera.project)

@@ -1,6 +1,7 @@
-"""How scripts are called: the installed commands, and presets by name.
+"""The one installed command, `posynda NAME ...`, and presets by name.
 
-`posynda-lift ...` is `python -m experiments.lift ...`, and so with every command of COMMANDS, which `pyproject.toml` lists too.
+`posynda lift ...` is `python -m experiments.lift ...`; the names are those of COMMANDS. From a checkout `python -m
+experiments.console NAME ...` does the same.
 """
 
 import pathlib
@@ -9,45 +10,61 @@ import sys
 from collections.abc import Sequence
 
 PRESETS = pathlib.Path(__file__).parent / "presets"
-# Command -> module, with arguments that come first.
-COMMANDS = {
-    **{f"posynda-{name}": f"experiments.{name}" for name in (
-        "pretrain", "adapt", "evaluate", "lift", "components", "tables", "peft", "diagnose", "visualize", "report", "export", "benchmark",
-        "videos", "compare_machines",
-    )},
-    "posynda-convert": "posynda_jax.interop convert",
-    "posynda-check": "data_prep.check",
-    "posynda-prepare-human36m": "data_prep.human36m",
-    "posynda-prepare-mpi-inf-3dhp": "data_prep.mpi_inf_3dhp",
-    "posynda-prepare-threedpw": "data_prep.threedpw",
+COMMANDS = {  # name -> (module beside or above this package, what it does)
+    "adapt": ("experiments.adapt", "adapt a base to an unlabelled target"),
+    "lift": ("experiments.lift", "lift 2D keypoints of your video to 3D"),
+    "evaluate": ("experiments.evaluate", "score weights on labelled data"),
+    "pretrain": ("experiments.pretrain", "train a base"),
+    "visualize": ("experiments.visualize", "make pages, films and figures"),
+    "report": ("experiments.report", "make one page of a run"),
+    "tables": ("experiments.tables", "make the paper's tables, and the open benchmark"),
+    "diagnose": ("experiments.diagnose", "split a gap into camera, motion and body"),
+    "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),
+    "export": ("experiments.export", "export merged weights for serving"),
+    "convert": ("experiments.convert", "read and write PyTorch checkpoints and .safetensors files"),
+    "benchmark": ("experiments.benchmark", "measure speed beside PyTorch"),
+    "check": ("data_prep.check", "check a download"),
+    "prepare-human36m": ("data_prep.human36m", "prepare Human3.6M"),
+    "prepare-mpi-inf-3dhp": ("data_prep.mpi_inf_3dhp", "prepare MPI-INF-3DHP"),
+    "prepare-threedpw": ("data_prep.threedpw", "prepare 3DPW"),
 }
 
 
 def main() -> None:
-  """Runs the script that the command's own name stands for."""
-  module, *first = COMMANDS[pathlib.Path(sys.argv[0]).stem].split()
-  sys.argv[1:1] = first
-  runpy.run_module(module, run_name="__main__", alter_sys=True)
+  """Runs the script that the first argument names, with the other arguments."""
+  name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+  if name not in COMMANDS:
+    lines = [f"  {command:22}{what}" for command, (_, what) in COMMANDS.items()]
+    print("usage: posynda COMMAND [--flag=value ...]; posynda COMMAND --help lists its flags", *lines, sep="\n")
+    sys.exit(0 if name in ("--help", "-h", "help") else f"error: {name!r} is no command of posynda")
+  module = COMMANDS[name][0]
+  inside = __package__.rpartition(".")[0]  # posynda_jax where it is installed, empty in a checkout
+  sys.argv[:2] = [f"posynda {name}"]
+  runpy.run_module(f"{inside}.{module}" if inside else module, run_name="__main__", alter_sys=True)
 
 
 def read_presets(arguments: Sequence[str], inside: tuple[pathlib.Path, ...] = ()) -> list[str]:
-  """The arguments with every --flagfile=FILE read in its place, files that these name included.
+  """The arguments with every --flagfile=FILE replaced by the flags in the file, and in the files that it names.
 
-  `NAME.flags` and `experiments/presets/NAME.flags` mean the preset that ships where the current folder has no such file, so that
-  presets work in every folder. What is no file, or includes itself, is left for absl to complain of.
+  `NAME.flags` and `experiments/presets/NAME.flags` mean a preset of this package where the current folder has no such file. A
+  name that is no file, or a file that includes itself, is left for absl to report.
   """
-  read = []
+  found = []
   for argument in arguments:
     flag, _, name = argument.partition("=")
     if flag.lstrip("-") != "flagfile":
-      read.append(argument)
+      found.append(argument)
       continue
     path = pathlib.Path(name).expanduser()
     if not path.exists() and path.parent in (pathlib.Path(), pathlib.Path("experiments/presets")):
       path = PRESETS / path.name
     if not path.is_file() or path in inside:
-      read.append(argument)
+      found.append(argument)
       continue
     lines = (line.strip() for line in path.read_text().splitlines())
-    read += read_presets([line for line in lines if line and not line.startswith(("#", "//"))], (*inside, path))
-  return read
+    found += read_presets([line for line in lines if line and not line.startswith(("#", "//"))], (*inside, path))
+  return found
+
+
+if __name__ == "__main__":
+  main()

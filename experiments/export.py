@@ -1,19 +1,19 @@
-"""Writes a trained lifter as one file that other programs call without this package.
+"""Writes a trained lifter as one file for programs without this package.
 
     python -m experiments.export --output=model.jaxexport
     python -m experiments.export --run=runs/hdm05_wild --output=model.jaxexport --hypotheses=5 --flip
     python -m experiments.export --base=runs/base_cmu --output=model.onnx
 
-The adapter is folded into the base. `model.jaxexport` runs where jax does (CPU, CUDA, TPU, any batch size), in programs that need
-jax, numpy and flatbuffers alone; a ten-line one, `model_example.py`, is put beside it. About ten seconds with a compact base.
+The adapter is merged into the base. `model.jaxexport` runs on CPU, CUDA and TPU at any batch size, in programs with
+jax, numpy and flatbuffers only. `model_example.py`, written beside it, calls it. Takes ten seconds with a compact base.
 
-    jaxexport: keypoints [b f j 2] and index [b], the clips' numbers, from which their noise follows -> poses [b f j 3];
-               of a run with --view=source confidence [b f j] and intrinsics [b 9] too, screen-normalised
-    onnx:      keypoints [b f j 2] and noise [b f j 3], standard normal -> poses [b f j 3]; K = 1 only
+    jaxexport: keypoints [b f j 2], and index [b], the clips' numbers, which give their noise -> poses [b f j 3];
+               with --view=source also confidence [b f j] and intrinsics [b 9], screen-normalised
+    onnx:      keypoints [b f j 2], and noise [b f j 3], standard normal -> poses [b f j 3]; K = 1 only
 
-Keypoints are screen-normalised (x in [-1, 1] across the image, y divided by half the width too), in Human3.6M-17 order; poses are
-root-relative metres, x right, y down, z forward. The file's metadata says so again, with the clip length f, the frame rate, the
-digests and the sampling. ONNX needs jax2onnx, which is not among the requirements: without it the error tells how to get it.
+Keypoints are screen-normalised (x in [-1, 1] across the image, y divided by half the width too), in Human3.6M-17 order.
+Poses are root-relative metres, x right, y down, z forward. The metadata in the file repeats this, with clip length f,
+frame rate, digests and sampling. ONNX needs jax2onnx, which is not in the requirements; an error gives its command.
 """
 
 import pathlib
@@ -22,18 +22,19 @@ import shutil
 import jax
 from absl import flags
 
-from experiments import common
 from posynda_jax.evaluation import evaluate
 from posynda_jax.geometry import skeleton
 from posynda_jax.interop import serving
 from posynda_jax.runtime import checkpoint
 
+from . import common
+
 flags.declare_key_flag("base")
 RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, or an adapter's .safetensors file for --base.")
 flags.DEFINE_alias("adapter", "run")
-WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
-OUTPUT = flags.DEFINE_string("output", None, "The file to write: NAME.jaxexport for jax, NAME.onnx for ONNX runtimes.")
-HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip, whose mean is the pose.", lower_bound=1)
+WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Weights of the run.")
+OUTPUT = flags.DEFINE_string("output", None, "File to write: NAME.jaxexport for jax, NAME.onnx for ONNX runtimes.")
+HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip; the pose is their mean.", lower_bound=1)
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 
@@ -43,22 +44,23 @@ def main() -> None:
     raise ValueError("--output is not given: name the file to write, such as model.jaxexport")
   output = pathlib.Path(OUTPUT.value).expanduser()
   if output.suffix not in (".jaxexport", ".onnx"):
-    raise ValueError(f"--output={output} ends neither in .jaxexport nor in .onnx, which say what to write")
+    raise ValueError(f"--output={output} ends neither in .jaxexport nor in .onnx: its ending names the form to write")
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
   base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
   config = evaluate.EvaluateConfig(
-      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, view=base.view, diffusion_steps=base.diffusion_steps
+      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, view=base.view,
+      diffusion_steps=base.diffusion_steps,
   )
-  denoise, merged = serving.merge(base.model, base.params, adapter, scale)
+  denoise, merged = serving.merge_adapter(base.model, base.params, adapter, scale)
   shape = (base.model.num_frames, base.model.num_joints)
   metadata = {
       "num_frames": shape[0], "num_joints": shape[1], "joints": skeleton.JOINTS, "clip_fps": base.clip_fps,
       "keypoints": "[b f j 2] screen-normalised: (2 pixels - (width, height)) / width",
       "poses": "[b f j 3] metres, root-relative (joint 0), camera axes: x right, y down, z forward",
-      "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest, "digest": checkpoint.digest(merged),
-      "source": base.config.get("source"), "hypotheses": config.num_hypotheses, "selection": config.select,
-      "sampling_steps": config.sampling_steps, "flip": config.flip,
+      "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
+      "digest": checkpoint.digest(merged), "source": base.config.get("source"), "hypotheses": config.num_hypotheses,
+      "selection": config.select, "sampling_steps": config.sampling_steps, "flip": config.flip,
       "diffusion_steps": config.diffusion_steps, "jax": jax.__version__,
   }
   if output.suffix == ".onnx":
@@ -66,18 +68,18 @@ def main() -> None:
     serving.save_onnx(output, serving.make_call(denoise, config), *shape, metadata)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, ONNX, any batch size")
     return
-  metadata |= {"index": "[b] int32, numbers of the clips: their noise follows from them", "seed": config.seed}
-  lift = serving.make_lift(denoise, config)
+  metadata |= {"index": "[b] int32, numbers of the clips, which give their noise", "seed": config.seed}
   if base.view:
     metadata |= {
         "view": base.view, "confidence": "[b f j] 0..1, of each keypoint",
-        "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: focal lengths 2 f / width, centre as any keypoint",
+        "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: 2 f / width, centre as a keypoint",
     }
-  exported = serving.export(lift, *shape, bool(base.view))
-  serving.save(output, exported, metadata | {"platforms": exported.platforms})
+  exported = serving.export_lift(serving.make_lift(denoise, config), *shape, bool(base.view))
+  serving.save_jaxexport(output, exported, metadata | {"platforms": exported.platforms})
   example = output.with_name(f"{output.stem}_example.py")
   shutil.copyfile(pathlib.Path(__file__).with_name("exported_example.py"), example)
-  print(f"{output}: {output.stat().st_size / 1e6:.1f} MB for {', '.join(exported.platforms)}, any batch size; {example} calls it")
+  size, platforms = f"{output.stat().st_size / 1e6:.1f} MB", ", ".join(exported.platforms)
+  print(f"{output}: {size} for {platforms}, any batch size; {example} calls it")
 
 
 if __name__ == "__main__":

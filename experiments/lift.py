@@ -4,16 +4,17 @@
     python -m experiments.lift --run=runs/hdm05_wild --keypoints=alphapose-results.json --resolution=1920x1080 --fps=30 \\
         --intrinsics=1450,1450,960,540 --person=1 --hypotheses=5 --output=walk.npz --bvh=walk.bvh
 
-Reads what OpenPose, AlphaPose, MMPose, YOLO-pose, MediaPipe, Detectron and others write; the format is told by the content. Takes
-about ten seconds, and about one more for a thousand frames on two cores with a compact base. The npz holds, for every frame T:
+Reads files of OpenPose, AlphaPose, MMPose, YOLO-pose, MediaPipe, Detectron and others; the content tells the format.
+It takes about ten seconds, and one more for a thousand frames on two cores with a compact base. The npz holds, for T
+frames:
 
-    frame [T]                    its number in the video, from the person's first sighting to the last
+    frame [T]                    number in the video, from the person's first sighting to the last
     pose_root_m [T 17 3]         root-relative pose in metres, Human3.6M-17 order, camera frame (x right, y down, z forward)
-    pose_camera_m [T 17 3]       the same with its place before the camera (`solve_root`)
-    hypotheses_root_m [H T 17 3] all of H hypotheses, with --hypotheses above 1
+    pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
+    hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
-    reprojection_px [T]          how far the pose projects from its keypoints: large where it failed, NaN if not detected
-    intrinsics, resolution, fps  as given or guessed; `metadata` is a JSON text that says which, with all other settings
+    reprojection_px [T]          distance between projected pose and keypoints: large where lifting failed, NaN if not detected
+    intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 """
 
 import json
@@ -22,65 +23,42 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from experiments import common, own_keypoints
-from posynda_jax import lifter
-from posynda_jax.adaptation import adapt
-from posynda_jax.diffusion import hypotheses
-from posynda_jax.evaluation import evaluate
+from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.interop import bvh_writer
+from posynda_jax.runtime import files
+from posynda_jax.visuals import figures
 
-flags.declare_key_flag("base")
-RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, which knows its base; or an adapter's .safetensors file.")
-flags.DEFINE_alias("adapter", "run")
-WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Which weights of an adaptation run.")
+from . import common, own_keypoints, sampling
+
 KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
 BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file.")
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
-HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip.", lower_bound=1)
-SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
-SELECT = flags.DEFINE_enum("select", "mean", evaluate.RULES, "Rule that makes one pose of H.")
-REFINE = flags.DEFINE_enum("refine", "none", hypotheses.REFINEMENTS, "What the keypoints mend of the pose: `rays` puts joints on "
-                           "their rays, `body` also gives it the source's mean bone lengths.")
-FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
-BATCH = flags.DEFINE_integer("batch", 64, "Clips at once.", lower_bound=1)
-flags.adopt_module_key_flags(own_keypoints)  # so that --help lists --resolution and its like
+flags.DEFINE_alias("adapter", "run")
+for module in (own_keypoints, sampling):
+  flags.adopt_module_key_flags(module)
 
 
 def main() -> None:
-  if KEYPOINTS.value is None or OUTPUT.value is None:
-    raise ValueError("--keypoints and --output are needed: what to lift, and where to")
-  output = pathlib.Path(OUTPUT.value).expanduser()
-  if output.suffix != ".npz":
-    raise ValueError(f"--output={output} does not end in .npz: the poses are written as one")
-  for path in filter(None, (output, BVH.value)):
-    if not pathlib.Path(path).expanduser().parent.is_dir():
-      raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+  output = _check_paths()
   found = own_keypoints.read(KEYPOINTS.value)
   if len(found) > 1:
     names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
     raise ValueError(f"{KEYPOINTS.value} holds {len(found)} videos: choose one with --sequence ({names})")
-  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
-  recording, clip_fps = found[0], base.clip_fps
-  config = evaluate.EvaluateConfig(
-      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
-      refine=REFINE.value, body=common.known_body(base) if REFINE.value == "body" else (),
-      batch_size=BATCH.value, view=base.view, diffusion_steps=base.diffusion_steps,
-      hypothesis_chunk=common.HYPOTHESIS_CHUNK.value,
-  )
-  for warning in (rate_warning := lifter.rate_warning(recording.record, clip_fps)):
+  recording, weights = found[0], sampling.load_weights()
+  config, base = sampling.config(weights), weights.base
+  for warning in (rate_warning := lifting.rate_warning(recording.record, base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  lift = lifter.make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
-  lifted = lifter.lift_record(lift, (base.params, adapter), recording.record, clip_fps, base.model.num_frames, config.batch_size)
+  lift = lifting.make_lifter(weights.make_denoiser, config)
+  lifted = lifting.lift_record(
+      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size)
   metadata = recording.report | {
-      "warnings": recording.report["warnings"] + rate_warning,
-      "run": RUN.value or common.BASE.value, "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
-      "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres", "root": "solve", "clip_fps": clip_fps,
-      "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
-      "refine": config.refine, "flip": config.flip, "seed": config.seed,
+      "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
+      "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
+      "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
   }
   _write(output, recording, lifted, metadata)
-  own_keypoints.save_picture(output.with_suffix(".png"), recording, {"lifted": lifted})
+  _save_picture(output.with_suffix(".png"), recording, lifted)
   errors = lifted.reprojection_px
   worst = int(np.nanargmax(errors))
   print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
@@ -88,15 +66,36 @@ def main() -> None:
   written = [str(output), str(output.with_suffix(".png"))]
   if BVH.value:
     path = pathlib.Path(BVH.value).expanduser()
-    stray = bvh_writer.write(path, lifted.pose + lifted.root[:, None], float(recording.record["fps"]), BVH_UNIT.value)
+    joints = lifted.pose + lifted.root[:, None]
+    stray = bvh_writer.write(path, joints, float(recording.record["fps"]), BVH_UNIT.value)
     print(f"The BVH file is in {BVH_UNIT.value}, Y up. Its bones have one length, the mean, so joints lie up to "
           f"{1000 * stray:.0f} mm from the npz's.")
     written.append(str(path))
   print(f"{len(errors):,} frames in {', '.join(written)}", flush=True)
 
 
-def _write(path: pathlib.Path, recording, lifted: lifter.Lifted, metadata: dict) -> None:
-  """The npz, written beside its place and renamed when whole."""
+def _check_paths() -> pathlib.Path:
+  """The output path. Raises ValueError or FileNotFoundError for flags and folders that are missing."""
+  if KEYPOINTS.value is None or OUTPUT.value is None:
+    raise ValueError("--keypoints and --output are needed: what to lift, and where to write it")
+  output = pathlib.Path(OUTPUT.value).expanduser()
+  if output.suffix != ".npz":
+    raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
+  for path in filter(None, (output, BVH.value)):
+    if not pathlib.Path(path).expanduser().parent.is_dir():
+      raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+  return output
+
+
+def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
+  """A few frames, spread over those with a detection: the 2D input and the 3D pose."""
+  detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
+  picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
+  figures.save_comparison(path, recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]})
+
+
+def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, metadata: dict) -> None:
+  """Writes the npz."""
   record = recording.record
   arrays = {
       "frame": recording.frames, "pose_root_m": lifted.pose, "pose_camera_m": lifted.pose + lifted.root[:, None],
@@ -106,10 +105,8 @@ def _write(path: pathlib.Path, recording, lifted: lifter.Lifted, metadata: dict)
   }
   if lifted.hypotheses.shape[1] > 1:
     arrays["hypotheses_root_m"] = np.moveaxis(lifted.hypotheses, 1, 0)
-  beside = path.with_suffix(".part")
-  with open(beside, "wb") as file:
+  with files.writing(path) as file:
     np.savez_compressed(file, **arrays)
-  beside.replace(path)
 
 
 if __name__ == "__main__":

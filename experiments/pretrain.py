@@ -1,126 +1,102 @@
 """Trains the base theta_s on a labelled source.
 
-    python -m experiments.pretrain --workdir=runs/base_synthetic --flagfile=experiments/presets/embedded_base.flags
-    python -m experiments.pretrain --workdir=runs/base_cmu --manual_dir=DIR --flagfile=experiments/presets/cmu_compact.flags
+    python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic                      # three minutes on two cores
+    python -m experiments.pretrain --plan=cmu_any --workdir=runs/base_cmu --manual_dir=DIR            # forty minutes
+    python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR    # the paper's size
 
-The first takes about three minutes on two cores, the second about forty. The run folder then holds `base/` (what `--base`
-takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
+A plan names all that defines a base (`posynda_jax/adaptation/base_job.py`); other flags replace single settings of
+it. The run folder then holds `base/` (what --base takes), checkpoints, TensorBoard events, loss curves and
+`metrics.json`.
 """
 
 import dataclasses
-import json
 
-import jax
 from absl import flags
 
-from experiments import common
-from posynda_jax.adaptation import bases, pretrain
-from posynda_jax.data import pipeline
-from posynda_jax.evaluation import evaluate
-from posynda_jax.peft import lora
-from posynda_jax.runtime import checkpoint, loop, parallel, runs
-from posynda_jax.visuals import render
+from posynda_jax.adaptation import base_job, pretraining
+from posynda_jax.diffusion.denoisers import DENOISERS
 
-SOURCE = flags.DEFINE_string("source", "synthetic_motion/source", "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
-SPLIT = flags.DEFINE_string("split", "train", "Its training split.")
-EVAL_ON = flags.DEFINE_string("eval_on", None, "dataset/config that is scored at the end (default: the source's exact 2D).")
-EVAL_SPLIT = flags.DEFINE_string("eval_split", "test", "Which split of it, in TFDS syntax.")
-STEPS = flags.DEFINE_integer("steps", 4000, "Updates.")
-BATCH = flags.DEFINE_integer("batch", 64, "Clips an update.")
-LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Peak AdamW rate.")
-WARMUP = flags.DEFINE_integer("warmup_steps", 200, "Linear warm-up.")
-DECAY = flags.DEFINE_enum("decay", "cosine", ["cosine", "exponential"], "Learning-rate schedule.")
-WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "AdamW weight decay.")
-EMA = flags.DEFINE_float("ema", 0.995, "Exponential average of the weights that is kept as the base; 0 keeps the last.")
-LOSS = flags.DEFINE_enum("loss", "mpjpe", pretrain.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
-FINAL_SHARE = flags.DEFINE_float("final_step_share", 0.5, "Share of clips trained at t = T-1, where K = 1 inference happens.")
-DETECTED_SHARE = flags.DEFINE_float("detected_share", 0.0, "Share of clips of world motion that see 2D as a detector gives it.")
-DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", 1000, "T of the schedule.")
+from . import common
 
-
-def identify(*, model_config: dict, config: pretrain.PretrainConfig, **others) -> dict:
-  """All that defines a base: the config of its folder."""
-  return {"model": model_config, "pretrain": dataclasses.asdict(config), **others}
-
-
-def train_base(folder, *, source: str, split: str, model_config: dict, config: pretrain.PretrainConfig, batch: int, seed: int,
-               clip_fps: float, eval_on: str, eval_split: str) -> bases.Base:
-  """Trains (or resumes, or finds finished) a base in `folder` and scores it on `eval_split` of `eval_on`."""
-  identity = identify(
-      model_config=model_config, config=config, source=source, split=split, batch=batch, seed=seed, clip_fps=clip_fps,
-      eval_on=eval_on, eval_split=eval_split,
-  )
-  run = runs.Run(folder, identity)
-  if (run.folder / "metrics.json").exists():
-    return bases.load(run.folder)
-  model = common.make_model(model_config)
-  data = common.load_source(source, split, clip_fps)
-  clips = pipeline.ClipSource(data.tracks, model.num_frames)
-  tx = pretrain.make_optimizer(config)
-  state = pretrain.init_state(jax.random.key(seed), model, config)
-  print(f"Base: {lora.count(state.params['params']):,} parameters, {len(clips):,} clips of {model.num_frames} frames from {source}", flush=True)
-  step = common.make_step(pretrain.pretrain_step, model=model, config=config, rig=data.rig, tx=tx)
-  identity = run.config | {"data": checkpoint.describe_data({"source": clips})}
-  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", common.KEEP.value, identity)
-  feed = pipeline.batches({"source": clips}, {"source": batch}, seed)
-  state, _ = loop.train(
-      step, loop.resume(checkpoints, state, feed, "pretrain"), (), feed, jax.random.key(seed + 1), num_steps=config.num_steps,
-      checkpoints=checkpoints, save_every=common.SAVE_EVERY.value, log_every=common.LOG_EVERY.value,
-      write=run.write_scalars("pretrain"), name="pretrain",
-  )
-  seconds = checkpoints.seconds
-  checkpoints.close()
-  checkpoint.save_tree(run.folder / "base", state.ema if config.ema else state.params)
-  run.close()
-  if parallel.is_main() and (rows := runs.read_rows(run.folder, "pretrain")):
-    render.save_curves(run.folder / "figures" / "pretrain.png", rows, ("loss", "train_mpjpe_mm", "grad_norm"))
-  base = bases.load(run.folder)
-  score_config = evaluate.EvaluateConfig(diffusion_steps=config.diffusion_steps)
-  score = evaluate.make_scorer(lambda params: lora.bind(model, params, None), score_config)
-  tracks = pipeline.make_tracks(common.load_records(eval_on, eval_split), pipeline.LABELLED, clip_fps)
-  result = evaluate.evaluate(score, base.params, pipeline.ClipSource(tracks, model.num_frames), score_config.batch_size)
-  protocol = evaluate.protocol(eval_on, eval_split, clip_fps, score_config)
-  runs.write_json(run.folder / "metrics.json", {
-      "base": result, "protocol": protocol, "seconds": seconds, "digest": base.digest, "body": pipeline.mean_bones(data.tracks),
-  })
-  run.write_results(runs.read_metrics(run.folder), config.num_steps)
-  print(f"Base on {eval_on} {eval_split}: MPJPE {result['mpjpe_mm']:.1f} mm, P-MPJPE {result['p_mpjpe_mm']:.1f} mm, "
-        f"{result['frames']:,} frames ({seconds:.0f} s of training)", flush=True)
-  parallel.wait()  # for metrics.json
-  return bases.load(run.folder)
+PLAN = flags.DEFINE_enum("plan", "paper", list(base_job.PLANS), "The settings that other flags replace.")
+SOURCE = flags.DEFINE_string("source", None, "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
+SPLIT = flags.DEFINE_string("split", None, "Its training split.")
+EVAL_ON = flags.DEFINE_string("eval_on", None, "dataset/config that scores the base; default: the source's exact 2D.")
+EVAL_SPLIT = flags.DEFINE_string("eval_split", None, "Split of it, in TFDS syntax.")
+BATCH = flags.DEFINE_integer("batch", None, "Clips an update.", lower_bound=1)
+CLIP_FPS = flags.DEFINE_float("clip_fps", None, "Frame rate of clips; faster captures are read as interleaved tracks.")
+STEPS = flags.DEFINE_integer("steps", None, "Updates.", lower_bound=1)
+LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "Peak AdamW rate.")
+WARMUP = flags.DEFINE_integer("warmup_steps", None, "Steps of linear warm-up.")
+DECAY = flags.DEFINE_enum("decay", None, pretraining.LR_DECAYS, "Schedule of the rate.")
+WEIGHT_DECAY = flags.DEFINE_float("weight_decay", None, "AdamW weight decay.")
+EMA = flags.DEFINE_float("ema", None, "Decay of the weight average that becomes the base; 0 keeps the last weights.")
+LOSS = flags.DEFINE_enum("loss", None, pretraining.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
+FINAL_SHARE = flags.DEFINE_float("final_step_share", None, "Share of clips trained at t = T-1.")
+DETECTED_SHARE = flags.DEFINE_float("detected_share", None, "Share of rendered clips with a detector's errors in 2D.")
+DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", None, "T of the schedule.", lower_bound=1)
+DENOISER = flags.DEFINE_enum("denoiser", None, list(DENOISERS), "Network; the fields below are those of either.")
+DIFFUSION = flags.DEFINE_bool("diffusion", None, "False trains the plain 2D-to-3D lifter, without noise and t.")
+NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames in a clip (paper: 243 on H3.6M, 27 on 3DHP and 3DPW).")
+DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Computation type; parameters stay float32.")
+WIDTH = flags.DEFINE_integer("width", None, "mixste: width.", lower_bound=4)
+DEPTH = flags.DEFINE_integer("depth", None, "mixste: spatial and temporal block pairs.")
+HEADS = flags.DEFINE_integer("heads", None, "mixste: attention heads; use heads of 32 numbers or more.", lower_bound=1)
+DROP_PATH = flags.DEFINE_float("drop_path", None, "mixste: stochastic depth of the last block.")
+CHANNELS = flags.DEFINE_integer("channels", None, "videopose: channels.")
+FILTER_WIDTHS = flags.DEFINE_list("filter_widths", None, "videopose: widths whose product is the receptive field.")
+CAUSAL = flags.DEFINE_bool("causal", None, "videopose: no frame sees later ones.")
+DROPOUT = flags.DEFINE_float("dropout", None, "videopose: dropout.")
+OF_PLAN = {
+    "source": SOURCE, "split": SPLIT, "eval_on": EVAL_ON, "eval_split": EVAL_SPLIT, "batch": BATCH, "clip_fps": CLIP_FPS,
+}
+OF_TRAINING = {
+    "num_steps": STEPS, "learning_rate": LEARNING_RATE, "warmup_steps": WARMUP, "decay": DECAY,
+    "weight_decay": WEIGHT_DECAY, "ema": EMA, "loss": LOSS, "final_step_share": FINAL_SHARE,
+    "detected_share": DETECTED_SHARE, "diffusion_steps": DIFFUSION_STEPS,
+}
+OF_ANY_MODEL = {"diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
+OF_MODEL = {
+    "mixste": {"width": WIDTH, "depth": DEPTH, "num_heads": HEADS, "drop_path": DROP_PATH},
+    "videopose": {"channels": CHANNELS, "filter_widths": FILTER_WIDTHS, "causal": CAUSAL, "dropout": DROPOUT},
+}
 
 
-def settings() -> dict:
-  """The base that the flags describe, as arguments of `train_base`."""
-  config = pretrain.PretrainConfig(
-      learning_rate=LEARNING_RATE.value, num_steps=STEPS.value, warmup_steps=WARMUP.value, decay=DECAY.value,
-      weight_decay=WEIGHT_DECAY.value, ema=EMA.value, loss=LOSS.value, final_step_share=FINAL_SHARE.value,
-      diffusion_steps=DIFFUSION_STEPS.value, detected_share=DETECTED_SHARE.value,
-  )
-  return dict(
-      source=SOURCE.value, split=SPLIT.value, model_config=common.model_config(), config=config, batch=BATCH.value,
-      seed=common.SEED.value, clip_fps=common.CLIP_FPS.value, eval_on=EVAL_ON.value or common.fixed_views(SOURCE.value),
-      eval_split=EVAL_SPLIT.value,
-  )
+def plan_from_flags() -> base_job.Plan:
+  """The plan of --plan with the settings that other flags replace."""
+  plan = base_job.get(PLAN.value)
+  training = dataclasses.replace(plan.pretrain, **_given(OF_TRAINING))
+  return dataclasses.replace(
+      plan, model=_model(plan.model), pretrain=training, seed=common.SEED.value, **_given(OF_PLAN))
 
 
-def is_described(base: bases.Base) -> bool:
-  """Whether a base is what the flags would train."""
-  wanted = identify(**settings())
-  return json.loads(json.dumps({name: base.config.get(name) for name in wanted})) == json.loads(json.dumps(wanted))
+def _model(model: dict) -> dict:
+  """Fields of the denoiser. Raises ValueError for widths that do not divide, and for filter widths that are no
+  numbers.
+  """
+  name = DENOISER.value or model.get("denoiser", "mixste")
+  if name != model.get("denoiser", "mixste"):
+    model = {key: model[key] for key in ("num_frames", "dtype")} | base_job.MODELS[name]
+  model = model | _given(OF_ANY_MODEL) | _given(OF_MODEL[name])
+  if name == "videopose":
+    if not all(str(width).strip().isdigit() for width in model["filter_widths"]):
+      raise ValueError(f"--filter_widths={','.join(model['filter_widths'])} are no whole numbers: write them as 3,3,3")
+    model["filter_widths"] = [int(width) for width in model["filter_widths"]]
+  elif model["width"] % model["num_heads"]:
+    raise ValueError(f"width {model['width']} is not a multiple of {model['num_heads']} heads: choose one that is")
+  return model
 
 
-def from_flags(folder) -> bases.Base:
-  """The base that the flags describe, in `folder`."""
-  common.check_batch(BATCH.value, "batch")
-  return train_base(folder, **settings())
+def _given(by_name: dict[str, flags.FlagHolder]) -> dict:
+  return {name: flag.value for name, flag in by_name.items() if flag.value is not None}
 
 
 def main() -> None:
-  if common.WORKDIR.value is None:
-    raise ValueError("--workdir is not given: name a folder for this run")
+  folder = common.need_workdir()
+  plan = plan_from_flags()
   common.print_devices()
-  from_flags(common.WORKDIR.value)
+  common.check_batch(plan.batch, "batch")
+  base_job.train_base(plan, folder, common.folders(), common.saving())
 
 
 if __name__ == "__main__":

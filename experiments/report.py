@@ -1,33 +1,87 @@
-"""Writes a run's folder as one HTML page, to read in a browser, on a phone or on paper.
+"""Writes one HTML page about a run, to read in a browser, on a phone or on paper.
 
     python -m experiments.report --run=runs/hdm05_wild
-    python -m experiments.report --run=runs/components_hdm05 --output=rows.html
+    python -m experiments.report --run=runs/hdm05_wild --output=report.html
 
-Takes the folder of a pretraining, adaptation or components run, finished or not; about five seconds. The page is one file
-without network requests: results with their protocol, pictures, loss curves, evaluations, configuration, commands and versions.
+It takes the folder of a pretraining or adaptation run, finished or not, and about five seconds. The page is one file
+without network requests: results with their protocol, pictures, loss curves, evaluations, configuration, commands and
+versions.
 """
 
+import json
 import pathlib
 
 from absl import flags
 
-from experiments import common
-from posynda_jax.visuals import report
+from posynda_jax.evaluation import tally
+from posynda_jax.runtime import runs
+from posynda_jax.visuals import run_page
 
-RUN = flags.DEFINE_string("run", None, "The run's folder.")
-OUTPUT = flags.DEFINE_string("output", None, "The HTML file to write (default: report.html in the folder).")
+from . import common
+
+RUN = flags.DEFINE_string("run", None, "Folder of the run.")
+OUTPUT = flags.DEFINE_string("output", None, "HTML file to write (default: report.html in the folder).")
+
+
+def read_run(folder) -> run_page.RunPage:
+  """The contents of the page of a pretraining or adaptation run.
+
+  Raises FileNotFoundError or ValueError for another folder.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  config, results, scalars = runs.read_config(folder), runs.read_metrics(folder), runs.read_scalars(folder)
+  if "adapt" in config:
+    target = f"{config.get('target')}, split {config.get('target_split')}"
+    summary = f"Adaptation from {config.get('source')} to {target}; base {config.get('base')}"
+  elif "pretrain" in config and "model" in config:
+    summary = f"Pretraining on {config.get('source')}, split {config.get('split')}"
+  else:
+    raise ValueError(f"{folder} is not a run with a report: give the folder of a pretraining or adaptation run")
+  num_steps = config["adapt" if "adapt" in config else "pretrain"]["num_steps"]
+  # The page draws the curves itself, so it leaves out their pictures, which have the names of the trainings.
+  trainings = {tag.partition("/")[0] for tag in scalars}
+  pictures = [path for path in sorted((folder / "figures").glob("*")) if path.suffix in (".png", ".gif")]
+  return run_page.RunPage(
+      title=folder.resolve().name, summary=summary, unfinished=[] if results else _unfinished(scalars, num_steps),
+      results=runs.result_table(results), protocol=results.get("protocol", {}),
+      pictures={path.name: path.read_bytes() for path in pictures if path.stem not in trainings}, scalars=scalars,
+      evaluations=[_evaluation(row) for row in _json_lines(folder / "evaluations.jsonl")],
+      config=config, commands=_json_lines(folder / "commands.jsonl"),
+  )
+
+
+def _unfinished(scalars: dict[str, dict[int, float]], num_steps: int) -> list[str]:
+  """One line per training: its last logged step."""
+  last: dict[str, int] = {}
+  for tag, values in scalars.items():
+    training = tag.partition("/")[0]
+    last[training] = max(last.get(training, 0), *values)
+  text = "Not finished: {} is logged up to step {:,} of {:,} and not scored."
+  return [text.format(*item, num_steps) for item in last.items()] or ["Not finished: no step is logged yet."]
+
+
+def _evaluation(row: dict) -> run_page.Evaluation:
+  """One row of evaluations.jsonl: a table of its scores, or the text that a published protocol prints."""
+  protocol = row["protocol"]
+  title = f"{row['weights']} on {protocol.get('dataset')} {protocol.get('split')}"
+  if "groups" in row:
+    return run_page.Evaluation(title, text=tally.table(row))
+  scores = {name: value for name, value in row.items() if name not in ("run", "weights", "protocol")}
+  return run_page.Evaluation(title, runs.result_table({row["weights"]: scores}), protocol=protocol)
+
+
+def _json_lines(path: pathlib.Path) -> list[dict]:
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def main() -> None:
   if RUN.value is None:
     raise ValueError("--run is not given: name the folder of a run")
-  page = report.page(RUN.value)
+  text = run_page.render(read_run(RUN.value))
   output = pathlib.Path(OUTPUT.value or f"{RUN.value}/report.html").expanduser()
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
-  beside = output.with_suffix(".part")
-  beside.write_text(page)
-  beside.replace(output)
+  runs.write_text(output, text)
   print(f"{output}: {output.stat().st_size / 1e3:,.0f} kB")
 
 

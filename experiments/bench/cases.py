@@ -1,7 +1,7 @@
-"""What the benchmark times: cases with their sizes, the arrays that both sides get, and how many FLOPs a case asks for.
+"""The cases of the benchmark: sizes, inputs and FLOPs.
 
-Both sides make weights and clips by these rules, each in its own process, from names and seeds: nothing is passed between them.
-NumPy is all that is imported here, so that neither side pays for the other's libraries.
+Each side makes weights and inputs from names and seeds in its own process. This file imports NumPy alone, so that neither side
+loads the other's libraries.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ RANK = 4
 LEARNING_RATE = 6e-5
 DIFFUSION_STEPS = 1000
 INTRINSICS = (2.3, 2.3, 0.02, -0.01, -0.2, 0.24, -0.001, -0.0009, -0.0014)  # screen-normalised
-_STANDING = np.array([  # metres, camera axes, hips at the origin (H36M-17 order)
+_STANDING = np.array([  # metres, camera axes, root at the origin (H36M-17 order)
     [0, 0, 0], [-0.13, 0, 0], [-0.14, 0.45, 0.03], [-0.14, 0.87, 0], [0.13, 0, 0], [0.14, 0.45, 0.03], [0.14, 0.87, 0],
     [0, -0.23, 0], [0, -0.48, 0], [0, -0.58, 0.04], [0, -0.7, 0], [0.16, -0.45, 0], [0.2, -0.17, 0], [0.22, 0.08, 0.05],
     [-0.16, -0.45, 0], [-0.2, -0.17, 0], [-0.22, 0.08, 0.05],
@@ -24,7 +24,7 @@ _STANDING = np.array([  # metres, camera axes, hips at the origin (H36M-17 order
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing to time. `clips` are those of a batch; `adapt` has as many source as target clips."""
+  """One unit of work. A batch has `clips` clips; adaptation takes as many source as target clips."""
 
   kind: str  # forward, teacher, adapt, infer, pretrain, gradient, evaluate, cold_start or sweep
   what: str
@@ -38,60 +38,62 @@ class Case:
   steps: int = 1  # K
   length: int = 0  # frames to evaluate
   devices: int = 1  # forced on a CPU
-  members: int = 1  # of a sweep
-  over: tuple = ()  # (field, values): our cost as this field grows
-  target: float | None = None  # ratio of time to the eager peer that we want at most
+  members: int = 1  # adaptations of a sweep
+  over: tuple = ()  # (field, values): time our side at each value of the field
+  target: float | None = None  # wanted ratio of time to eager PyTorch, at most
   memory_target: float | None = None
 
   def smaller(self) -> "Case":
-    """The same case in a size that takes no time, for tests."""
+    """The same case in a tiny size, for tests."""
     return dataclasses.replace(
-        self, width=16, depth=1, heads=2, frames=min(self.frames, 5), clips=min(self.clips, 2), length=min(self.length, 23),
-        hypotheses=min(self.hypotheses, 3), over=self.over and (self.over[0], self.over[1][:2]),
+        self, width=16, depth=1, heads=2, frames=min(self.frames, 5), clips=min(self.clips, 2),
+        length=min(self.length, 23), hypotheses=min(self.hypotheses, 3), over=self.over and (self.over[0], self.over[1][:2]),
     )
 
 
 _COMPACT = dict(width=64, depth=4, heads=8)
+_ADAPT = dict(hypotheses=3)
 CASES = {
     "forward_243": Case("forward", "denoiser, one clip of 243 frames", 243, 1, target=0.8),
     "forward_27": Case("forward", "denoiser, 32 clips of 27 frames", 27, 32),
     **{f"teacher_h{h}": Case("teacher", f"teacher, H = {h}, 4 clips of 27 frames", hypotheses=h) for h in (1, 3, 8, 20)},
-    "adapt_step": Case("adapt", "adaptation step, 4 + 4 clips of 27 frames, H = 3", hypotheses=3, target=0.75, memory_target=0.6),
-    "adapt_step_243": Case("adapt", "adaptation step, 1 + 1 clips of 243 frames, H = 3", 243, 1, hypotheses=3),
+    "adapt_step": Case("adapt", "adaptation step, 4 + 4 clips of 27 frames, H = 3", target=0.75, memory_target=0.6, **_ADAPT),
+    "adapt_step_243": Case("adapt", "adaptation step, 1 + 1 clips of 243 frames, H = 3", 243, 1, **_ADAPT),
     "inference_k1": Case("infer", "inference with flip, K = 1, 4 clips of 27 frames"),
     "inference_k5": Case("infer", "inference with flip, K = 5, 4 clips of 27 frames", steps=5),
     "pretrain_step": Case("pretrain", "pretraining step, 4 clips of 27 frames"),
     "compact_step": Case("pretrain", "pretraining step, compact, 48 clips of 27 frames", clips=48, **_COMPACT),
     "compact_gradient": Case("gradient", "loss and gradient, compact, 48 clips of 27 frames", clips=48, target=0.8, **_COMPACT),
     "evaluation": Case("evaluate", "evaluation of 10,000 frames, compact", clips=64, length=10_000, **_COMPACT),
-    "cold_start": Case("cold_start", "process start to first adaptation step, compact, 4 + 4 clips", hypotheses=3, **_COMPACT),
-    "sweep": Case("sweep", "8 adaptations in one step, compact, 4 + 4 clips each", hypotheses=3, members=8, **_COMPACT),
-    "growth_hypotheses": Case("teacher", "teacher, 1 clip of 27 frames, by H", clips=1, over=("hypotheses", (1, 2, 4, 8, 20))),
+    "cold_start": Case("cold_start", "process start to first adaptation step, compact, 4 + 4 clips", **_ADAPT, **_COMPACT),
+    "sweep": Case("sweep", "8 adaptations in one step, compact, 4 + 4 clips each", members=8, **_ADAPT, **_COMPACT),
+    "growth_hypotheses": Case(
+        "teacher", "teacher, 1 clip of 27 frames, by H", clips=1, over=("hypotheses", (1, 2, 4, 8, 20))),
     "growth_hypotheses_chunked": Case("teacher", "teacher, 1 clip of 27 frames, 4 hypotheses at once, by H", clips=1, chunk=4,
                                       over=("hypotheses", (4, 8, 20, 40))),
     "growth_frames": Case("forward", "denoiser, 1 clip, by F", clips=1, over=("frames", (9, 27, 81, 243))),
     "growth_clips": Case("forward", "denoiser, clips of 27 frames, by B", over=("clips", (1, 2, 4, 8, 16, 32))),
     "growth_steps": Case("infer", "inference with flip, 1 clip of 27 frames, by K", clips=1, over=("steps", (1, 2, 5, 10))),
-    "growth_devices": Case("adapt", "adaptation step, compact, 8 + 8 clips in all, by forced devices", clips=8, hypotheses=3,
-                           over=("devices", (1, 2, 4, 8)), **_COMPACT),
+    "growth_devices": Case("adapt", "adaptation step, compact, 8 + 8 clips in all, by forced devices", clips=8,
+                           over=("devices", (1, 2, 4, 8)), **_ADAPT, **_COMPACT),
 }
 
 
 def choose(names) -> dict[str, Case]:
-  """The cases of those names; all for none. Raises ValueError that lists the choices for an unknown one."""
+  """The cases of those names, all where none is given. Raises ValueError for an unknown name."""
   if unknown := [name for name in names if name not in CASES]:
     raise ValueError(f"case {', '.join(unknown)} is unknown; choose of {', '.join(CASES)}")
   return {name: CASES[name] for name in names or CASES}
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """The array of a PyTorch name: normal with deviation 0.02, scales of norms around 1."""
+  """The array of a parameter's PyTorch name: normal with deviation 0.02, plus 1 for the scales of norms."""
   value = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32) * np.float32(0.02)
   return 1 + value if name.endswith(".weight") and len(shape) == 1 else value
 
 
 def lora_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-  """Low-rank factors by the reference's modules: `<module>.down` (r, in) and `<module>.up` (out, r)."""
+  """Shapes of the low-rank factors by the reference's names: `<module>.down` (r, in) and `<module>.up` (out, r)."""
   shapes = {}
   for block in (f"{kind}.{i}.attn" for kind in ("STEblocks", "TTEblocks") for i in range(case.depth)):
     for layer, out in (("qkv", 3 * case.width), ("proj", case.width)):
@@ -99,31 +101,39 @@ def lora_shapes(case: Case) -> dict[str, tuple[int, ...]]:
   return shapes
 
 
+def inputs(case: Case) -> dict:
+  """The arrays of a case: `source` and `target` clips, `sequence` (one clip of `length` frames), `noise` and `t` [b]."""
+  shape = (case.clips, case.frames, JOINTS, 3)
+  return {
+      "source": clips(case.clips, case.frames, 0), "target": clips(case.clips, case.frames, 1),
+      "sequence": clips(1, case.length, 0), "noise": np.random.default_rng(1).standard_normal(shape, dtype=np.float32),
+      "t": np.linspace(0, DIFFUSION_STEPS - 1, case.clips).astype(np.int32),
+  }
+
+
 def clips(num_clips: int, frames: int, seed: int) -> dict[str, np.ndarray]:
-  """People who sway before a camera: `keypoints`, `poses` (absolute, m), `intrinsics`, `confidence`, `valid`, `index`."""
+  """Random clips before one camera: `keypoints`, `poses` (absolute, m), `intrinsics`, `confidence`, `valid`, `index`."""
   rng = np.random.default_rng(seed)
   place = rng.uniform([-0.8, -0.5, 3], [0.8, 0.5, 5], (num_clips, 1, 1, 3))
   poses = _STANDING + 0.03 * rng.standard_normal((num_clips, frames, JOINTS, 3)) + place
-  intrinsics = np.tile(np.float32(INTRINSICS), (num_clips, 1))
   return {
       "keypoints": (poses[..., :2] / poses[..., 2:] * INTRINSICS[:2] + INTRINSICS[2:4]).astype(np.float32),
-      "poses": poses.astype(np.float32), "intrinsics": intrinsics,
+      "poses": poses.astype(np.float32), "intrinsics": np.tile(np.float32(INTRINSICS), (num_clips, 1)),
       "confidence": rng.uniform(0.5, 1, poses.shape[:-1]).astype(np.float32),
       "valid": np.ones(poses.shape[:2], np.float32), "index": np.arange(num_clips, dtype=np.int32),
   }
 
 
 def token_flops(case: Case, rank: int = 0) -> float:
-  """FLOPs of the linear layers for one clip, 2 a multiply-add, as the paper counts them; with low-rank factors of `rank`."""
-  width, tokens = case.width, case.frames * JOINTS
+  """FLOPs of the linear layers for one clip, 2 a multiply-add as the paper counts, with low-rank factors of `rank`."""
+  width = case.width
   block = (4 + 2 * MLP_RATIO) * width**2 + 6 * rank * width
-  return 2.0 * tokens * (2 * case.depth * block + 5 * width + 3 * width)
+  return 2.0 * case.frames * JOINTS * (2 * case.depth * block + 5 * width + 3 * width)
 
 
 def attention_flops(case: Case) -> float:
-  """FLOPs of both matrix products of all attentions for one clip."""
-  tokens = case.frames * JOINTS
-  return 4.0 * case.depth * tokens * case.width * (JOINTS + case.frames)
+  """FLOPs of the two matrix products of all attentions for one clip."""
+  return 4.0 * case.depth * case.frames * JOINTS * case.width * (JOINTS + case.frames)
 
 
 def forward_flops(case: Case, rank: int = 0) -> float:
@@ -132,12 +142,12 @@ def forward_flops(case: Case, rank: int = 0) -> float:
 
 
 def flops(case: Case) -> float:
-  """FLOPs that one unit of the case asks for; what is no matrix product counts nothing.
+  """FLOPs of the matrix products of one unit of the case.
 
-  A frozen base has half the backward pass: gradients of activations but not of weights, and none before the first adapter.
+  With a frozen base the backward pass has gradients of activations but not of weights, and none before the first adapter.
   """
-  width, tokens = case.width, case.frames * JOINTS
   forward, adapted = forward_flops(case), forward_flops(case, RANK)
+  embedding = 2.0 * case.frames * JOINTS * 5 * case.width
   if case.kind == "forward":
     return case.clips * forward
   if case.kind == "teacher":
@@ -146,19 +156,9 @@ def flops(case: Case) -> float:
     return case.clips * 2 * case.steps * forward
   if case.kind == "evaluate":
     return -(-case.length // case.frames) * forward
-  if case.kind in ("pretrain", "gradient"):  # all of it twice more, but the gradient of the inputs
-    return case.clips * (3 * forward - 2.0 * tokens * 5 * width)
+  if case.kind in ("pretrain", "gradient"):  # forward and two backward products, without the gradient of the inputs
+    return case.clips * (3 * forward - embedding)
   factors = token_flops(case, RANK) - token_flops(case)
-  first = 2.0 * tokens * (3 * width**2 + RANK * width)  # to the first adapted layer's input: nobody asks for it
-  backward = token_flops(case) - 2.0 * tokens * 5 * width - first + 2 * (attention_flops(case) + factors)
+  first = 2.0 * case.frames * JOINTS * (3 * case.width**2 + RANK * case.width)  # gradient of the first adapted layer's input
+  backward = token_flops(case) - embedding - first + 2 * (attention_flops(case) + factors)
   return case.members * case.clips * (case.hypotheses * adapted + 2 * (adapted + backward))
-
-
-def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
-  """Standard normal numbers that both sides share."""
-  return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def times(num_clips: int) -> np.ndarray:
-  """Diffusion steps [b] spread over the schedule."""
-  return np.linspace(0, DIFFUSION_STEPS - 1, num_clips).astype(np.int32)

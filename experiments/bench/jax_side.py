@@ -1,4 +1,4 @@
-"""Our units of work, one a kind of case, through the functions that scripts call: something to run, something to compare."""
+"""Our side: one unit of work for each kind of case, through the functions that the scripts call."""
 
 import functools
 from collections.abc import Callable
@@ -9,8 +9,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments.bench import cases
-from posynda_jax.adaptation import adapt, labels, pretrain
+from posynda_jax.adaptation import adapt, labels, pretrain, sweep
 from posynda_jax.data import pipeline
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.diffusion.denoisers import make_model
@@ -20,33 +19,52 @@ from posynda_jax.interop import torch_names, torch_networks
 from posynda_jax.peft import lora
 from posynda_jax.runtime import parallel
 
+from . import cases
+
 _SEED = 1
 
 
-def matmul(size: int, dtype) -> Callable[[], None]:
-  """A product of two square matrices, as the machine's ceiling."""
-  a, b = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in range(2))
+def start(options) -> dict[str, str]:
+  """Versions and device. The process multiplies float32 as PyTorch does and keeps freed memory as the scripts do."""
+  from .. import common
+
+  jax.config.update("jax_default_matmul_precision", "highest")
+  if options.keep:
+    common._keep_memory()
+  device = jax.devices()[0]
+  return {"jax": jax.__version__, "platform": device.platform, "device_kind": device.device_kind}
+
+
+def peak_bytes(options) -> int | None:
+  """The accelerator's highest allocation, None on a CPU."""
+  return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def make_matmul(size: int, options) -> Callable[[], None]:
+  """A product of two square matrices, which measures the machine's ceiling."""
+  a, b = (jax.random.normal(jax.random.key(i), (size, size), options.dtype) for i in range(2))
   product = jax.jit(jnp.matmul)
   return lambda: product(a, b).block_until_ready()
 
 
-def make(case: cases.Case, dtype: str = "float32"):
-  """(run, check): one unit of the case, finished when it returns, and `check() -> (given, arrays)`.
+def make(case: cases.Case, options) -> tuple[Callable, Callable]:
+  """(run, check): `run()` does one unit and waits for it; `check()` returns (given, arrays).
 
-  `given` are the random numbers behind the arrays, which the other side is to compute from.
+  `given` are the random numbers behind `arrays`, from which the peer computes the same.
   """
-  model, params = make_weights(case, dtype)
-  return UNITS[case.kind](case, model, params)
+  model, params = make_weights(case, options.dtype)
+  work, check = UNITS[case.kind](case, model, params, jax.tree.map(jnp.asarray, cases.inputs(case)))
+  return lambda: jax.block_until_ready(work()), check
 
 
 def model_config(case: cases.Case, dtype: str = "float32") -> dict:
-  """Fields of the case's network; without stochastic depth, so that both sides can be compared."""
-  return {"num_frames": case.frames, "width": case.width, "depth": case.depth, "num_heads": case.heads, "drop_path": 0.0,
-          "dtype": dtype}
+  """Fields of the case's network, without stochastic depth, so that both sides can be compared."""
+  return {"num_frames": case.frames, "width": case.width, "depth": case.depth, "num_heads": case.heads,
+          "drop_path": 0.0, "dtype": dtype}
 
 
 def make_weights(case: cases.Case, dtype: str = "float32"):
-  """(model, variables) with the benchmark's weights, converted from the reference's names one array at a time."""
+  """(model, variables) with the benchmark's weights. One array at a time is converted, which keeps the peak of memory low."""
   config = model_config(case, dtype)
   shapes = torch_networks.state_shapes(config, torch_networks.torch_modules(config), "the benchmark's model")
   flat = {}
@@ -57,195 +75,213 @@ def make_weights(case: cases.Case, dtype: str = "float32"):
 
 
 def make_adapter(case: cases.Case) -> dict:
-  """The adapter with the benchmark's numbers: neither factor is zero, so that both have a gradient."""
+  """The adapter with the benchmark's numbers. Neither factor is zero, so that both have a gradient."""
   arrays = {name: cases.weight(name, shape) for name, shape in cases.lora_shapes(case).items()}
   return {"lora": jax.tree.map(jnp.array, torch_names.lora_from_torch(arrays)), "bias": jnp.zeros((cases.JOINTS, 3))}
 
 
-def _clips(case: cases.Case, seed: int) -> dict:
-  return jax.tree.map(jnp.asarray, cases.clips(case.clips, case.frames, seed))
+def make_adaptation(case: cases.Case, model, params, adapter):
+  """(label, step, state, frozen, purposes): everything here that names the adaptation's step.
+
+  `label(params, adapter, target, keys)` is the teacher's pseudo-label, `step` the update of one adapter or of all members
+  of a sweep, `purposes` the numbers of the keys of the teacher's noise and of the student's two.
+  """
+  config = adapt.AdaptConfig(num_hypotheses=case.hypotheses, rank=cases.RANK, learning_rate=cases.LEARNING_RATE)
+  remat = model.clone(remat=True)
+
+  def label(params, adapter, target, keys):
+    denoise = adapt.make_denoiser(model, params, adapter, config.scale)
+    return labels.pseudo_label(keys, denoise, target, config, case.chunk)[0]
+
+  if case.members == 1:
+    tx, frozen = adapt.make_optimizer(config), params
+    state = adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, adapter, tx.init(adapter))
+    step = functools.partial(adapt.adapt_step, model=remat, config=config, rig=None, tx=tx)
+  else:
+    configs, adapters = [config] * case.members, sweep.stack([adapter] * case.members)
+    frozen = (params, sweep.settings(configs))
+    state = sweep.init_state(list(_seeds(case)), params, configs).replace(adapter=adapters, teacher=adapters)
+    names = [str(i) for i in range(case.members)]
+    step = functools.partial(sweep.sweep_step, model=remat, config=config, rig=None, names=names)
+  return label, step, state, frozen, (labels.TEACHER, labels.STUDENT, labels.STUDENT_TARGET)
 
 
-def _key(purpose: int, num_clips: int):
-  """A first step's keys of one purpose, as `parallel.clip_keys` makes them on one device."""
+def _seeds(case):
+  return jnp.stack([jax.random.key(_SEED + i) for i in range(case.members)])
+
+
+def _keys(purpose: int, num_clips: int):
+  """The first step's keys of one purpose, as `parallel.clip_keys` makes them on one device."""
   key = parallel.purpose_key(jax.random.key(_SEED), jnp.int32(0), purpose)
-  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_clips))
+  return _fold(key, jnp.arange(num_clips))
 
 
-def _init_noise(keys, case: cases.Case, steps: int = 1):
-  """What `sampler.propose` draws for these clips: [h b f j 3] and [h k-1 b f j 3]."""
+def _fold(key, index):
+  return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+
+def _normal(keys, case):
+  """One clip's standard normal numbers [f j 3] for each key."""
+  return jax.vmap(lambda key: jax.random.normal(key, (case.frames, cases.JOINTS, 3)))(keys)
+
+
+def _init_noise(keys, case):
+  """The noise of `sampler.propose` for these clips: [h b f j 3] and [h k-1 b f j 3]."""
   shape = (case.frames, cases.JOINTS, 3)
-  draw = lambda h: jax.vmap(lambda key: sampler.clip_noise(jax.random.fold_in(key, h), shape, steps), out_axes=(0, 1))(keys)
-  return jax.vmap(draw)(jnp.arange(case.hypotheses))
+
+  def draw(key, h):
+    return sampler.clip_noise(jax.random.fold_in(key, h), shape, case.steps)
+
+  return jax.vmap(jax.vmap(draw, (0, None), (0, 1)), (None, 0))(keys, jnp.arange(case.hypotheses))
 
 
-def _forward(case, model, params):
-  fn = jax.jit(model.apply)
-  clip = _clips(case, 0)
-  noisy = jnp.asarray(cases.noise((case.clips, case.frames, cases.JOINTS, 3), 1))
-  args = (params, clip["keypoints"], noisy, jnp.asarray(cases.times(case.clips)))
-  return lambda: fn(*args).block_until_ready(), lambda: ({}, {"pose": fn(*args)})
+def _stepper(case, step, state, frozen, batch, seed):
+  """(work, first): one more update, and the first update's (state, scalars)."""
+  devices = jax.local_devices()[: case.devices]
+  step, batch = parallel.make_parallel_step(step, devices), parallel.shard(batch, len(devices))
+  seed, frozen = parallel.replicate((seed, frozen), devices)
+
+  def fresh():  # a step donates its state
+    return parallel.replicate(jax.tree.map(jnp.copy, state), devices)
+
+  held = fresh()
+
+  def work():
+    nonlocal held
+    held, scalars = step(held, frozen, batch, seed)
+    return held, scalars
+
+  return work, lambda: step(fresh(), frozen, batch, seed)
 
 
-def _config(case) -> adapt.AdaptConfig:
-  return adapt.AdaptConfig(num_hypotheses=case.hypotheses, rank=cases.RANK, learning_rate=cases.LEARNING_RATE)
+def _gradients(grads, case) -> dict:
+  """Gradients by the reference's names, of the network's variables or of an adapter."""
+  modules = torch_networks.torch_modules(model_config(case))
+  if "lora" in grads:
+    named = {"bias": grads["bias"], **torch_names.lora_to_torch(grads["lora"], modules)}
+  else:
+    named = torch_names.params_to_torch(grads, modules)
+  return {f"gradient/{name}": value for name, value in named.items()}
 
 
-def _teacher(case, model, params):
-  config, target, keys = _config(case), _clips(case, 1), _key(labels.TEACHER, case.clips)
-  adapter = make_adapter(case)
-
-  @jax.jit
-  def fn(params, adapter, target):
-    return labels.pseudo_label(keys, adapt.make_denoiser(model, params, adapter, config.scale), target, config, case.chunk)[0]
-
-  given = lambda: {"teacher": jnp.moveaxis(_init_noise(keys, case)[0], 0, 1)}
-  return lambda: fn(params, adapter, target).block_until_ready(), lambda: (given(), {"pose": fn(params, adapter, target)})
-
-
-def _stepper(step, num_devices: int, state, frozen, batch, seed_key=None):
-  """(run, first): one unit more of a training step, and the very first one's (state, scalars)."""
-  devices = jax.local_devices()[:num_devices]
-  step, batch = parallel.make_parallel_step(step, devices), parallel.shard(batch, num_devices)
-  seed_key, frozen = parallel.replicate((jax.random.key(_SEED) if seed_key is None else seed_key, frozen), devices)
-  fresh = lambda: parallel.replicate(jax.tree.map(jnp.copy, state), devices)  # a step donates its state
-  held = [fresh()]
-
-  def run():
-    held[0], scalars = step(held[0], frozen, batch, seed_key)
-    jax.block_until_ready((held[0], scalars))
-
-  return run, lambda: step(fresh(), frozen, batch, seed_key)
-
-
-def _adapt(case, model, params):
-  config, adapter = _config(case), make_adapter(case)
-  tx = adapt.make_optimizer(config)
-  state = adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, jax.tree.map(jnp.copy, adapter), tx.init(adapter))
-  step = functools.partial(adapt.adapt_step, model=model.clone(remat=True), config=config, rig=None, tx=tx)
-  run, first = _stepper(step, case.devices, state, params, {"source": _clips(case, 0), "target": _clips(case, 1)})
-
-  def check():
-    state, scalars = first()
-    keys = jnp.concatenate([_key(purpose, case.clips) for purpose in (labels.STUDENT, labels.STUDENT_TARGET)])
-    student = jax.vmap(lambda key: jax.random.normal(key, (case.frames, cases.JOINTS, 3)))(keys)
-    teacher = jnp.moveaxis(_init_noise(_key(labels.TEACHER, case.clips), case)[0], 0, 1)
-    grads = _first_gradient(state.opt_state)
-    modules = torch_networks.torch_modules(model_config(case))
-    found = {"bias": grads["bias"], **torch_names.lora_to_torch(grads["lora"], modules)}
-    return {"teacher": teacher, "student": student}, {"loss": scalars["loss"], **_named(found)}
-
-  return run, check
-
-
-def _cold_start(case, model, params):
-  from experiments import adapt as _  # noqa: F401  all that a run of the script imports
-
-  return _adapt(case, model, params)
-
-
-def _sweep(case, model, params):
-  from posynda_jax.adaptation import sweep
-
-  configs, adapter = [_config(case)] * case.members, make_adapter(case)
-  seeds = sweep.stack([jax.random.key(_SEED + i) for i in range(case.members)])
-  state = sweep.init_state(list(seeds), params, configs)
-  state = state.replace(adapter=sweep.stack([adapter] * case.members), teacher=sweep.stack([adapter] * case.members))
-  batch = {"source": _clips(case, 0), "target": _clips(case, 1)}
-  batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
-  names = [str(i) for i in range(case.members)]
-  step = functools.partial(sweep.sweep_step, model=model.clone(remat=True), config=configs[0], rig=None, names=names)
-  run, first = _stepper(step, case.devices, state, (params, sweep.settings(configs)), batch, seeds)
-  return run, lambda: ({}, {"loss": first()[1]["0/loss"]})
-
-
-def _first_gradient(opt_state):
-  """The gradient that Adam saw in its first step, from its first moment (0.1 of it)."""
+def _adam_gradient(opt_state):
+  """The gradient of Adam's first step, from its first moment, which is 0.1 of it."""
   return jax.tree.map(lambda mu: 10 * mu, optax.tree_utils.tree_get(opt_state, "mu"))
 
 
-def _named(arrays: dict) -> dict:
-  return {f"gradient/{name}": value for name, value in arrays.items()}
+# Each unit is (work, check): `work()` computes, and `check()` returns (random numbers, arrays).
 
 
-def _infer(case, model, params):
-  config = evaluate.EvaluateConfig(flip=True, sampling_steps=case.steps)
-  key, clip = jax.random.key(_SEED), _clips(case, 1)
-  fn = jax.jit(lambda params, clip: evaluate.lift(lora.bind(model, params, None), clip, key, config)[0])
-
-  def check():
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-    init, step = _init_noise(keys, case, case.steps)
-    return {"init": init[0], "step": step[0]}, {"pose": fn(params, clip)}
-
-  return lambda: fn(params, clip).block_until_ready(), check
+def _forward(case, model, params, data):
+  fn = jax.jit(model.apply)
+  work = functools.partial(fn, params, data["source"]["keypoints"], data["noise"], data["t"])
+  return work, lambda: ({}, {"pose": work()})
 
 
-def _pretrain(case, model, params):
-  config = pretrain.PretrainConfig()
-  tx = pretrain.make_optimizer(config)
-  state = pretrain.PretrainState(
-      jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), tx.init({"params": params["params"]})
-  )
-  step = functools.partial(pretrain.pretrain_step, model=model, config=config, rig=None, tx=tx)
-  run, first = _stepper(step, case.devices, state, (), {"source": _clips(case, 0)})
+def _teacher(case, model, params, data):
+  adapter = make_adapter(case)
+  label, _, _, _, (purpose, *_) = make_adaptation(case, model, params, adapter)
+  keys = _keys(purpose, case.clips)
+  work = functools.partial(jax.jit(label), params, adapter, data["target"], keys)
+  return work, lambda: ({"teacher": jnp.moveaxis(_init_noise(keys, case)[0], 0, 1)}, {"pose": work()})
+
+
+def _adapt(case, model, params, data):
+  _, step, state, frozen, purposes = make_adaptation(case, model, params, make_adapter(case))
+  batch, seeds = {name: data[name] for name in ("source", "target")}, _seeds(case)
+  if case.members == 1:
+    seeds = seeds[0]
+  else:
+    batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
+  work, first = _stepper(case, step, state, frozen, batch, seeds)
 
   def check():
     state, scalars = first()
-    flipped = jax.vmap(jax.random.bernoulli)(_key(pretrain._FLIP, case.clips))
-    t = jax.vmap(lambda key: pretrain._draw_time(key, config))(_key(pretrain._TIME, case.clips))
-    shape = (case.frames, cases.JOINTS, 3)
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(_key(pretrain._NOISE, case.clips))
-    gradient = _torch_gradient(case, _first_gradient(state.opt_state))
-    return {"flipped": flipped, "t": t, "noise": noise}, {"loss": scalars["loss"], **gradient}
+    if case.members > 1:
+      return {}, {"loss": scalars["0/loss"]}
+    teacher, *student = (_keys(purpose, case.clips) for purpose in purposes)
+    given = {"teacher": jnp.moveaxis(_init_noise(teacher, case)[0], 0, 1), "student": _normal(jnp.concatenate(student), case)}
+    return given, {"loss": scalars["loss"], **_gradients(_adam_gradient(state.opt_state), case)}
 
-  return run, check
-
-
-def _torch_gradient(case, grads) -> dict:
-  return _named(torch_names.params_to_torch(grads, torch_networks.torch_modules(model_config(case))))
+  return work, check
 
 
-def _gradient(case, model, params):
-  clip, t = _clips(case, 0), jnp.asarray(cases.times(case.clips))
-  x_0 = skeleton.root_centre(clip["poses"])
-  noise, weight = jnp.asarray(cases.noise(x_0.shape, 1)), clip["valid"] / clip["valid"].sum()
+def _cold_start(case, model, params, data):
+  from .. import adapt as _  # noqa: F401  imports what a run of the script imports
+
+  return _adapt(case, model, params, data)
+
+
+def _infer(case, model, params, data):
+  config = evaluate.EvaluateConfig(flip=True, sampling_steps=case.steps)
+  key, clip = jax.random.key(_SEED), data["target"]
+  fn = jax.jit(lambda params, clip: evaluate.lift(lora.bind(model, params, None), clip, key, config)[0])
+  work = functools.partial(fn, params, clip)
+
+  def check():
+    init, step = _init_noise(_fold(key, clip["index"]), case)
+    return {"init": init[0], "step": step[0]}, {"pose": work()}
+
+  return work, check
+
+
+def _pretrain(case, model, params, data):
+  config = pretrain.PretrainConfig()
+  tx = pretrain.make_optimizer(config)
+  state = pretrain.PretrainState(jnp.zeros((), jnp.int32), params, params, tx.init({"params": params["params"]}))
+  step = functools.partial(pretrain.pretrain_step, model=model, config=config, rig=None, tx=tx)
+  work, first = _stepper(case, step, state, (), {"source": data["source"]}, jax.random.key(_SEED))
+
+  def check():
+    state, scalars = first()
+    flip, time, noise = (_keys(purpose, case.clips) for purpose in (pretrain._FLIP, pretrain._TIME, pretrain._NOISE))
+    given = {
+        "flipped": jax.vmap(jax.random.bernoulli)(flip), "noise": _normal(noise, case),
+        "t": jax.vmap(lambda key: pretrain._draw_time(key, config))(time),
+    }
+    return given, {"loss": scalars["loss"], **_gradients(_adam_gradient(state.opt_state), case)}
+
+  return work, check
+
+
+def _gradient(case, model, params, data):
+  clip, x_0 = data["source"], skeleton.root_centre(data["source"]["poses"])
 
   @jax.jit
   def fn(params, keypoints, x_0, t, noise, weight):
     x_t = process.clamp(process.q_sample(process.cosine_schedule(), x_0, t, noise))
-    loss = lambda params: pretrain.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
+
+    def loss(params):
+      return pretrain.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
+
     return jax.value_and_grad(loss)(params)
 
-  args = (params, clip["keypoints"], x_0, t, noise, weight)
+  weight = clip["valid"] / clip["valid"].sum()
+  work = functools.partial(fn, params, clip["keypoints"], x_0, data["t"], data["noise"], weight)
 
   def check():
-    loss, grads = fn(*args)
-    return {}, {"loss": loss, **_torch_gradient(case, grads)}
+    loss, grads = work()
+    return {}, {"loss": loss, **_gradients(grads, case)}
 
-  return lambda: jax.block_until_ready(fn(*args)), check
+  return work, check
 
 
-def _evaluate(case, model, params):
+def _evaluate(case, model, params, data):
   config = evaluate.EvaluateConfig(batch_size=case.clips)
   score = evaluate.make_scorer(lambda params: lora.bind(model, params, None), config)
-  sequence = cases.clips(1, case.length, 0)
-  track = pipeline.Track({name: value[0] for name, value in sequence.items() if name != "index"}, {})
-  source = pipeline.ClipSource([track], case.frames)
-
-  def run():
-    return evaluate.evaluate(score, params, source, case.clips)
+  arrays = {name: np.asarray(value[0]) for name, value in data["sequence"].items() if name != "index"}
+  source = pipeline.ClipSource([pipeline.Track(arrays, {})], case.frames)
+  work = functools.partial(evaluate.evaluate, score, params, source, case.clips)
 
   def check():
     index = jnp.minimum(jnp.arange(-(-len(source) // case.clips) * case.clips), len(source) - 1)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(index)
-    rows = {name.removesuffix("_mm"): np.float32(value) for name, value in run().items() if name != "frames"}
-    return {"noise": _init_noise(keys, case)[0][0]}, rows
+    rows = {name.removesuffix("_mm"): np.float32(value) for name, value in work().items() if name != "frames"}
+    return {"noise": _init_noise(_fold(jax.random.key(config.seed), index), case)[0][0]}, rows
 
-  return run, check
+  return work, check
 
 
 UNITS = {
-    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _cold_start, "infer": _infer, "pretrain": _pretrain,
-    "gradient": _gradient, "evaluate": _evaluate, "sweep": _sweep,
+    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _cold_start, "infer": _infer,
+    "pretrain": _pretrain, "gradient": _gradient, "evaluate": _evaluate, "sweep": _adapt,
 }

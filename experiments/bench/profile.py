@@ -1,8 +1,7 @@
-"""Where a case's time goes on our side: a trace of its operations, each put under the kind of work that it is.
+"""Our side's time by kind of work, from the profiler's trace and the text of the compiled programs.
 
-XLA's compiled program says what an operation is, the profiler's trace how long it took. Products are put beside the machine's
-matmul rate, so that what is left to gain can be told from what is not: `floor_seconds` is what the case's FLOPs take at that
-rate, with nothing else done at all.
+The program says which kind of work an operation is, the trace how long it took. `floor_seconds` is the time of the case's FLOPs
+at the machine's matmul rate, a lower bound of the unit's time.
 """
 
 import collections
@@ -14,29 +13,30 @@ import tempfile
 
 import numpy as np
 
-from experiments.bench import cases, child
+from . import cases, child, report
 
 UNITS = 3
-_NARROW = 32  # a product with a shorter side than this is low-rank
+_NARROW = 32  # a product with a shorter side counts as low-rank
 KINDS = {
-    "wide": "products with kernels", "low_rank": "products of rank r and other narrow ones", "attention": "products of attention",
-    "copies": "copies and transposes", "passes": "passes: norms, softmax, GELU, residuals, losses, optimizer",
+    "wide": "products with kernels", "low_rank": "products of rank r and other narrow ones",
+    "attention": "products of attention", "copies": "copies and transposes",
+    "passes": "passes: norms, softmax, GELU, residuals, losses, optimizer",
 }
 _INSTRUCTION = re.compile(r"^(?:ROOT )?%?([\w.-]+) = (.+)$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-  """An instruction of a compiled program; `flops` of one execution, 0 where it is no product."""
+  """An instruction of a compiled program, with the FLOPs of one execution: 0 where it is no product."""
 
   kind: str
   flops: float = 0.0
 
 
 def read_program(text: str) -> dict[str, Operation]:
-  """Operations by name, of a module's text after XLA's optimizations. Those that run others (loops, calls) are left out.
+  """Operations by name in a module's text after XLA's optimizations, without loops and calls.
 
-  A fusion is what its largest product is, if it has any, with the FLOPs of all.
+  A fusion has the kind of its largest product, if it has one, and the FLOPs of all its products.
   """
   lines, members, computation = {}, collections.defaultdict(list), ""
   for line in text.splitlines():
@@ -51,11 +51,10 @@ def read_program(text: str) -> dict[str, Operation]:
     if opcode in ("while", "call", "conditional"):
       continue
     inner = re.search(r"calls=%?([\w.-]+)", lines[name])
-    products = [other for other in [name, *members[inner[1] if inner else ""]] if opcodes.get(other) == "dot"]
-    if products:
-      found = [_product(lines[other], lines) for other in products]
-      largest = max(found, key=lambda operation: operation.flops)
-      operations[name] = Operation(largest.kind, sum(operation.flops for operation in found))
+    inside = [name, *members[inner[1] if inner else ""]]
+    if products := [_product(lines[other], lines) for other in inside if opcodes.get(other) == "dot"]:
+      largest = max(products, key=lambda operation: operation.flops)
+      operations[name] = Operation(largest.kind, sum(operation.flops for operation in products))
     else:
       copies = opcode in ("copy", "transpose") or name.startswith(("copy", "transpose"))
       operations[name] = Operation("copies" if copies else "passes")
@@ -63,15 +62,14 @@ def read_program(text: str) -> dict[str, Operation]:
 
 
 def _product(line: str, lines: dict[str, str]) -> Operation:
+  """The operation of a `dot` instruction."""
   out = _shape(line)
   left = re.search(r"dot\((?:[a-z]\w*\[[\d,]*\](?:\{[^}]*\})? )?%?([\w.-]+)", line)[1]
-  numbers = lambda field: [int(x) for x in re.search(field + r"={([\d,]*)}", line)[1].split(",")] if field in line else []
-  contracted = int(np.prod([_shape(lines[left])[i] for i in numbers("lhs_contracting_dims")]))
-  batch = numbers("lhs_batch_dims")
-  flops = 2.0 * float(np.prod(out)) * contracted
-  if batch:
-    return Operation("attention", flops)
-  return Operation("low_rank" if min(contracted, *out) < _NARROW else "wide", flops)
+  fields = {name: [int(x) for x in values.split(",") if x] for name, values in re.findall(r"(lhs_\w+)={([\d,]*)}", line)}
+  contracted = int(np.prod([_shape(lines[left])[i] for i in fields.get("lhs_contracting_dims", ())]))
+  narrow = min(contracted, *out) < _NARROW
+  kind = "attention" if fields.get("lhs_batch_dims") else "low_rank" if narrow else "wide"
+  return Operation(kind, 2.0 * float(np.prod(out)) * contracted)
 
 
 def _shape(line: str) -> list[int]:
@@ -79,10 +77,10 @@ def _shape(line: str) -> list[int]:
 
 
 def profile(case: cases.Case, options: child.Options) -> dict:
-  """Seconds a unit, by kind of work, with the rate of each kind of product.
+  """Seconds, share and rate of each kind of work in a unit.
 
-  `seconds` is the unit's own time while traced; `other_seconds` what no operation of a compiled program accounts for. Raises
-  ValueError where the profiler saw no operation.
+  `seconds` is the unit's time while traced, `other_seconds` the part outside all operations of compiled programs. Raises
+  ValueError where the trace has no such operation.
   """
   with tempfile.TemporaryDirectory() as folder:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}/programs --xla_dump_hlo_as_text"
@@ -90,7 +88,7 @@ def profile(case: cases.Case, options: child.Options) -> dict:
       seconds = side.ask("trace", (f"{folder}/trace", UNITS))
       rate = float(np.median([side.ask("matmul") for _ in range(5)]))
     texts = [path.read_text() for path in pathlib.Path(folder, "programs").glob("*after_optimizations.txt")]
-    programs = {text.split(",")[0].split()[1]: read_program(text) for text in sorted(texts, key=len)}  # of one name: the largest
+    programs = {text.split(",")[0].split()[1]: read_program(text) for text in sorted(texts, key=len)}  # the largest of a name
     taken = _read_trace(next(pathlib.Path(folder, "trace").rglob("*.xplane.pb")), programs)
   kinds = {kind: {"seconds": 0.0, "flops": 0.0, "executions": 0} for kind in KINDS}
   for operation, (total, executions) in taken.items():
@@ -108,29 +106,27 @@ def profile(case: cases.Case, options: child.Options) -> dict:
 
 
 def _read_trace(path: pathlib.Path, programs: dict) -> dict[Operation, tuple[float, int]]:
-  """(seconds, executions) by operation, of those that `programs` hold."""
+  """(seconds, executions) of the operations in `programs`."""
   import jax
 
-  taken = collections.defaultdict(lambda: [0.0, 0])
-  for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-    for line in plane.lines:
-      for event in line.events:
-        stats = dict(event.stats)
-        operation = programs.get(stats.get("hlo_module"), {}).get(stats.get("hlo_op"))
-        if operation:
-          taken[operation][0] += event.duration_ns / 1e9
-          taken[operation][1] += 1
+  taken = collections.defaultdict(lambda: (0.0, 0))
+  planes = jax.profiler.ProfileData.from_file(str(path)).planes
+  for event in (event for plane in planes for line in plane.lines for event in line.events):
+    stats = dict(event.stats)
+    if operation := programs.get(stats.get("hlo_module"), {}).get(stats.get("hlo_op")):
+      total, executions = taken[operation]
+      taken[operation] = total + event.duration_ns / 1e9, executions + 1
   if not taken:
-    raise ValueError("the profiler saw no operation of a compiled program: this backend's trace is not known here")
-  return {operation: (total, executions) for operation, (total, executions) in taken.items()}
+    raise ValueError("the trace has no operation of a compiled program: profiles of this backend are not supported")
+  return taken
 
 
 def table(rows: dict) -> str:
-  """Markdown: what share of a unit's time each kind of work takes, at what rate, for all cases that were profiled."""
-  lines = ["| case | work | share of time | of matmul rate |", "|---|---|---|---|"]
+  """Markdown: share of time and rate of each kind of work, for all profiled cases."""
+  cells = []
   for row in (row for row in rows.values() if "profile" in row):
     for kind, what in KINDS.items():
       found = row["profile"]["kinds"][kind]
-      rate = f"{100 * found['share_of_matmul']:.0f}%" if "share_of_matmul" in found else ""
-      lines.append(f"| {row['what']} | {what} | {100 * found['share']:.1f}% | {rate} |")
-  return "\n".join(lines) + "\n"
+      rate = f"{found['share_of_matmul']:.0%}" if "share_of_matmul" in found else ""
+      cells.append((row["what"], what, f"{found['share']:.1%}", rate))
+  return report.markdown_table(("case", "work", "share of time", "of matmul rate"), cells)

@@ -1,17 +1,18 @@
-"""What becomes of the rows: a table, a picture, one file that grows case by case, and what got worse since a baseline."""
+"""Tables, the picture, and the results file of the benchmark, and the ratios that are worse than in a baseline."""
 
 import json
 import pathlib
 
-from experiments.bench import cases
 from posynda_jax.runtime import runs
 
+from . import cases
+
 WORSE = 1.15
-RATIOS = ("ratio_to_torch_eager", "ratio_to_torch_compiled", "peak_memory_ratio", "ratio_to_separate_steps")
+RATIOS = ("ratio_to_torch_eager", "peak_memory_ratio", "ratio_to_separate_steps")
 
 
 def read(path) -> dict:
-  """Results in a file. Raises FileNotFoundError where there is none, ValueError where it holds something else."""
+  """Results in a file. Raises FileNotFoundError without the file, ValueError where it holds something else."""
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"{path} is not there: give the JSON file of an earlier benchmark")
   try:
@@ -22,22 +23,17 @@ def read(path) -> dict:
 
 
 def add(path, results: dict) -> None:
-  """Writes the results, with those cases of the file that this run did not have. Raises ValueError for another machine's file."""
+  """Writes the results into the file and keeps its other cases. Raises ValueError where it has another machine's results."""
   if pathlib.Path(path).exists():
     old = read(path)
-    check_machine(path, old, results["machine"])
+    if old["machine"] != results["machine"]:
+      raise ValueError(f"{path} holds results of another machine ({old['machine'].get('processor')}): name another file")
     results = {**results, "cases": old["cases"] | results["cases"]}
   runs.write_json(path, results)
 
 
-def check_machine(path, results: dict, machine: dict) -> None:
-  """Raises ValueError where results are another machine's: such are not put beside each other."""
-  if results["machine"] != machine:
-    raise ValueError(f"{path} holds results of another machine ({results['machine'].get('processor')}): name another file")
-
-
 def regressions(new: dict, old: dict) -> list[str]:
-  """One line for every ratio of the new cases that is worse than the old one's by more than 15%."""
+  """One line for each ratio of the new cases that is more than 15% worse than the old one."""
   lines = []
   for name, row in new.items():
     before = old.get(name, {})
@@ -49,7 +45,7 @@ def regressions(new: dict, old: dict) -> list[str]:
 
 
 def table(rows: dict, head: bool = True) -> str:
-  """The cases as text, one line each; those of growth have one cell a point."""
+  """The cases as text, one line each. A growth case has one cell a point."""
   names = (("ours s", 9), ("eager s", 9), ("ratio", 7), ("quartiles", 12), ("target", 8), ("MiB", 7), ("ratio", 7), ("target", 8))
   lines = [" " * 18 + "".join(f"{name:>{width}}" for name, width in (*names, ("of matmul", 11)))]
   for name, row in rows.items():
@@ -57,45 +53,50 @@ def table(rows: dict, head: bool = True) -> str:
       points = (f"{value}: {point['seconds']['median']:.3g} s" for value, point in row["points"].items())
       lines.append(f"{name:18}" + "  ".join(points))
       continue
-    case, ratio = cases.CASES[name], row.get("ratio_to_torch_eager_spread")
-    cells = [f"{name:18}{row['seconds_median']:9.3g}"]
-    cells.append(f"{row['torch_eager_seconds']['median']:9.3g}{ratio['median']:7.2f}" if ratio else f"{'-':>9}{'-':>7}")
-    cells.append("{:7.2f}-{:.2f}".format(*ratio["quartiles"]) if ratio else f"{'':12}")
-    cells.append(f"{case.target or '':>8}{row['peak_memory_mib']:7.0f}")
-    cells.append(f"{row['peak_memory_ratio']:7.2f}" if ratio else f"{'-':>7}")
-    cells.append(f"{case.memory_target or '':>8}")
-    cells.append(f"{100 * row['share_of_matmul']:10.0f}%" if "share_of_matmul" in row else "")
+    case, peer, ratio, memory = cases.CASES[name], "-", "-", "-"
+    quartiles = ""
+    if spread := row.get("ratio_to_torch_eager_spread"):
+      peer, ratio = f"{row['torch_eager_seconds']['median']:.3g}", f"{spread['median']:.2f}"
+      quartiles, memory = "{:.2f}-{:.2f}".format(*spread["quartiles"]), f"{row['peak_memory_ratio']:.2f}"
+    cells = (f"{row['seconds_median']:.3g}", peer, ratio, quartiles, case.target or "", f"{row['peak_memory_mib']:.0f}", memory,
+             case.memory_target or "")
+    line = f"{name:18}" + "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, names, strict=True))
+    line += f"{row['share_of_matmul']:11.0%}" if "share_of_matmul" in row else ""
     if "ratio_to_separate_steps" in row:
-      cells.append(f", {row['ratio_to_separate_steps']:.2f} of separate steps")
-    lines.append("".join(cells))
+      line += f", {row['ratio_to_separate_steps']:.2f} of separate steps"
+    lines.append(line)
   return "\n".join(lines if head else lines[1:])
+
+
+def markdown_table(head, rows) -> str:
+  """A Markdown table of text cells."""
+  return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def markdown(results: dict) -> str:
   """The cases with a peer as a table for a document: seconds, ratios with quartiles, memory, share of the matmul rate."""
-  head = "| case | ours, s | eager PyTorch, s | ratio (quartiles) | peak memory, MiB (ratio) | of matmul rate |"
-  lines = [head, "|---" * 6 + "|"]
+  head = ("case", "ours, s", "eager PyTorch, s", "ratio (quartiles)", "peak memory, MiB (ratio)", "of matmul rate")
+  rows = []
   for row in _in_order(results):
     if spread := row.get("ratio_to_torch_eager_spread"):
-      share = f"{100 * row['share_of_matmul']:.0f}%" if "share_of_matmul" in row else ""
-      low, high = spread["quartiles"]
-      lines.append(
-          f"| {row['what']} | {row['seconds_median']:.3g} | {row['torch_eager_seconds']['median']:.3g} | {spread['median']:.2f} "
-          f"({low:.2f}-{high:.2f}) | {row['peak_memory_mib']:,.0f} ({row['peak_memory_ratio']:.2f}) | {share} |"
-      )
-  return "\n".join(lines) + "\n"
+      rows.append((
+          row["what"], f"{row['seconds_median']:.3g}", f"{row['torch_eager_seconds']['median']:.3g}",
+          "{:.2f} ({:.2f}-{:.2f})".format(spread["median"], *spread["quartiles"]),
+          f"{row['peak_memory_mib']:,.0f} ({row['peak_memory_ratio']:.2f})",
+          f"{row['share_of_matmul']:.0%}" if "share_of_matmul" in row else "",
+      ))
+  return markdown_table(head, rows)
 
 
 def growth(results: dict) -> str:
-  """Seconds and peak memory of the growth cases as shares of their first point's, as a table for a document."""
-  lines = ["| case | time, of the first's | peak memory, of the first's |", "|---|---|---|"]
+  """Seconds and peak memory of the growth cases, relative to their first points, as a table for a document."""
+  rows = []
   for row in (row for row in _in_order(results) if "points" in row):
-    points = dict(sorted(row["points"].items(), key=lambda point: int(point[0])))
-    first = next(iter(points.values()))
-    times = (f"{value}: {point['seconds']['median'] / first['seconds']['median']:.2f}" for value, point in points.items())
-    memory = (f"{value}: {point['peak_memory_mib'] / first['peak_memory_mib']:.2f}" for value, point in points.items())
-    lines.append(f"| {row['what']} | {', '.join(times)} | {', '.join(memory)} |")
-  return "\n".join(lines) + "\n"
+    points = sorted((int(value), point["seconds"]["median"], point["peak_memory_mib"]) for value, point in row["points"].items())
+    _, seconds, memory = points[0]
+    rows.append((row["what"], ", ".join(f"{value}: {taken / seconds:.2f}" for value, taken, _ in points),
+                 ", ".join(f"{value}: {peak / memory:.2f}" for value, _, peak in points)))
+  return markdown_table(("case", "time, of the first's", "peak memory, of the first's"), rows)
 
 
 def _in_order(results: dict) -> list[dict]:
@@ -103,7 +104,7 @@ def _in_order(results: dict) -> list[dict]:
 
 
 def save_picture(path, results: dict) -> None:
-  """Time and peak memory of every case as shares of the eager peer's: bars with quartiles, 1.0 as a line, targets as marks."""
+  """Bars of time and peak memory relative to eager PyTorch, with quartiles, a line at 1 and marks at the targets."""
   import matplotlib
 
   matplotlib.use("Agg")
@@ -122,11 +123,9 @@ def save_picture(path, results: dict) -> None:
     axis.barh(order, values, color=colour, height=0.62)
     edge = max(1.1, *values)
     for place, name in enumerate(order):
-      ends = [values[place]]
-      if spread := rows[name].get(f"{ratio}_spread"):
-        axis.plot(spread["quartiles"], (place, place), color="#222222", linewidth=1.6)
-        ends.append(spread["quartiles"][1])
-      axis.text(max(ends) + 0.015 * edge, place, f"{values[place]:.2f}", va="center", fontsize=9)
+      quartiles = rows[name].get(f"{ratio}_spread", {}).get("quartiles", ())
+      axis.plot(quartiles, [place] * len(quartiles), color="#222222", linewidth=1.6)
+      axis.text(max(values[place], *quartiles, 0) + 0.015 * edge, place, f"{values[place]:.2f}", va="center", fontsize=9)
       if wanted := getattr(cases.CASES[name], target):
         axis.plot((wanted, wanted), (place - 0.42, place + 0.42), color="#d1495b", linewidth=2.4)
     axis.axvline(1, color="#222222", linewidth=1)

@@ -1,188 +1,188 @@
-"""The peer's units of work, one a kind of case: something to run, and something to compare."""
+"""The peer's side: one unit of work for each kind of case, in plain PyTorch."""
 
+import contextlib
+import os
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
-from experiments import torch_peer
-from experiments.bench import cases
+from . import cases, torch_models, torch_peer
 
 
-def matmul(size: int, device, dtype) -> Callable[[], None]:
-  """A product of two square matrices, as the machine's ceiling."""
-  a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+def start(options) -> dict[str, str]:
+  """Versions. The process gets as many threads as XLA takes."""
+  torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+  return {"torch": torch.__version__, "platform": options.device}
+
+
+def peak_bytes(options) -> int | None:
+  """The accelerator's highest allocation, None on a CPU."""
+  return torch.cuda.max_memory_allocated() if options.device == "cuda" else None
+
+
+def make_matmul(size: int, options) -> Callable[[], None]:
+  """A product of two square matrices, which measures the machine's ceiling."""
+  a, b = (torch.randn(size, size, device=options.device, dtype=getattr(torch, options.dtype)) for _ in range(2))
 
   def run():
     torch.matmul(a, b)
-    sync(device)
+    _wait(options)
 
   return run
 
 
-def sync(device) -> None:
-  if device.type == "cuda":
+def make(case: cases.Case, options) -> tuple[Callable, Callable]:
+  """(run, check): `run()` does one unit and waits for it; `check(given)` returns the arrays of our side's random numbers."""
+
+  def normal(*lead):
+    return torch.randn(*lead, case.frames, cases.JOINTS, 3, device=options.device)
+
+  data = _tensors(cases.inputs(case), options.device)
+  network = make_network(case, case.kind in ("teacher", "adapt", "cold_start"), options.fused).to(options.device)
+  work, draw = UNITS[case.kind](case, network, data, normal)
+  low = contextlib.nullcontext()
+  if options.dtype != "float32":
+    low = torch.autocast(options.device, dtype=getattr(torch, options.dtype))
+
+  def run():
+    with low:
+      work(**draw())
+    _wait(options)
+
+  def check(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    set_weights(network)
+    with low:
+      found = work(**_tensors(given, options.device))
+    found |= {f"gradient/{weight_name(name)}": parameter.grad for name, parameter in network.named_parameters()
+              if parameter.grad is not None}
+    return {name: torch.as_tensor(value).detach().float().cpu().numpy() for name, value in found.items()}
+
+  return run, check
+
+
+def _tensors(value, device):
+  """A tree of arrays as tensors."""
+  if isinstance(value, dict):
+    return {name: _tensors(part, device) for name, part in value.items()}
+  return torch.from_numpy(value).to(device)
+
+
+def _wait(options) -> None:
+  if options.device == "cuda":
     torch.cuda.synchronize()
 
 
-def make(case: cases.Case, device, fused: bool, compiled: bool = False, dtype: str = "float32"):
-  """(run, check): one unit of the case, finished when it returns, and `check(given) -> arrays` from the other side's numbers."""
-  run, check = UNITS[case.kind](case, device, fused, compiled)
-  if dtype == "float32":
-    return run, check
+class Adapted(nn.Module):
+  """P_theta of Eq. 11: the network plus a bias by joint. x_2d [b f j 2], x_3d [b h f j 3], t [b] -> [b h f j 3]."""
 
-  def low(function):
-    def called(*args):
-      with torch.autocast(device.type, dtype=getattr(torch, dtype)):
-        return function(*args)
-    return called
+  def __init__(self, network: torch_models.MixSTE):
+    super().__init__()
+    self.network = network
+    self.bias = nn.Parameter(torch.zeros(cases.JOINTS, 3))
 
-  return low(run), low(check)
+  def forward(self, x_2d, x_3d, t):
+    return self.network(x_2d, x_3d, t) + self.bias
 
 
-def _batch(case: cases.Case, seed: int, device) -> dict[str, torch.Tensor]:
-  return {name: torch.from_numpy(value).to(device) for name, value in cases.clips(case.clips, case.frames, seed).items()}
+def make_network(case: cases.Case, adapted: bool = False, fused: bool = False) -> nn.Module:
+  """The network with the benchmark's weights. `adapted` freezes it and adds the paper's adapter."""
+  sizes = (case.frames, cases.JOINTS, case.width, case.depth, case.heads, cases.MLP_RATIO)
+  network = torch_models.MixSTE(*sizes, diffusion=True)
+  if adapted:
+    network = Adapted(torch_models.inject(network.requires_grad_(False), cases.RANK))
+  for module in network.modules():
+    if isinstance(module, torch_models.Attention):
+      module.fused = fused
+  set_weights(network)
+  return network
 
 
-def _network(case, device, fused, compiled, adapted=False):
-  network = torch_peer.make_network(case, adapted, fused, device)
-  return network, torch.compile(network) if compiled else network
+@torch.no_grad()
+def set_weights(network: nn.Module) -> None:
+  """Gives every parameter the benchmark's number again."""
+  for name, parameter in network.named_parameters():
+    name = weight_name(name)
+    value = np.zeros(parameter.shape, np.float32) if name == "bias" else cases.weight(name, tuple(parameter.shape))
+    parameter.copy_(torch.from_numpy(value))
 
 
-def _tensors(given: dict, device) -> dict[str, torch.Tensor]:
-  return {name: torch.from_numpy(value).to(device) for name, value in given.items()}
+def weight_name(name: str) -> str:
+  """The reference's name of a parameter of a plain or adapted network. Factors are `<module>.down` and `<module>.up`."""
+  name = name.removeprefix("network.").replace(".linear.", ".")
+  return name.replace("lora_", "").removesuffix(".weight") if "lora_" in name else name
 
 
-def _numpy(value) -> np.ndarray:
-  return value.detach().float().cpu().numpy()
+# Each unit is (work, draw): `work(**draw())` computes a dictionary of tensors from random numbers.
 
 
-def _gradients(network) -> dict[str, np.ndarray]:
-  """Gradients of what trains, under the reference's names."""
-  named = ((torch_peer.weight_name(name), parameter.grad) for name, parameter in network.named_parameters())
-  return {f"gradient/{name}": _numpy(grad) for name, grad in named if grad is not None}
-
-
-def _forward(case, device, fused, compiled):
-  _, network = _network(case, device, fused, compiled)
-  keypoints = _batch(case, 0, device)["keypoints"]
-  noisy = torch.from_numpy(cases.noise((case.clips, 1, case.frames, cases.JOINTS, 3), 1)).to(device)
-  t = torch.from_numpy(cases.times(case.clips)).to(device)
-
+def _forward(case, network, data, normal):
   @torch.no_grad()
-  def call():
-    return network(keypoints, noisy, t)[:, 0]
+  def work():
+    return {"pose": network(data["source"]["keypoints"], data["noise"][:, None], data["t"])[:, 0]}
 
-  def run():
-    call()
-    sync(device)
-
-  return run, lambda given: {"pose": _numpy(call())}
+  return work, dict
 
 
-def _teacher(case, device, fused, compiled):
-  _, network = _network(case, device, fused, compiled, adapted=True)
-  target = _batch(case, 1, device)
-  shape = (case.clips, case.hypotheses, case.frames, cases.JOINTS, 3)
-
-  def run():
-    torch_peer.pseudo_label(network, target, torch.randn(shape, device=device))
-    sync(device)
-
-  return run, lambda given: {"pose": _numpy(torch_peer.pseudo_label(network, target, _tensors(given, device)["teacher"]))}
+def _teacher(case, network, data, normal):
+  return (lambda teacher: {"pose": torch_peer.pseudo_label(network, data["target"], teacher)},
+          lambda: {"teacher": normal(case.clips, case.hypotheses)})
 
 
-def _adapt(case, device, fused, compiled):
-  student, called = _network(case, device, fused, compiled, adapted=True)
-  source, target = _batch(case, 0, device), _batch(case, 1, device)
-  trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+def _adapt(case, network, data, normal):
+  trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
   optimizer = torch.optim.Adam(trained, lr=cases.LEARNING_RATE, fused=True)
-  frames = (case.frames, cases.JOINTS, 3)
 
-  def run():
-    teacher_noise = torch.randn((case.clips, case.hypotheses) + frames, device=device)
-    student_noise = torch.randn((2 * case.clips,) + frames, device=device)
-    torch_peer.adapt_step(called, optimizer, source, target, teacher_noise, student_noise)
-    sync(device)
+  def work(teacher, student):
+    return {"loss": torch_peer.adapt_step(network, optimizer, data["source"], data["target"], teacher, student)}
 
-  def check(given):
-    given = _tensors(given, device)
-    torch_peer.set_weights(student)
-    loss = torch_peer.adapt_step(called, optimizer, source, target, given["teacher"], given["student"])
-    return {"loss": _numpy(loss), **_gradients(student)}
-
-  return run, check
+  return work, lambda: {"teacher": normal(case.clips, case.hypotheses), "student": normal(2 * case.clips)}
 
 
-def _infer(case, device, fused, compiled):
-  _, network = _network(case, device, fused, compiled)
-  keypoints = _batch(case, 1, device)["keypoints"]
-  shape = (case.clips, case.frames, cases.JOINTS, 3)
-
-  def run():
-    torch_peer.infer(network, keypoints, torch.randn(shape, device=device), torch.randn((case.steps - 1,) + shape, device=device))
-    sync(device)
-
-  def check(given):
-    given = _tensors(given, device)
-    return {"pose": _numpy(torch_peer.infer(network, keypoints, given["init"], given["step"]))}
-
-  return run, check
+def _infer(case, network, data, normal):
+  return (lambda init, step: {"pose": torch_peer.infer(network, data["target"]["keypoints"], init, step)},
+          lambda: {"init": normal(case.clips), "step": normal(case.steps - 1, case.clips)})
 
 
-def _pretrain(case, device, fused, compiled):
-  network, called = _network(case, device, fused, compiled)
-  batch = _batch(case, 0, device)
+def _pretrain(case, network, data, normal):
   optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
   average = [parameter.detach().clone() for parameter in network.parameters()]
-  shape = (case.clips, case.frames, cases.JOINTS, 3)
 
-  def run():
-    flipped, t = torch.rand(case.clips, device=device) < 0.5, torch.randint(cases.DIFFUSION_STEPS, (case.clips,), device=device)
-    torch_peer.pretrain_step(called, average, optimizer, batch, flipped, t, torch.randn(shape, device=device))
-    sync(device)
+  def work(flipped, t, noise):
+    return {"loss": torch_peer.pretrain_step(network, average, optimizer, data["source"], flipped, t, noise)}
 
-  def check(given):
-    given = _tensors(given, device)
-    torch_peer.set_weights(network)
-    loss = torch_peer.pretrain_step(called, average, optimizer, batch, given["flipped"], given["t"], given["noise"])
-    return {"loss": _numpy(loss), **_gradients(network)}
+  def draw():
+    uniform = torch.rand(2, case.clips, device=data["t"].device)
+    return {"flipped": uniform[0] < 0.5, "t": (uniform[1] * cases.DIFFUSION_STEPS).long(), "noise": normal(case.clips)}
 
-  return run, check
+  return work, draw
 
 
-def _gradient(case, device, fused, compiled):
-  network, called = _network(case, device, fused, compiled)
-  batch = _batch(case, 0, device)
-  x_0 = batch["poses"] - batch["poses"][..., :1, :]
-  t = torch.from_numpy(cases.times(case.clips)).to(device)
-  noise = torch.from_numpy(cases.noise(tuple(x_0.shape), 1)).to(device)
+def _gradient(case, network, data, normal):
+  x_0 = torch_peer.root_centre(data["source"]["poses"])
 
-  def run():
+  def work():
     network.zero_grad(set_to_none=True)
-    loss = torch_peer.supervised_loss(called, batch["keypoints"], x_0, t, noise)
+    loss = torch_peer.supervised_loss(network, data["source"]["keypoints"], x_0, data["t"], data["noise"])
     loss.backward()
-    sync(device)
-    return loss
+    return {"loss": loss}
 
-  return run, lambda given: {"loss": _numpy(run()), **_gradients(network)}
+  return work, dict
 
 
-def _evaluate(case, device, fused, compiled):
-  _, network = _network(case, device, fused, compiled)
-  batches = torch_peer.test_batches(case, device)
-
-  def run():
-    torch_peer.evaluate(network, batches)
-
-  def check(given):
-    scores = torch_peer.evaluate(network, batches, _tensors(given, device)["noise"])
-    return {name: np.float32(value) for name, value in scores.items()}
-
-  return run, check
+def _evaluate(case, network, data, normal):
+  clips = -(-case.length // case.frames)
+  whole = -(-clips // case.clips) * case.clips  # the last batch is padded with clips that count nothing
+  first = torch.arange(whole) * case.frames
+  frames = first.clamp(max=case.length - case.frames)[:, None] + torch.arange(case.frames)
+  batch = {name: data["sequence"][name][0][frames] for name in ("keypoints", "poses")}
+  batch["valid"] = ((frames >= first[:, None]) & (first < case.length)[:, None]).to(batch["poses"])
+  batches = [dict(zip(batch, parts)) for parts in zip(*(value.split(case.clips) for value in batch.values()))]
+  return lambda noise: torch_peer.evaluate(network, batches, noise), lambda: {"noise": normal(whole)}
 
 
 UNITS = {
-    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _adapt, "infer": _infer, "pretrain": _pretrain,
-    "gradient": _gradient, "evaluate": _evaluate,
+    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _adapt, "infer": _infer,
+    "pretrain": _pretrain, "gradient": _gradient, "evaluate": _evaluate,
 }

@@ -1,14 +1,22 @@
-"""Frozen bases by name: a pretraining run's folder, a `.safetensors` file, or the weights that ship with the package."""
+"""Frozen bases by name, and adapters as runs and files hold them.
+
+A base is the folder of a pretraining run, a `.safetensors` file, or weights that ship with the package. An adapter is
+a run's `NAME/` folder or a `.safetensors` file; it fits one base, checked by digest.
+"""
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
-from posynda_jax.adaptation import pretrain, tensors_file
+from posynda_jax.adaptation import adapters, tensors_file
 from posynda_jax.diffusion.denoisers import make_model
+from posynda_jax.geometry import measured
 from posynda_jax.runtime import checkpoint, runs
 
 _FOLDER = pathlib.Path(__file__).parent / "weights"
@@ -27,23 +35,64 @@ class Base:
 
   @property
   def body(self) -> tuple[float, ...]:
-    """Mean bone lengths [16] (m) of the people it was trained on; empty where nobody wrote them down."""
+    """Mean bone lengths [16] (m) of the people it was trained on; empty where the config lacks them."""
     return tuple(self.config.get("body", ()))
 
   @property
-  def view(self) -> tuple[float, ...]:
-    """Of the virtual camera that its adapter was trained with; empty where clips are seen by their own cameras."""
-    return tuple(self.config.get("view", ()))
-
-  @property
   def clip_fps(self) -> float:
-    """Frame rate that its clips have."""
+    """Frame rate of its clips."""
     return self.config["clip_fps"]
 
   @property
   def diffusion_steps(self) -> int:
     """T of its schedule."""
     return self.config["pretrain"]["diffusion_steps"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """A base, an adapter on it or None with its config, and what was measured of its source.
+
+  `body` [16] (m): mean bone lengths of the people it was trained on. `view` [5]: of the virtual camera it was trained
+  with; empty without one. `name`: "base", "adapted", "ceiling" or "source_only".
+  """
+
+  base: Base
+  adapter: PyTree | None = None
+  config: adapters.AdapterConfig = adapters.AdapterConfig()
+  body: tuple[float, ...] = ()
+  view: tuple[float, ...] = ()
+  name: str = "base"
+
+  @property
+  def params(self) -> tuple[PyTree, PyTree | None]:
+    """(base variables, adapter): the argument of compiled programs."""
+    return self.base.params, self.adapter
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """What a file holds beside an adapter's numbers, as JSON."""
+    return {"adapter": dataclasses.asdict(self.config), "body": list(self.body), "view": list(self.view)}
+
+  @property
+  def measured(self) -> measured.Measured:
+    """Body and view as arrays."""
+    return measured.make(self.body, self.view)
+
+  def make_denoiser(self, params_and_adapter: tuple):
+    """The denoiser of (base variables, adapter), for programs that take both as an argument."""
+    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale)
+
+  def save(self, path) -> None:
+    """Writes the adapter as one `.safetensors` file, for `load_weights`."""
+    tensors_file.save_adapter(path, self.adapter, self.base.digest, self.settings)
+
+
+def init_variables(key: Array, model: nn.Module) -> dict[str, Any]:
+  """Fresh variables of a denoiser: `params`, and `batch_stats` where it has batch norms."""
+  shape = (1, model.num_frames, model.num_joints)
+  found = jax.jit(model.init)(key, jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
+  return {name: found[name] for name in ("params", "batch_stats") if name in found}
 
 
 def load(where) -> Base:
@@ -58,13 +107,66 @@ def load(where) -> Base:
     return Base(make_model(config["model"]), params, checkpoint.digest(params), config)
   if not path.is_dir():
     raise FileNotFoundError(
-        f"{where} is no base: give the folder of a pretraining run, a .safetensors file, or one that ships ({', '.join(SHIPPED)})"
+        f"{where} is no base: give the folder of a pretraining run, a .safetensors file, or a base that ships ({', '.join(SHIPPED)})"
     )
   config = runs.read_config(path)
   if "model" not in config:
     raise ValueError(f"{where} is a run of another kind: a base is the folder of a pretraining run")
   model = make_model(config["model"])
-  like = jax.eval_shape(lambda: pretrain.init_state(jax.random.key(0), model, pretrain.PretrainConfig()).params)
-  params = checkpoint.load_tree(path / "base", like)
-  found = {name: value for name, value in runs.read_metrics(path).items() if name == "body"}
-  return Base(model, params, checkpoint.digest(params), config | found)
+  params = checkpoint.load_tree(path / "base", jax.eval_shape(lambda: init_variables(jax.random.key(0), model)))
+  body = {name: value for name, value in runs.read_metrics(path).items() if name == "body"}
+  return Base(model, params, checkpoint.digest(params), config | body)
+
+
+def load_weights(run, name: str = "adapted", base=DEFAULT) -> Weights:
+  """The weights `name` ("adapted", "ceiling" or "source_only") of a run folder or adapter file; for run None the bare
+  `base`.
+
+  A `.safetensors` adapter goes on `base`; a run folder knows its base. Raises ValueError where base and adapter do
+  not belong together, and for a run without the weights asked for.
+  """
+  if run is None:
+    found = load(base)
+    return Weights(found, body=found.body)
+  if str(run).endswith(".safetensors"):
+    found = base if isinstance(base, Base) else load(base)
+    adapter, settings = tensors_file.load_adapter(run, found.digest)
+    return _with_settings(found, adapter, settings, "adapted")
+  config = runs.read_config(run)
+  if "recipe" not in config:
+    found = load(run)
+    return Weights(found, body=found.body)
+  if "base_folder" not in config:
+    raise ValueError(f"{run} holds several adapters and does not say where their base is: give the run of one adaptation")
+  found = load(config["base_folder"])
+  if found.digest != config["base"]:
+    raise ValueError(f"the base in {config['base_folder']} is {found.digest}, this adapter belongs to {config['base']}")
+  if name == "source_only":
+    return Weights(found, body=tuple(read_settings(run, name)["body"]), name=name)
+  return load_adapter(run, name, found)
+
+
+def load_adapter(folder, name: str, base: Base) -> Weights:
+  """The adapter `name` of a run folder, checked against the base's shapes."""
+  settings = read_settings(folder, name)
+  config = adapters.from_settings(settings)
+  like = jax.eval_shape(lambda: adapters.init(jax.random.key(0), base.params, config))
+  adapter = checkpoint.load_tree(f"{folder}/{name}", like)
+  return _with_settings(base, adapter, settings, name)
+
+
+def _with_settings(base: Base, adapter: PyTree, settings: dict[str, Any], name: str) -> Weights:
+  config = adapters.from_settings(settings)
+  return Weights(base, adapter, config, tuple(settings["body"]), tuple(settings["view"]), name)
+
+
+def read_settings(folder, name: str = "adapted") -> dict[str, Any]:
+  """What a file holds beside the numbers of a run's adapter: {"adapter": AdapterConfig, "body": [16], "view": [5] or
+  []}.
+  """
+  recipe = runs.read_config(folder)["recipe"]
+  path = pathlib.Path(folder).expanduser() / "measured.json"
+  found = json.loads(path.read_text()) if path.exists() else {}
+  if name not in found:
+    raise FileNotFoundError(f"{folder} holds no weights {name!r}; it has {', '.join(found) or 'none yet'}")
+  return {"adapter": recipe["adapter"], **found[name]}

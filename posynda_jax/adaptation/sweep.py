@@ -1,11 +1,11 @@
-"""K adaptations at once: an adapter is a pytree, so K of them are one pytree with a leading axis, and a step of all is a vmap.
+"""K adaptations at once: K adapters are one pytree with a leading axis, and an update of all is a vmap of one update.
 
-    adapters [k ...], settings [k], seed keys [k], batches [b k ...] --adapt_step, vmapped over k--> adapters [k ...]
-                                           one frozen base, unmapped --^
+    adapters [k ...], numbers [k], seed keys [k], batches [b k ...] --adapt_step, vmapped over k--> adapters [k ...]
+                                          one frozen base, unmapped --^
 
-Members may differ in target, seed, rank (padded to the largest) and in the numbers of NUMBERS. Of the members that are computed
-at once, a product with a kernel of the base is one product for all rows; only the low-rank ones are a member's own. No member
-sees another: each gets the updates that `adapt_step` alone would give it, and one that diverges harms itself only.
+Members may differ in target, seed, rank (padded to the largest) and in the numbers of NUMBERS. Products with the
+base's kernels are one product for all members that are computed together; only low-rank products are a member's own.
+Members do not interact, so one that diverges leaves the others as they are.
 """
 
 import dataclasses
@@ -17,18 +17,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from posynda_jax.adaptation import adapt
-from posynda_jax.data import pipeline
+from posynda_jax.adaptation.recipes import Recipe
+from posynda_jax.adaptation.step import AdaptState, Setting, adapt_step, init_state, make_optimizer
+from posynda_jax.geometry.measured import Measured
 from posynda_jax.peft import lora
 
-NUMBERS = ("learning_rate", "scale", "pseudo_weight", "teacher_ema", "tilt_deg")  # fields of AdaptConfig that can be traced
+NUMBERS = ("rate", "scale")  # what a member may have of its own as a traced number
+
+
+def numbers_of(recipe: Recipe) -> dict[str, float]:
+  """The numbers of a recipe that one compiled step can vary."""
+  return {"rate": recipe.rate, "scale": recipe.adapter.scale}
+
+
+def with_numbers(recipe: Recipe, rate=None, scale=None) -> Recipe:
+  """The recipe with the given numbers, which may be traced, in place of its own."""
+  adapter = recipe.adapter if scale is None else dataclasses.replace(recipe.adapter, scale=scale)
+  return dataclasses.replace(recipe, adapter=adapter, rate=recipe.rate if rate is None else rate)
 
 
 def pad_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
   """The same low-rank update with zero columns of `a` and zero rows of `b`, up to `rank`.
 
-  The gradient of each of them is a multiple of the other, so that both stay zero. Raises ValueError for a rank below the
-  adapter's own.
+  The gradient of each is a multiple of the other, so both stay zero. Raises ValueError for a rank below the adapter's.
   """
 
   def pad(a, b):
@@ -41,38 +52,40 @@ def pad_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
 
 
 def cut_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
-  """The first `rank` of a padded adapter: what was padded."""
+  """The first `rank` columns and rows: the inverse of `pad_rank`."""
   return {path: {"a": ab["a"][..., :rank], "b": ab["b"][:rank]} for path, ab in factors.items()}
 
 
-def settings(configs: Sequence[adapt.AdaptConfig]) -> dict[str, Array]:
-  """The numbers in which members differ, each [k]: arguments of the compiled step.
+def find_numbers(recipes: Sequence[Recipe]) -> dict[str, Array]:
+  """The numbers in which members differ, each [k]: an argument of the compiled step.
 
-  Raises ValueError that names the field where members differ in what one compiled step cannot vary.
+  Raises ValueError for members that one step cannot hold: other lessons or settings, deltas, lessons that learn.
   """
-  if tunes := {config.tune for config in configs} - {"lora"}:
-    raise ValueError(f"members have tune={', '.join(sorted(tunes))}: a sweep stacks low-rank adapters, run others alone")
-  if any(config.adversarial_rate for config in configs):
-    raise ValueError("members have adversarial_rate, whose players a sweep does not carry: run them alone")
-  different = lambda name: len({getattr(config, name) for config in configs}) > 1
-  for field in dataclasses.fields(adapt.AdaptConfig):
-    if field.name not in ("rank", *NUMBERS) and different(field.name):
-      values = ", ".join(sorted({str(getattr(config, field.name)) for config in configs}))
-      raise ValueError(f"members differ in {field.name} ({values}): one step can vary rank, {', '.join(NUMBERS)}")
-  return {name: jnp.array([getattr(config, name) for config in configs], jnp.float32) for name in NUMBERS if different(name)}
+  if any(recipe.adapter.tune != "lora" for recipe in recipes):
+    raise ValueError("a sweep stacks low-rank adapters: run members with another --tune alone")
+  if any(hasattr(lesson, "init") for recipe in recipes for lesson in recipe.lessons):
+    raise ValueError("a sweep does not carry what a lesson learns: run the recipe gan alone")
+  shared = {
+      dataclasses.replace(with_numbers(it, 0.0, 0.0), adapter=dataclasses.replace(it.adapter, rank=0, scale=0.0))
+      for it in recipes
+  }
+  if len(shared) > 1:
+    raise ValueError(f"members differ in more than rank, {', '.join(NUMBERS)}, target and seed: make a sweep of each")
+  values = {name: [numbers_of(recipe)[name] for recipe in recipes] for name in NUMBERS}
+  return {name: jnp.array(found, jnp.float32) for name, found in values.items() if len(set(found)) > 1}
 
 
-def init_state(keys: Sequence[Array], base: PyTree, configs: Sequence[adapt.AdaptConfig]) -> adapt.AdaptState:
+def init_members(keys: Sequence[Array], base: PyTree, recipes: Sequence[Recipe], num_frames: int) -> AdaptState:
   """Fresh adapters, each drawn from its key at its own rank, padded and stacked; `step` stays one number for all."""
-  rank = max(config.rank for config in configs)
-  adapters = [adapt.init_adapter(key, base, config) for key, config in zip(keys, configs, strict=True)]
+  rank = max(recipe.adapter.rank for recipe in recipes)
+  adapters = [init_state(key, base, recipe, num_frames).adapter for key, recipe in zip(keys, recipes, strict=True)]
   adapter = stack([{**adapter, "lora": pad_rank(adapter["lora"], rank)} for adapter in adapters])
-  opt_state = jax.vmap(adapt.make_optimizer(configs[0]).init)(adapter)
-  return adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, jax.tree.map(jnp.copy, adapter), opt_state)
+  opt_state = jax.vmap(make_optimizer(recipes[0]).init)(adapter)
+  return AdaptState(jnp.zeros((), jnp.int32), adapter, opt_state, ((),) * len(recipes[0].lessons))
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
-  """Trees of members as one, the members first."""
+  """Trees of members as one, with the members' axis first."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
@@ -82,40 +95,57 @@ def unstack(adapter: PyTree, ranks: Sequence[int]) -> list[PyTree]:
   return [{**one, "lora": cut_rank(one["lora"], rank)} for one, rank in zip(each, ranks, strict=True)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Members:
+  """Names of the members, and how many of them are vmapped together.
+
+  By default all are on an accelerator, and one on a CPU, because the arrays of more do not fit its cache.
+  """
+
+  names: tuple[str, ...]
+  at_once: int | None = None
+
+  @property
+  def together(self) -> int:
+    """Members computed together; such groups follow one another."""
+    return self.at_once or (1 if jax.default_backend() == "cpu" else len(self.names))
+
+
 def sweep_step(
-    state: adapt.AdaptState, frozen: tuple[PyTree, dict[str, Array]], batch: dict, seed_keys: Array, *, model,
-    config: adapt.AdaptConfig, rig, names: Sequence[str], at_once: int | None = None,
-) -> tuple[adapt.AdaptState, dict[str, Array]]:
+    state: AdaptState, frozen: tuple[PyTree, Measured, dict[str, Array]], batch: dict, seed_keys: Array, *,
+    recipe: Recipe, setting: Setting, members: Members,
+) -> tuple[AdaptState, dict[str, Array]]:
   """One update of every member on this device's share of the batches [b k ...].
 
-  `frozen` is (base, settings), whose [k] stand in for fields of `config`; `seed_keys` [k]. `at_once` members are vmapped, and
-  such groups follow one another: by default all on an accelerator, one on a CPU, whose cache the arrays of more would leave.
-  Scalars are `<name>/<scalar>` by member, and `loss`, the mean of those that are finite.
+  `frozen` is (base variables, what was measured of the source, numbers [k]); `seed_keys` [k]. Metrics are
+  `<name>/<metric>` by member, and `loss`, the mean of those that are finite.
   """
-  base, numbers = frozen
-  at_once = at_once or (1 if jax.default_backend() == "cpu" else len(names))
+  base, measured, numbers = frozen
+  together = members.together
+  setting = dataclasses.replace(setting, merge=together == 1)
 
-  def member(own):
-    (adapter, teacher, opt_state), numbers, batch, seed_key = own
-    settled = dataclasses.replace(config, **numbers)
-    before = adapt.AdaptState(state.step, adapter, teacher, opt_state)
-    after, scalars = adapt.adapt_step(
-        before, base, batch, seed_key, model=model, config=settled, rig=rig, tx=adapt.make_optimizer(settled), merge=at_once == 1
+  def update(own):
+    (adapter, opt_state), numbers, batch, seed_key = own
+    before = AdaptState(state.step, adapter, opt_state, ((),) * len(recipe.lessons))
+    after, metrics = adapt_step(
+        before, (base, measured), batch, seed_key, recipe=with_numbers(recipe, **numbers), setting=setting
     )
-    return (after.adapter, after.teacher, after.opt_state), scalars
+    return (after.adapter, after.opt_state), metrics
 
   batches = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch)
-  parts = (state.adapter, state.teacher, state.opt_state)
-  parts, scalars = jax.lax.map(member, (parts, numbers, batches, seed_keys), batch_size=at_once if at_once > 1 else None)
-  loss = scalars["loss"]
-  named = {f"{name}/{key}": values[i] for i, name in enumerate(names) for key, values in scalars.items()}
-  return adapt.AdaptState(state.step + 1, *parts), {"loss": jnp.nanmean(jnp.where(jnp.isfinite(loss), loss, jnp.nan)), **named}
+  parts = (state.adapter, state.opt_state)
+  batch_size = together if together > 1 else None
+  (adapter, opt_state), metrics = jax.lax.map(update, (parts, numbers, batches, seed_keys), batch_size=batch_size)
+  loss = metrics["loss"]
+  named = {f"{name}/{key}": values[i] for i, name in enumerate(members.names) for key, values in metrics.items()}
+  named["loss"] = jnp.nanmean(jnp.where(jnp.isfinite(loss), loss, jnp.nan))
+  return AdaptState(state.step + 1, adapter, opt_state, state.memory), named
 
 
 class SweepFeed:
-  """The batches of several feeds as one, {name: {field: [b k ...]}}; member k draws what the feed `which[k]` gives."""
+  """The batches of several feeds as one, {name: {field: [b k ...]}}; member k draws from the feed `which[k]`."""
 
-  def __init__(self, feeds: Sequence[pipeline.Feed], which: Sequence[int]):
+  def __init__(self, feeds: Sequence, which: Sequence[int]):
     self._feeds, self._which = feeds, which
 
   def __iter__(self) -> "SweepFeed":
@@ -126,8 +156,10 @@ class SweepFeed:
     return jax.tree.map(lambda *leaves: np.stack(leaves, 1), *(drawn[i] for i in self._which))
 
   def get_state(self) -> dict[str, Any]:
+    """State of every feed, as JSON."""
     return {"feeds": [feed.get_state() for feed in self._feeds]}
 
   def set_state(self, state: dict[str, Any]) -> None:
+    """Continues where `state` was taken."""
     for feed, its_state in zip(self._feeds, state["feeds"], strict=True):
       feed.set_state(its_state)

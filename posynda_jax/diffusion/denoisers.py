@@ -1,4 +1,4 @@
-"""The denoisers by name, and a model from the config that a base is saved with."""
+"""The registry of denoisers, and the model of a saved config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,10 +11,11 @@ from posynda_jax.diffusion.mixste import MixSTE
 from posynda_jax.diffusion.videopose import VideoPose
 
 DENOISERS = {"mixste": MixSTE, "videopose": VideoPose}
+_CONVERT = {"dtype": jnp.dtype, "filter_widths": tuple}  # JSON holds a name and a list
 
 
 def make_model(config: Mapping[str, Any]) -> nn.Module:
-  """The denoiser of `config`: its fields, and its name under `denoiser` (`mixste` when absent).
+  """The denoiser that `config` describes: its name under `denoiser` (default `mixste`) and its fields.
 
   Raises ValueError that lists the choices for an unknown name or field.
   """
@@ -25,8 +26,4 @@ def make_model(config: Mapping[str, Any]) -> nn.Module:
   known = {field.name for field in dataclasses.fields(DENOISERS[name])} - {"parent", "name", "axis_name"}
   if unknown := sorted(set(fields) - known):
     raise ValueError(f"model config has {', '.join(unknown)}, which {name} does not; it has {', '.join(sorted(known))}")
-  if "dtype" in fields:
-    fields["dtype"] = jnp.dtype(fields["dtype"])
-  if "filter_widths" in fields:
-    fields["filter_widths"] = tuple(fields["filter_widths"])
-  return DENOISERS[name](**fields)
+  return DENOISERS[name](**{key: _CONVERT[key](value) if key in _CONVERT else value for key, value in fields.items()})

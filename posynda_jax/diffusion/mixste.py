@@ -1,10 +1,10 @@
 """MixSTE as a diffusion denoiser: attention over joints and over frames in turn (Zhang et al. 2022; D3DP; PoSynDA 3.4).
 
-The contract of every denoiser is `(keypoints, noisy, t) -> x_0`: what it knows of diffusion is one extra input and a time
-embedding. It knows neither hypotheses nor adapters. Module names are the addresses that `posynda_jax.peft.lora` targets.
+All denoisers have the contract `(keypoints, noisy, t) -> x_0`: the noisy pose is an extra input, and t is embedded.
+Module names are the paths that adapters use.
 
-    keypoints [b f j 2] + noisy [b f j 3] -> embed + joint positions + time -> spatial_0 -> + frame positions -> temporal_0
-        -> spatial_1 -> temporal_1 -> ... -> head [b f j 3]
+    keypoints [b f j 2] + noisy [b f j 3] -> embed + joint positions + time -> spatial_0 -> + frame positions
+        -> temporal_0 -> spatial_1 -> temporal_1 -> ... -> head [b f j 3]
 """
 
 import flax.linen as nn
@@ -14,16 +14,15 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-NUM_COORDINATES = 3
-_LINEAR = ("qkv", "proj", "mlp_in")  # what the backward pass of a rematerialised block keeps: outputs of its large products
+_KEPT = ("qkv", "proj", "mlp_in")  # outputs of large products, kept for the backward pass of a rematerialised block
 
 
 class MixSTE(nn.Module):
-  """Parameters are float32; `dtype` is the computation's. With `diffusion=False` it is the original 2D-to-3D lifter.
+  """The denoiser: float32 parameters, computation in `dtype`. `diffusion=False` is the original 2D-to-3D lifter.
 
-  `drop_path` is the rate of stochastic depth in the last depth (rising linearly from 0 in the first), used when called with
-  `train=True` and an rng named `drop_path`. With `remat` the backward pass computes norms, GELU and attention of each block
-  again instead of keeping them: the same numbers in about a third of the memory.
+  `drop_path` is the rate of stochastic depth. It rises linearly from 0 in the first depth, and applies with
+  `train=True` and an rng named `drop_path`. With `remat` the backward pass computes norms, GELU and attention again
+  instead of keeping them: the same numbers in about a third of the memory.
   """
 
   num_joints: int = 17
@@ -39,14 +38,10 @@ class MixSTE(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      keypoints: Float[Array, "b f j 2"],
-      noisy: Float[Array, "b f j 3"] | None = None,
-      t: Int[Array, "b"] | None = None,
-      *,
-      train: bool = False,
+      self, keypoints: Float[Array, "b f j 2"], noisy: Float[Array, "b f j 3"] | None = None,
+      t: Int[Array, "b"] | None = None, *, train: bool = False,
   ) -> Float[Array, "b f j 3"]:
-    spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")  # one each, shared by all depths
+    spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")  # all depths share it
     temporal_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")
     shape = keypoints.shape[:-1]  # b f j
     inputs = jnp.concatenate([keypoints, noisy], -1) if self.diffusion else keypoints
@@ -54,21 +49,24 @@ class MixSTE(nn.Module):
     x = x + self._position("joint_position", self.num_joints)
     if self.diffusion:
       x = x + self._time(t)[:, None, None, :]
-    x = x.reshape(-1, self.width)  # tokens: every layer but attention sees [(b f j) d], which XLA's CPU code likes best
+    x = x.reshape(-1, self.width)  # tokens [(b f j) d], the fastest layout on CPU for all layers but attention
     block_type = Block
     if self.remat:
-      policy = jax.checkpoint_policies.save_only_these_names(*_LINEAR)
+      policy = jax.checkpoint_policies.save_only_these_names(*_KEPT)
       block_type = nn.remat(Block, policy=policy, static_argnums=(2, 3))
     for i in range(self.depth):
       rate = self.drop_path * i / max(self.depth - 1, 1)
-      block = lambda name, axis: block_type(self.num_heads, self.mlp_ratio, axis, rate, self.dtype, name=f"{name}_{i}")
-      x = spatial_norm(self._see("spatial", i, block("spatial", 2)(x, shape, train)))
+      spatial, temporal = (
+          block_type(self.num_heads, self.mlp_ratio, axis, rate, self.dtype, name=f"{kind}_{i}")
+          for kind, axis in (("spatial", 2), ("temporal", 1))
+      )
+      x = spatial_norm(spatial(x, shape, train))
       if i == 0:
         frame_position = self._position("frame_position", self.num_frames)
         x = (x.reshape(shape + (-1,)) + frame_position[:, None]).reshape(x.shape)
-      x = temporal_norm(self._see("temporal", i, block("temporal", 1)(x, shape, train)))
+      x = temporal_norm(temporal(x, shape, train))
     x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="head_norm")(x)
-    return nn.Dense(NUM_COORDINATES, dtype=self.dtype, name="head")(x).astype(jnp.float32).reshape(shape + (-1,))
+    return nn.Dense(3, dtype=self.dtype, name="head")(x).astype(jnp.float32).reshape(shape + (-1,))
 
   def _position(self, name: str, length: int) -> Array:
     return self.param(name, nn.initializers.zeros_init(), (length, self.width)).astype(self.dtype)
@@ -76,11 +74,6 @@ class MixSTE(nn.Module):
   def _time(self, t: Int[Array, "b"]) -> Float[Array, "b d"]:
     x = nn.Dense(2 * self.width, dtype=self.dtype, name="time_in")(time_sinusoid(t, self.width).astype(self.dtype))
     return nn.Dense(self.width, dtype=self.dtype, name="time_out")(gelu(x))
-
-  def _see(self, kind: str, depth: int, x: Array) -> Array:
-    """Leaves a block's output where `capture_intermediates` tests can find it."""
-    self.sow("intermediates", f"{kind}_{depth}_out", x)
-    return x
 
 
 def time_sinusoid(t: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
@@ -92,14 +85,14 @@ def time_sinusoid(t: Int[Array, "b"], width: int) -> Float[Array, "b d"]:
 
 
 def gelu(x: Array) -> Array:
-  """x (1 + erf(x / sqrt 2)) / 2, as PyTorch computes it; by erfc, as `jax.nn.gelu` does, XLA's CPU code takes two passes more."""
+  """x (1 + erf(x / sqrt 2)) / 2, as in PyTorch. The erfc of `jax.nn.gelu` takes two more passes on CPU."""
   return x * (0.5 + 0.5 * jax.lax.erf(x * np.float32(0.5**0.5).astype(x.dtype)))
 
 
 class Block(nn.Module):
   """x + attention(norm1(x)), then x + mlp(norm2(x)), for tokens x [(b f j) d] of `shape` (b, f, j).
 
-  Attention runs along `axis` of that shape: 2 is joints, 1 is frames.
+  Attention runs along `axis` of `shape`: 2 is joints, 1 is frames.
   """
 
   num_heads: int
@@ -111,15 +104,16 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "n d"], shape: tuple[int, int, int], train: bool) -> Float[Array, "n d"]:
     width = x.shape[-1]
-    norm = lambda name: nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)
-    y = Attention(self.num_heads, self.axis, self.dtype, name="attention")(norm("norm1")(x), shape)
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
+    y = Attention(self.num_heads, self.axis, self.dtype, name="attention")(y, shape)
     x = x + self._drop(y, shape, train)
-    y = checkpoint_name(nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp_in")(norm("norm2")(x)), "mlp_in")
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
+    y = checkpoint_name(nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp_in")(y), "mlp_in")
     y = nn.Dense(width, dtype=self.dtype, name="mlp_out")(gelu(y))
     return x + self._drop(y, shape, train)
 
   def _drop(self, y: Array, shape: tuple[int, int, int], train: bool) -> Array:
-    """Stochastic depth: drops the branch for a whole attention group (one frame, or one joint), as the reference."""
+    """Stochastic depth: y with whole attention groups (one frame, or one joint) set to zero, as in the reference."""
     if not train or self.drop_path == 0:
       return y
     group = tuple(1 if axis == self.axis else n for axis, n in enumerate(shape))
@@ -128,7 +122,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-  """Multi-head self-attention along `axis` of `shape` for tokens x [(b f j) d]; qkv columns are q, k, v, then head."""
+  """Multi-head self-attention along `axis` of `shape` for tokens x [(b f j) d]. Columns of qkv: q, k, v, then head."""
 
   num_heads: int
   axis: int
@@ -139,16 +133,16 @@ class Attention(nn.Module):
     width = x.shape[-1]
     qkv = checkpoint_name(nn.Dense(3 * width, dtype=self.dtype, name="qkv")(x), "qkv")
     qkv = qkv.reshape(shape + (3, self.num_heads, width // self.num_heads))
-    order = (0, 1, 3, 2, 4) if self.axis == 2 else (0, 2, 3, 1, 4)  # heads and the other axis before the attended one
+    order = (0, 1, 3, 2, 4) if self.axis == 2 else (0, 2, 3, 1, 4)  # the attended axis goes last but one
     q, k, v = (jnp.transpose(qkv[..., i, :, :], order) for i in range(3))
     out = jnp.transpose(attend(q, k, v), np.argsort(order)).reshape(x.shape)
     return checkpoint_name(nn.Dense(width, dtype=self.dtype, name="proj")(out), "proj")
 
 
 def attend(q: Float[Array, "*b n c"], k: Float[Array, "*b n c"], v: Float[Array, "*b n c"]) -> Float[Array, "*b n c"]:
-  """softmax(q k^T / sqrt(c)) v, softmax in float32.
+  """softmax(q k^T / sqrt(c)) v, with the softmax in float32.
 
-  One flat batch axis before [n c]: XLA's CPU code is twice as fast on it as on an einsum that leaves the heads inside.
+  A flat batch axis before [n c] makes it twice as fast on CPU as an einsum over separate heads.
   """
   batch = q.shape[:-2]
   q, k, v = (a.reshape((-1,) + a.shape[-2:]) for a in (q * q.shape[-1] ** -0.5, k, v))

@@ -1,7 +1,7 @@
 """From noise to poses: one DDIM step, the loop over K steps, and H hypotheses by vmap.
 
-A sampler is handed a denoiser, `(keypoints [b f j 2], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`, and never learns what network
-it is. Noise is an argument everywhere; `propose` is the one function that draws it.
+A sampler takes any denoiser of the contract below and does not depend on its network. Noise is an argument of every
+function but `propose`, which draws it.
 """
 
 from typing import Protocol
@@ -15,7 +15,7 @@ from posynda_jax.geometry import skeleton
 
 
 class Denoiser(Protocol):
-  """Predicts the clean pose from 2D keypoints, a noisy pose and the diffusion step."""
+  """Predicts the clean pose x_0 from 2D keypoints, a noisy pose and the diffusion step."""
 
   def __call__(
       self, keypoints: Float[Array, "b f j 2"], noisy: Float[Array, "b f j 3"], t: Int[Array, "b"]
@@ -23,35 +23,31 @@ class Denoiser(Protocol):
 
 
 def with_flip(denoise: Denoiser, left=skeleton.LEFT, right=skeleton.RIGHT) -> Denoiser:
-  """A denoiser that averages its answer with the mirrored answer to the mirrored question (D3DP)."""
+  """A denoiser that averages its output with the mirrored output for mirrored input (D3DP)."""
 
-  def denoise_both(keypoints, noisy, t):
-    flip = lambda x: skeleton.flip(x, left, right)
-    return (denoise(keypoints, noisy, t) + flip(denoise(flip(keypoints), flip(noisy), t))) / 2
+  def flip(x):
+    return skeleton.flip(x, left, right)
 
-  return denoise_both
+  return lambda x_2d, noisy, t: (denoise(x_2d, noisy, t) + flip(denoise(flip(x_2d), flip(noisy), t))) / 2
 
 
 def predict(denoise: Denoiser, keypoints, x_t, t) -> Float[Array, "b f j 3"]:
-  """x_0 as inference asks for it: the state limited to the clamp, and the answer too; one t for the whole batch."""
+  """x_0 as inference computes it: input and output clamped, one t for the whole batch."""
   t = jnp.full(x_t.shape[0], t, jnp.int32)
   return clamp(denoise(keypoints, clamp(x_t), t))
 
 
 def ddim_step(x_t, x_0, step: DdimSteps, noise):
-  """The state at the next visited step and the implied noise, from the (unlimited) state and the predicted x_0."""
+  """The state at the next visited step and the implied noise, from the state (not clamped) and the predicted x_0."""
   implied = (step.recip * x_t - x_0) / step.recipm1
   return step.a * x_0 + step.c * implied + step.sigma * noise, implied
 
 
 def sample(
-    denoise: Denoiser,
-    keypoints: Float[Array, "b f j 2"],
-    init_noise: Float[Array, "b f j 3"],
-    steps: DdimSteps,
+    denoise: Denoiser, keypoints: Float[Array, "b f j 2"], init_noise: Float[Array, "b f j 3"], steps: DdimSteps,
     step_noise: Float[Array, "k-1 b f j 3"],
 ) -> dict[str, Float[Array, "k b f j 3"]]:
-  """Runs K DDIM steps from `init_noise`. Returns x_t (before each step), pred_x0 and pred_noise, each with K first."""
+  """K DDIM steps from `init_noise`: x_t (before each step), pred_x0 and pred_noise, with K first."""
   step_noise = jnp.concatenate([step_noise, jnp.zeros_like(init_noise)[None]])  # the last step adds none
 
   def body(x_t, inputs):
@@ -61,28 +57,30 @@ def sample(
     return x_next, {"x_t": x_t, "pred_x0": x_0, "pred_noise": implied}
 
   steps = jax.tree.map(jnp.asarray, steps)
-  _, history = jax.lax.scan(body, init_noise, (steps, step_noise))
-  return history
+  return jax.lax.scan(body, init_noise, (steps, step_noise))[1]
 
 
 def clip_noise(key: Array, shape: tuple[int, ...], num_iterations: int) -> tuple[Array, Array]:
-  """Start noise [f j 3] and step noise [k-1 f j 3] of one clip's hypothesis."""
+  """Start noise [f j 3] and step noise [k-1 f j 3] of one hypothesis of one clip."""
   init_key, step_key = jax.random.split(key)
   return jax.random.normal(init_key, shape), jax.random.normal(step_key, (num_iterations - 1,) + shape)
 
 
 def propose(
-    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j 2"], steps: DdimSteps, num_hypotheses: int, chunk: int = 0
+    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j 2"], steps: DdimSteps, num_hypotheses: int,
+    chunk: int = 0,
 ) -> Float[Array, "h b f j 3"]:
-  """H hypotheses of the clean pose, one noise sample each, the denoiser's weights unmapped.
+  """H hypotheses of the clean pose, vmapped over H noise samples with the denoiser's weights unmapped.
 
-  `keys` [b] belong to the clips: a clip's hypotheses do not depend on the batch, or the device, it happens to be in. Of many
-  hypotheses `chunk` are computed at once, and memory is theirs alone; 0 is all.
+  `keys` [b] belong to the clips, so a clip's hypotheses depend neither on its batch nor on its device. `chunk`
+  hypotheses are computed at a time, which bounds the memory; 0 computes all at once.
   """
   shape = keypoints.shape[1:-1] + (3,)
 
   def hypothesis(h):
-    noise = lambda key: clip_noise(jax.random.fold_in(key, h), shape, len(steps.t))
+    def noise(key):
+      return clip_noise(jax.random.fold_in(key, h), shape, len(steps.t))
+
     init_noise, step_noise = jax.vmap(noise, out_axes=(0, 1))(keys)  # over clips
     return sample(denoise, keypoints, init_noise, steps, step_noise)["pred_x0"][-1]
 

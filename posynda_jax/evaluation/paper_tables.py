@@ -1,6 +1,8 @@
-"""Figures as the paper prints them (PoSynDA, MM '23, Tables 1, 2 and 4), to be read beside ours: none was measured here.
+"""Figures as the paper prints them (PoSynDA, MM '23, Tables 1, 2 and 4), to be read beside ours: none was measured
+here.
 
-Its own rows, "Ours" there, are named PoSynDA. `lines` puts "paper" on every line, so that nobody takes one for a measurement.
+Its own rows, "Ours" there, are named PoSynDA. `lines` puts "paper" on every line, so that nobody takes one for a
+measurement.
 """
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Evaluation protocols as data: which split, joints, alignment and average stand behind a published kind of number.
 
-`frame_scores` measures frames; `tally.Tally` sums them by label and takes the averages in use, of which a protocol names its own:
+`frame_scores` measures frames; `tally.Tally` sums them by label and takes the averages in use, of which a protocol
+names its own:
 
     mean_of_actions, mean_of_sequences   plain mean of the values of the first grouping, however many frames each has
     frame_weighted                       the same values weighted by their valid frames (P-STMO); `pooled` but for rounding
@@ -58,7 +59,9 @@ _MEANING = {
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-  """Values by a label of the frames. `members` maps label values to group names; without it each value is its own group."""
+  """Values by a label of the frames. `members` maps label values to group names; without it each value is its own
+  group.
+  """
 
   name: str
   label: str
@@ -67,7 +70,8 @@ class Grouping:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """A way to score. The first of `averages` is the headline; `fields` are per-frame fields that records must have besides.
+  """A way to score. The first of `averages` is the headline; `fields` are per-frame fields that records must have
+  besides.
 
   The first of `groupings` is the one that is averaged over; the others are only shown.
   """

@@ -1,7 +1,7 @@
 """Frame scores summed by label, and the result of a protocol as a row for JSON and as a table.
 
-Sums and weights are float64 on the host: neither the order nor the size of batches matters, and frames that are not valid never
-count. Row and table both carry the protocol and the counts.
+Sums and weights are float64 on the host: neither the order nor the size of batches matters, and frames that are not
+valid never count. Row and table both carry the protocol and the counts.
 """
 
 import numpy as np
@@ -52,7 +52,9 @@ class Tally:
     return {name: found[name] for name in order if name in found}
 
   def row(self) -> dict:
-    """The result: headline, every average, every group, counts and protocol. Raises ValueError without a valid frame."""
+    """The result: headline, every average, every group, counts and protocol. Raises ValueError without a valid
+    frame.
+    """
     if not self._cells:
       raise ValueError("no valid frame to score: check the split and its `valid` flags")
     groups = {grouping.name: self._by(grouping) for grouping in self.protocol.groupings}

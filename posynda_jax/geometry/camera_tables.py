@@ -1,4 +1,4 @@
-"""Camera constants as tables: what the datasets publish, and nothing computed from it.
+"""Camera constants that the datasets publish.
 
 Intrinsics are `[fx fy cx cy k1 k2 k3 p1 p2]` in px, resolutions (w, h) in px. Extrinsics are (orientation, position): a
 quaternion (w, x, y, z) from camera to world and the camera centre in metres, in the dataset's world (Human3.6M: Z up).
@@ -6,10 +6,14 @@ quaternion (w, x, y, z) from camera to world and the camera centre in metres, in
 
 # VideoPose3D, common/h36m_dataset.py (DATASETS.md 1.2): camera id -> (resolution, intrinsics).
 H36M_INTRINSICS = {
-    "54138969": ((1000, 1002), (1145.0494, 1143.7811, 512.5415, 515.4515, -0.20709892, 0.24777518, -0.0030751503, -0.00097569887, -0.0014244716)),
-    "55011271": ((1000, 1000), (1149.6757, 1147.5917, 508.8486, 508.0649, -0.19421363, 0.24040854, 0.0068199756, -0.0016190266, -0.0027408944)),
-    "58860488": ((1000, 1000), (1149.1407, 1148.799, 519.8159, 501.4026, -0.20833819, 0.25548801, -0.0024604974, 0.001484387, -0.00075999933)),
-    "60457274": ((1000, 1002), (1145.5114, 1144.7739, 514.9682, 501.882, -0.19838409, 0.21832368, -0.0089478074, -0.00058720558, -0.001813362)),
+    "54138969": ((1000, 1002), (1145.0494, 1143.7811, 512.5415, 515.4515, -0.20709892, 0.24777518, -0.0030751503,
+                                -0.00097569887, -0.0014244716)),
+    "55011271": ((1000, 1000), (1149.6757, 1147.5917, 508.8486, 508.0649, -0.19421363, 0.24040854, 0.0068199756,
+                                -0.0016190266, -0.0027408944)),
+    "58860488": ((1000, 1000), (1149.1407, 1148.799, 519.8159, 501.4026, -0.20833819, 0.25548801, -0.0024604974,
+                                0.001484387, -0.00075999933)),
+    "60457274": ((1000, 1002), (1145.5114, 1144.7739, 514.9682, 501.882, -0.19838409, 0.21832368, -0.0089478074,
+                                -0.00058720558, -0.001813362)),
 }
 
 # VideoPose3D, common/h36m_dataset.py (DATASETS.md 1.3): subject -> camera id -> (orientation, position).
@@ -58,8 +62,10 @@ H36M_EXTRINSICS = {
     },
 }
 
-# MPI-INF-3DHP test set (DATASETS.md 2.2). The keypoints live in the undistorted image: no distortion coefficients.
+# MPI-INF-3DHP test set (DATASETS.md 2.2). Its keypoints belong to the undistorted image, so distortion is zero.
 DHP_TEST_INTRINSICS = {
-    **dict.fromkeys(("TS1", "TS2", "TS3", "TS4"), ((2048, 2048), (1500.172, 1500.832, 1017.387, 1043.032, 0, 0, 0, 0, 0))),
+    **dict.fromkeys(
+        ("TS1", "TS2", "TS3", "TS4"), ((2048, 2048), (1500.172, 1500.832, 1017.387, 1043.032, 0, 0, 0, 0, 0))
+    ),
     **dict.fromkeys(("TS5", "TS6"), ((1920, 1080), (1683.983, 1672.594, 939.858, 560.141, 0, 0, 0, 0, 0))),
 }

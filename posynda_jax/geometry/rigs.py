@@ -1,11 +1,12 @@
-"""Virtual camera rigs: a world-frame motion becomes one camera's view of it, with a fresh yaw and placement a key.
+"""Virtual camera rigs: one camera's view of a world motion, with a random yaw and placement drawn from a key.
 
-A rig is data; `draw_view` is a pure function of (key, motion, rig, view), so a builder's fixed views and the fresh views of
-a training clip come from the same lines. Motions are metres with Y up and the floor at y = 0. The three rigs make the gap
-the paper speaks of: scale and position in the image first, viewpoint second.
+A rig is data. `draw_view` is a pure function of (key, motion, rig, view), so dataset builders and training share it.
+Motions are in metres with Y up and the floor at y = 0. The rigs differ first in a person's scale and position in the
+image and then in viewpoint, as the paper's domains do.
 """
 
 import dataclasses
+import functools
 
 import flax.struct
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float
 
 from posynda_jax.geometry import camera, camera_tables, skeleton
 
-NEAR_M = 0.5  # no joint comes nearer to the camera's plane than this
+NEAR_M = 0.5  # least depth of a joint
 
 
 @flax.struct.dataclass
@@ -30,11 +31,12 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Rig:
-  """`num_views` cameras, each (resolution, intrinsics in px), and how a person is placed before them.
+  """Cameras, each (resolution, intrinsics in px), and the distribution of a person's place before them.
 
-  With `extrinsics` (subject x view, Z up) the shot's mean root lies anywhere in `area_m` around the origin. Without, it lies
-  `distance_m` in front of a camera pitched by up to `pitch_deg`, horizontally anywhere that keeps the person in the image,
-  vertically likewise or, with `height_m`, where a camera at that height above the floor sees it.
+  With `extrinsics` (subject x view, Z up), the clip's mean root lies anywhere in `area_m` around the world's origin.
+  Without, it lies at a depth in `distance_m` before a camera pitched by up to `pitch_deg`, anywhere that keeps the
+  person in the image. `height_m`, a range for the camera's height above the floor, decides the vertical position
+  instead.
   """
 
   name: str
@@ -51,9 +53,15 @@ class Rig:
     return len(self.cameras)
 
 
-_H36M_IDS = tuple(camera_tables.H36M_INTRINSICS)
-_DHP = camera_tables.DHP_TEST_INTRINSICS
-_LANDSCAPE = ((1920, 1080), (1390.0, 1390.0, 960.0, 540.0, 0, 0, 0, 0, 0))  # a 26 mm-equivalent phone lens
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Several rigs with equal probability."""
+
+  rigs: tuple[Rig, ...]
+
+
+_H36M = camera_tables.H36M_INTRINSICS
+_LANDSCAPE = ((1920, 1080), (1390.0, 1390.0, 960.0, 540.0, 0, 0, 0, 0, 0))  # a phone lens of 26 mm equivalent
 _PORTRAIT = ((1080, 1920), (1390.0, 1390.0, 540.0, 960.0, 0, 0, 0, 0, 0))
 
 RIGS = {
@@ -61,48 +69,42 @@ RIGS = {
     for rig in (
         Rig(
             "h36m_rig",
-            tuple(camera_tables.H36M_INTRINSICS.values()),
-            extrinsics=tuple(tuple(c[i] for i in _H36M_IDS) for c in camera_tables.H36M_EXTRINSICS.values()),
+            tuple(_H36M.values()),
+            extrinsics=tuple(tuple(views[i] for i in _H36M) for views in camera_tables.H36M_EXTRINSICS.values()),
             area_m=(4.0, 3.0),
         ),
-        Rig("dhp_rig", tuple(_DHP.values()), distance_m=(2.5, 5.5), height_m=(0.9, 1.5), pitch_deg=5.0),
         Rig(
-            "wild_rig",
-            (_LANDSCAPE, _PORTRAIT, _LANDSCAPE, _PORTRAIT),
-            distance_m=(1.5, 7.0),
-            pitch_deg=25.0,
-            focal_scale=(0.85, 1.2),
+            "dhp_rig", tuple(camera_tables.DHP_TEST_INTRINSICS.values()),
+            distance_m=(2.5, 5.5), height_m=(0.9, 1.5), pitch_deg=5.0,
         ),
-        # Not for the motion capture benchmarks: the embedded target, where people fill an upright phone's image.
+        Rig(
+            "wild_rig", (_LANDSCAPE, _PORTRAIT) * 2, distance_m=(1.5, 7.0), pitch_deg=25.0, focal_scale=(0.85, 1.2)
+        ),
+        # The embedded target only, not the motion capture benchmarks: people fill the image of an upright phone.
         Rig("phone_rig", (_PORTRAIT,) * 4, distance_m=(1.3, 3.0), pitch_deg=15.0, focal_scale=(0.85, 1.2)),
     )
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Mixture:
-  """Several rigs, each as likely: what a lifter is trained on that should know many cameras."""
-
-  rigs: tuple[Rig, ...]
-
-
 def get_rig(name: str) -> Rig | Mixture:
-  """The named rig; of `a+b` the mixture. Raises ValueError that lists the choices."""
+  """The named rig, or the mixture that `a+b` names. Raises ValueError that lists the choices."""
   if unknown := [part for part in name.split("+") if part not in RIGS]:
-    raise ValueError(f"rig {unknown[0]!r} is unknown; choose one of {', '.join(RIGS)}, or a mixture as in h36m_rig+wild_rig")
+    choices = ", ".join(RIGS)
+    raise ValueError(f"rig {unknown[0]!r} is unknown; choose one of {choices}, or a mixture as in h36m_rig+wild_rig")
   rigs = tuple(RIGS[part] for part in name.split("+"))
   return rigs[0] if len(rigs) == 1 else Mixture(rigs)
 
 
 def draw_view(key: Array, motion_world: Float[Array, "f j 3"], rig: Rig | Mixture, view: int | None = None) -> View:
-  """The motion seen by camera `view` of the rig (drawn too when None) with a random yaw and placement.
+  """The motion rendered by camera `view` of the rig, with a random yaw and placement.
 
-  Of a mixture the rig is drawn as well; `view` must be None then, as its rigs number their cameras each for itself.
+  `None` draws the camera too. A mixture draws its rig and needs `view=None`, because each rig numbers its own cameras.
   """
   if isinstance(rig, Mixture):
     assert view is None
     which = jax.random.randint(jax.random.fold_in(key, len(rig.rigs)), (), 0, len(rig.rigs))
-    return jax.lax.switch(which, [lambda key, motion, one=one: draw_view(key, motion, one) for one in rig.rigs], key, motion_world)
+    branches = [functools.partial(draw_view, rig=one) for one in rig.rigs]
+    return jax.lax.switch(which, branches, key, motion_world)
   view_key, yaw_key, place_key, focal_key = jax.random.split(key, 4)
   if view is None:
     view = jax.random.randint(view_key, (), 0, rig.num_views)
@@ -111,20 +113,20 @@ def draw_view(key: Array, motion_world: Float[Array, "f j 3"], rig: Rig | Mixtur
   zoom = jax.random.uniform(focal_key, minval=rig.focal_scale[0], maxval=rig.focal_scale[1])
   intrinsics = intrinsics.at[:2].multiply(zoom)
 
-  root = motion_world[:, skeleton.ROOT]
-  middle = root.mean(0) * np.array([1, 0, 1], np.float32)
+  middle = motion_world[:, skeleton.ROOT].mean(0) * np.array([1, 0, 1], np.float32)
   yaw = jax.random.uniform(yaw_key, maxval=2 * jnp.pi)
-  motion = camera.rotate(_axis_rotation(1, yaw), motion_world - middle)  # the mean root stands over the origin
-  place = _place_by_extrinsics if rig.extrinsics else _place_in_image
-  poses = place(place_key, motion, rig, view, intrinsics, resolution)
+  motion = camera.rotate(_axis_rotation(1, yaw), motion_world - middle)  # the mean root is above the origin
+  if rig.extrinsics:
+    poses = _place_in_area(place_key, motion, rig, view)
+  else:
+    poses = _place_in_image(place_key, motion, rig, intrinsics, resolution)
   deficit = jnp.maximum(NEAR_M - poses[..., 2].min(), 0)
   poses = poses + deficit * np.array([0, 0, 1], np.float32)
   return View(poses, camera.project(poses, intrinsics), intrinsics, resolution)
 
 
-def _place_by_extrinsics(key, motion, rig, view, intrinsics, resolution):
-  """Someone in the capture area of a tabled camera; which subject's calibration is drawn too."""
-  del intrinsics, resolution
+def _place_in_area(key, motion, rig, view):
+  """Camera-frame poses of a person in the capture area of a tabled camera, of a random subject's calibration."""
   subject_key, area_key = jax.random.split(key)
   subject = jax.random.randint(subject_key, (), 0, len(rig.extrinsics))
   orientation = jnp.array([[c[0] for c in s] for s in rig.extrinsics], jnp.float32)[subject, view]
@@ -134,24 +136,22 @@ def _place_by_extrinsics(key, motion, rig, view, intrinsics, resolution):
   return camera.world_to_camera(z_up.reshape(-1, 3), orientation, position).reshape(motion.shape)
 
 
-def _place_in_image(key, motion, rig, view, intrinsics, resolution):
-  """Someone at a drawn distance, wherever the whole shot fits into the image (centred where it does not fit)."""
-  del view
+def _place_in_image(key, motion, rig, intrinsics, resolution):
+  """Camera-frame poses of a person at a random distance, with the whole clip in the image or, if too large, centred."""
   pitch_key, distance_key, height_key, image_key = jax.random.split(key, 4)
   pitch = jnp.deg2rad(jax.random.uniform(pitch_key, minval=-rig.pitch_deg, maxval=rig.pitch_deg))
   distance = jax.random.uniform(distance_key, minval=rig.distance_m[0], maxval=rig.distance_m[1])
   turn = _axis_rotation(0, pitch)
   poses = camera.rotate(turn, motion * np.array([1, -1, -1], np.float32))  # y down, z forward, then pitched
   poses = poses - poses[:, skeleton.ROOT].mean(0)
-  # Extent of the shot as seen at that distance; free room is what the image leaves.
-  seen = intrinsics[:2] * poses[..., :2] / jnp.maximum(distance + poses[..., 2:], NEAR_M)
-  low, high = seen.min((0, 1)), seen.max((0, 1))
+  offset_px = intrinsics[:2] * poses[..., :2] / jnp.maximum(distance + poses[..., 2:], NEAR_M)
+  low, high = offset_px.min((0, 1)), offset_px.max((0, 1))
   free = jnp.maximum(resolution - (high - low), 0)
   spot = resolution / 2 - (low + high) / 2 + jax.random.uniform(image_key, (2,), minval=-0.5, maxval=0.5) * free
   xy = (spot - intrinsics[2:4]) / intrinsics[:2] * distance
-  if rig.height_m is not None:  # the floor decides where the root is seen: undo the pitch at the drawn camera height
+  if rig.height_m is not None:
     height = jax.random.uniform(height_key, minval=rig.height_m[0], maxval=rig.height_m[1])
-    below = height - motion[:, skeleton.ROOT, 1].mean()  # the root is this far below the camera, along gravity
+    below = height - motion[:, skeleton.ROOT, 1].mean()  # depth of the root below the camera, along gravity
     xy = xy.at[1].set((below - distance * jnp.sin(pitch)) / jnp.cos(pitch))
   return poses + jnp.append(xy, distance)
 
@@ -159,36 +159,3 @@ def _place_in_image(key, motion, rig, view, intrinsics, resolution):
 def _axis_rotation(axis: int, angle) -> Array:
   """Quaternion of a rotation by `angle` about a coordinate axis."""
   return jnp.zeros(4).at[0].set(jnp.cos(angle / 2)).at[axis + 1].set(jnp.sin(angle / 2))
-
-
-# Standard deviation of a detector's error as a share of the person's box, by joint: wrists and ankles are hardest.
-_DETECTOR_SHARE = np.array(
-    [0.008, 0.009, 0.011, 0.016, 0.009, 0.011, 0.016, 0.008, 0.007, 0.008, 0.008, 0.008, 0.011, 0.016, 0.008, 0.011, 0.016],
-    np.float32,
-)
-_LIMBS = ((1, 2, 3, 4, 5, 6), (11, 12, 13, 14, 15, 16))  # legs and arms: what a detector takes for the other side
-
-
-def detect(key: Array, keypoints_px: Float[Array, "f 17 2"]) -> tuple[Float[Array, "f 17 2"], Float[Array, "f 17"]]:
-  """Keypoints as a detector would give them, and its confidence in 0..1.
-
-  Gaussian error that scales with the person's box, the joint and a heavy-tailed per-keypoint difficulty (which the
-  confidence tells); 2% of keypoints are misses (error six times as large, confidence below 0.2); in 1% of frames the legs
-  or the arms are exchanged left for right (confidence halved).
-  """
-  noise_key, hard_key, miss_key, swap_key = jax.random.split(key, 4)
-  shape = keypoints_px.shape[:-1]
-  box = (keypoints_px.max(-2) - keypoints_px.min(-2)).max(-1)[:, None]  # f 1
-  hardness = jnp.exp(0.5 * jax.random.normal(hard_key, shape))
-  miss = jax.random.bernoulli(miss_key, 0.02, shape)
-  sigma = box * _DETECTOR_SHARE * hardness * jnp.where(miss, 6.0, 1.0)
-  confidence = jnp.where(miss, 0.15 / hardness, 1 / (1 + 0.15 * hardness**2))
-  swapped = jax.random.bernoulli(swap_key, 0.01, (shape[0], len(_LIMBS)))
-  for limb, joints in enumerate(_LIMBS):
-    order = np.arange(17)
-    order[list(joints)] = joints[3:] + joints[:3]
-    where = swapped[:, limb, None]
-    keypoints_px = jnp.where(where[..., None], keypoints_px[:, order], keypoints_px)
-    confidence = jnp.where(where & np.isin(np.arange(17), joints), confidence / 2, confidence)
-  noise = jax.random.normal(noise_key, shape + (2,))
-  return keypoints_px + sigma[..., None] * noise, jnp.clip(confidence, 0, 1)

@@ -1,12 +1,14 @@
-"""A virtual camera for the target: it sees people where and as large as the source's cameras do (`--view=source`).
+"""A virtual camera that renders the target's people at the direction, place and size of the source's people.
 
-A camera that turns about its own centre and zooms sees along the same rays, so its image of the same people follows from 2D and
-intrinsics alone, exactly, whatever the depth. Poses then come in its axes and are turned back. A lifter knows neither focal length
-nor axis of its camera: what it takes for a pose changes with where someone stands in the image. Here that is undone, not learned.
-Perspective crop layers (arXiv 2011.13607) do it in training and test alike; here the base is given, and only the target is turned.
+A lifter does not get focal length or viewing direction, so its error changes with the place of a person in the image.
+A camera that rotates about its centre and zooms keeps all rays. Its image therefore follows exactly from 2D and
+intrinsics, at any depth. The lifter works in the virtual camera's axes, and `to_camera_axes` rotates its poses back.
+Perspective crop layers (arXiv 2011.13607) do this in training and in testing. Here the base is already trained, so
+only the target is rendered anew.
 
-A view is five numbers: the direction (x/z, y/z) of people before the source's cameras, their place (x, y) in its images and their
-size there, both screen-normalised; size is the root mean square distance of joints from their middle.
+A measured view is an array of five numbers, all medians over the source's clips: direction (x/z, y/z) of people
+before the camera, place (x, y) in the image and size, both screen-normalised. Size is the root mean square distance
+of joints from their mean.
 """
 
 import jax.numpy as jnp
@@ -15,73 +17,91 @@ from jaxtyping import Array, Float
 
 from posynda_jax.geometry import camera
 
-View = tuple[float, ...]  # direction x, y; place x, y; size
-VIEWS = ("own", "source")
-_LEAST = 1e-3  # size (x/z) of the smallest person: a degenerate clip stays finite
-_AHEAD = 0.1  # cosine: nothing is seen further from the axis than this
+_MIN_SIZE = 1e-3  # least size (x/z) of a person, so that a degenerate clip stays finite
+_MIN_DEPTH = 0.1  # least z of a unit ray: limits x/z far from the optical axis
 
 
-def check(view) -> None:
-  """Raises ValueError for what is neither five numbers nor empty."""
+def check_view(view) -> None:
+  """Raises ValueError unless `view` is empty or holds five numbers."""
   if len(view) not in (0, 5):
-    raise ValueError(f"a view is five numbers (direction x, y; place x, y; size) or empty, {len(view)} are given")
+    raise ValueError(
+        f"a view is empty or five numbers (direction x, y; place x, y; size), {len(view)} numbers are given"
+    )
 
 
-def usual_view(keypoints: Float[Array, "b f j 2"], poses: Float[Array, "b f j 3"], valid: Float[Array, "b f"]) -> View:
-  """How the source's cameras see people, of clips with absolute camera-frame poses (m): medians over clips, rounded.
+def measure_view(
+    keypoints: Float[Array, "b f j 2"], poses: Float[Array, "b f j 3"], valid: Float[Array, "b f"]
+) -> tuple[float, ...]:
+  """The view of the source's cameras, from clips with absolute camera-frame poses (m): medians over clips, rounded.
 
   Raises ValueError without a valid frame.
   """
   keypoints, poses, weight = (np.asarray(x, np.float64) for x in (keypoints, poses, valid))
-  seen = weight.sum(-1) > 0
-  if not seen.any():
-    raise ValueError("the source has no valid frame, so how its cameras see people is unknown")
-  of_clips = lambda x: np.median((x * weight[..., None]).sum(1)[seen] / weight.sum(-1)[seen, None], 0)
-  direction, place = (poses[..., :2] / np.maximum(poses[..., 2:], _AHEAD)).mean(2), keypoints.mean(2)
+  used = weight.sum(-1) > 0
+  if not used.any():
+    raise ValueError("the source has no valid frame, so its cameras' view of people cannot be measured")
+
+  def median(values):  # over clips, of the means over valid frames
+    return np.median((values * weight[..., None]).sum(1)[used] / weight.sum(-1)[used, None], 0)
+
+  direction, place = (poses[..., :2] / np.maximum(poses[..., 2:], _MIN_DEPTH)).mean(2), keypoints.mean(2)
   spread = ((keypoints - place[:, :, None]) ** 2).sum(-1).mean(2)[..., None]
-  return tuple(np.concatenate([of_clips(direction), of_clips(place), np.sqrt(of_clips(spread))]).round(4).tolist())
+  return tuple(np.concatenate([median(direction), median(place), np.sqrt(median(spread))]).round(4).tolist())
 
 
-def look(clip: dict, view: View) -> tuple[dict, Float[Array, "b 3 3"]]:
-  """Clips as a virtual camera sees them, one camera a clip, and the rotation into its axes.
+def render_clip(clip: dict, view: Float[Array, "5"]) -> tuple[dict, Float[Array, "b 3 3"]]:
+  """Clips as a virtual camera renders them, one camera a clip, and the rotations into its axes.
 
-  The clip's people, each joint by its confidence in valid frames, are seen in the direction, at the place and in the size that
-  `view` says. Of `clip`, keypoints, intrinsics (without distortion) and, where there are any, poses are new.
+  Direction, place and size of a clip's people become those of `view`. They are means over valid frames, weighted by
+  confidence. The new clip has new keypoints, new intrinsics (without distortion) and, if the clip has poses, new poses.
   """
+  view = jnp.asarray(view, jnp.float32)
   weight = (clip["confidence"] * clip["valid"][..., None])[..., None] + 1e-9  # b f j 1
-  mean = lambda x, axes: (weight * x).sum(axes, keepdims=True) / weight.sum(axes, keepdims=True)
+
+  def mean(x, axes):
+    return (weight * x).sum(axes, keepdims=True) / weight.sum(axes, keepdims=True)
+
   ray = camera.rays(clip["keypoints"], clip["intrinsics"])
   ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
   direction = mean(ray / jnp.linalg.norm(ray, axis=-1, keepdims=True), (1, 2))[:, 0, 0]  # b 3
-  turn = _product(jnp.swapaxes(facing(jnp.array([*view[:2], 1.0])), -1, -2), facing(direction))
-  ray = rotate(turn, ray)
-  seen = ray[..., :2] / jnp.maximum(ray[..., 2:], _AHEAD)
-  middle = mean(seen, (1, 2))
-  size = jnp.sqrt(mean(((seen - mean(seen, 2)) ** 2).sum(-1, keepdims=True), (1, 2)))
-  focal = view[4] / jnp.maximum(size, _LEAST)
-  centre = jnp.array(view[2:4]) - focal * middle
-  intrinsics = jnp.concatenate([focal[:, 0, 0], focal[:, 0, 0], centre[:, 0, 0], jnp.zeros_like(clip["intrinsics"][:, 4:])], -1)
-  clip = {**clip, "keypoints": focal * seen + centre, "intrinsics": intrinsics}
-  return clip | ({"poses": rotate(turn, clip["poses"])} if "poses" in clip else {}), turn
+  rotation = _product(jnp.swapaxes(facing(jnp.append(view[:2], 1.0)), -1, -2), facing(direction))
+  ray = rotate_by_matrix(rotation, ray)
+  image = ray[..., :2] / jnp.maximum(ray[..., 2:], _MIN_DEPTH)
+  middle = mean(image, (1, 2))
+  size = jnp.sqrt(mean(((image - mean(image, 2)) ** 2).sum(-1, keepdims=True), (1, 2)))
+  focal = view[4] / jnp.maximum(size, _MIN_SIZE)
+  centre = view[2:4] - focal * middle
+  distortion = jnp.zeros_like(clip["intrinsics"][:, 4:])
+  intrinsics = jnp.concatenate([focal[:, 0, 0], focal[:, 0, 0], centre[:, 0, 0], distortion], -1)
+  rendered = {**clip, "keypoints": focal * image + centre, "intrinsics": intrinsics}
+  if "poses" in clip:
+    rendered["poses"] = rotate_by_matrix(rotation, clip["poses"])
+  return rendered, rotation
 
 
-def turn_back(poses: Float[Array, "*h b f j 3"], turn: Float[Array, "b 3 3"]) -> Float[Array, "*h b f j 3"]:
-  """Poses in a virtual camera's axes, in those of the camera that filmed them."""
-  return rotate(jnp.swapaxes(turn, -1, -2), poses)
+def to_camera_axes(poses: Float[Array, "*h b f j 3"], rotation: Float[Array, "b 3 3"]) -> Float[Array, "*h b f j 3"]:
+  """Poses from a virtual camera's axes in the axes of the real camera, for the `rotation` of `render_clip`."""
+  return rotate_by_matrix(jnp.swapaxes(rotation, -1, -2), poses)
 
 
 def facing(direction: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
-  """Rotation that brings `direction` (z > 0) onto the axis of a camera by panning and tilting: it never rolls."""
-  unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+  """The rotation by pan and tilt, without roll, that brings `direction` (z > 0) onto the optical axis."""
+
+  def unit(x):
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
   ahead = unit(direction)
   right = unit(jnp.cross(jnp.array([0.0, 1.0, 0.0]), ahead))
   return jnp.stack([right, jnp.cross(ahead, right), ahead], -2)
 
 
-def rotate(turn: Float[Array, "b 3 3"], points: Float[Array, "*h b f j 3"]) -> Float[Array, "*h b f j 3"]:
-  """Points turned clip by clip, in float32 also where matrix products are not."""
-  return (turn[:, None, None] * points[..., None, :]).sum(-1)
+def rotate_by_matrix(
+    rotation: Float[Array, "b 3 3"], points: Float[Array, "*h b f j 3"]
+) -> Float[Array, "*h b f j 3"]:
+  """Points rotated by one matrix a clip, in float32 even where matrix products have lower precision."""
+  return (rotation[:, None, None] * points[..., None, :]).sum(-1)
 
 
 def _product(a: Float[Array, "*#b 3 3"], b: Float[Array, "*#b 3 3"]) -> Float[Array, "*b 3 3"]:
+  """a @ b in float32, as `rotate_by_matrix`."""
   return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)

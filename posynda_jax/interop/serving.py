@@ -1,8 +1,8 @@
-"""A lifter as one file that programs without this package can call.
+"""A lifter as one file for programs without this package.
 
-`lift.jaxexport` is what `jax.export` writes: StableHLO for CPU, CUDA and TPU with the weights inside and the batch size left
-open. It lies in a zip beside `metadata.json`, which tells what goes in and what comes out. `experiments/exported_example.py`
-reads it. An ONNX file, for other runtimes, holds one denoiser call and the same metadata.
+A `.jaxexport` file is a zip of `lift.jaxexport`, which `jax.export` writes, and of `metadata.json`, which describes
+inputs and outputs. The program is StableHLO for CPU, CUDA and TPU, with the weights inside and any batch size;
+`experiments/exported_example.py` calls it. An ONNX file holds one denoiser call and the same metadata.
 """
 
 import json
@@ -23,12 +23,12 @@ from posynda_jax.evaluation import evaluate
 from posynda_jax.geometry import skeleton
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# jax2onnx 0.17 asks for an Orbax older than ours, so pip must not follow its list; these are what it really imports beside ours.
+# --no-deps, because jax2onnx 0.17 requires an older Orbax than ours. The list holds its other imports.
 ONNX_INSTALL = "pip install --no-deps jax2onnx==0.17.1 onnx onnx-ir onnxruntime equinox dm-pix sympy mpmath"
 
 
-def merge(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[sampler.Denoiser, PyTree]:
-  """P_theta with the low-rank update folded into the kernels and the bias of Eq. 11 added, and the folded variables."""
+def merge_adapter(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[sampler.Denoiser, PyTree]:
+  """(denoiser with the adapter merged into the kernels and the bias of Eq. 11 added, the merged variables)."""
   merged = params if adapter is None else adapt.merge(params, adapter, scale)
   bias = 0.0 if adapter is None else jnp.asarray(adapter["bias"])
   return lambda keypoints, noisy, t: model.apply(merged, keypoints, noisy, t) + bias, merged
@@ -37,33 +37,33 @@ def merge(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[
 def make_lift(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
   """`(keypoints [b f j 2], index [b]) -> poses [b f j 3]`: root-relative metres, the mean of H hypotheses.
 
-  With a view in the config it takes `confidence` [b f j] and `intrinsics` [b 9] too, which tell the virtual camera where to look.
-  Keypoints and intrinsics are screen-normalised. The noise of a clip follows from the config's seed and the clip's index alone, so that the
-  poses are those that `evaluate` scores and `lift` writes; another index is another hypothesis.
+  If the config has a view, it also takes `confidence` [b f j] and `intrinsics` [b 9], for the virtual camera. Keypoints
+  and intrinsics are screen-normalised. A clip's noise depends on the config's seed and the clip's index only, so the
+  poses are those of `evaluate`; another index gives another hypothesis.
   """
-  key = jax.random.key(config.seed, impl="threefry2x32")  # the one whose bits are the same on every platform
+  key = jax.random.key(config.seed, impl="threefry2x32")  # gives the same bits on every platform
 
   def lift(keypoints, index, confidence=None, intrinsics=None):
     clip = {"keypoints": keypoints, "index": index}
     if config.view:
-      clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": jnp.ones_like(confidence[..., 0])}
+      valid = jnp.ones_like(confidence[..., 0])
+      clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": valid}
     return skeleton.root_centre(evaluate.lift(denoise, clip, key, config).mean(0))
 
   return lift
 
 
-def export(lift: Callable, num_frames: int, num_joints: int, view: bool = False) -> jax.export.Exported:
-  """`lift`, of a config with a `view` or without, for every one of PLATFORMS and any batch size, whatever machine this is."""
+def export_lift(lift: Callable, num_frames: int, num_joints: int, view: bool = False) -> jax.export.Exported:
+  """The program of `lift` for PLATFORMS, on any machine, with an open batch size; `view` as in its config."""
   (b,) = jax.export.symbolic_shape("b")
-  array = lambda *sizes, dtype=jnp.float32: jax.ShapeDtypeStruct((b, *sizes), dtype)
-  inputs = [array(num_frames, num_joints, 2), array(dtype=jnp.int32)] + [array(num_frames, num_joints), array(9)] * view
+  shapes = [(num_frames, num_joints, 2), (), (num_frames, num_joints), (9,)][: 4 if view else 2]
+  inputs = [jax.ShapeDtypeStruct((b, *shape), jnp.float32 if shape else jnp.int32) for shape in shapes]
   return jax.export.export(jax.jit(lift), platforms=PLATFORMS)(*inputs)
 
 
-def save(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
-  """Writes the zip beside its place and renames it when whole."""
-  path = pathlib.Path(path)
-  beside = path.with_suffix(".part")
+def save_jaxexport(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
+  """Writes the zip under a temporary name, then renames it."""
+  beside = pathlib.Path(path).with_suffix(".part")
   with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
     archive.writestr("metadata.json", json.dumps(metadata, indent=2))
     archive.writestr("lift.jaxexport", bytes(exported.serialize()))
@@ -71,37 +71,40 @@ def save(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
 
 
 def make_call(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
-  """`(keypoints [b f j 2], noise [b f j 3]) -> poses [b f j 3]`: the one denoiser call that K = 1 and H = 1 need.
+  """`(keypoints [b f j 2], noise [b f j 3]) -> poses [b f j 3]`: one denoiser call, which is sampling with K = H = 1.
 
   Raises ValueError for other K and H, and for a view.
   """
   if config.view:
-    raise ValueError("an ONNX file holds the denoiser alone, this adapter wants a virtual camera before it (--view=source): export it "
-                     "as a .jaxexport file")
+    raise ValueError(
+        "an ONNX file holds the denoiser alone, and this adapter needs a virtual camera before it (--view=source): "
+        "export it as a .jaxexport file"
+    )
   if (config.sampling_steps, config.num_hypotheses) != (1, 1):
     raise ValueError(
-        f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} --hypotheses={config.num_hypotheses} "
-        "are for a .jaxexport file; leave both at 1 and call the file with other noise for other hypotheses"
+        f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
+        f"--hypotheses={config.num_hypotheses} are for a .jaxexport file; leave both at 1 and call the file with other "
+        "noise for other hypotheses"
     )
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 
   def call(keypoints: Float[Array, "b f j 2"], noise: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"]:
-    t = (0 * noise[:, 0, 0, 0]).astype(jnp.int32) + (config.diffusion_steps - 1)  # jax2onnx makes no jnp.full of an open size
+    t = (0 * noise[:, 0, 0, 0]).astype(jnp.int32) + (config.diffusion_steps - 1)  # jax2onnx lacks jnp.full of open size
     return skeleton.root_centre(process.clamp(denoise(keypoints, process.clamp(noise), t)))
 
   return call
 
 
 def save_onnx(path, call: Callable, num_frames: int, num_joints: int, metadata: dict[str, Any]) -> None:
-  """Writes `call` as ONNX with an open batch size. Raises ValueError that says what to install where jax2onnx is not."""
+  """Writes `call` as ONNX with an open batch size. Raises ValueError with the command that installs jax2onnx."""
   try:
     import jax2onnx
     import onnx
   except ImportError as error:
     raise ValueError(f"writing ONNX needs packages that are not installed ({error}): {ONNX_INSTALL}") from error
-  logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it tells of every shape that stays open
-  shape = ("b", num_frames, num_joints)
-  model = jax2onnx.to_onnx(call, [shape + (2,), shape + (3,)], input_names=["keypoints", "noise"], output_names=["poses"])
+  logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about each open shape
+  shapes = [("b", num_frames, num_joints, size) for size in (2, 3)]
+  model = jax2onnx.to_onnx(call, shapes, input_names=["keypoints", "noise"], output_names=["poses"])
   onnx.helper.set_model_props(model, {"posynda_jax": json.dumps(metadata)})
   beside = pathlib.Path(path).with_suffix(".part")
   beside.write_bytes(model.SerializeToString())

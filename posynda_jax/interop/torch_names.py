@@ -1,11 +1,12 @@
-"""The PyTorch names and layouts of the reference networks, and the conversion of their arrays to our trees and back.
+"""PyTorch names and layouts of the reference networks, and the conversion of their arrays to our trees and back.
 
     MixSTE, D3DP, PoSynDA:  STEblocks.0.attn.qkv.weight (out, in)  <->  params/spatial_0/attention/qkv/kernel [in out]
     VideoPose3D:            layers_conv.0.weight (out, in, width)  <->  params/conv_0/kernel [width in out]
                             layers_bn.0.running_mean               <->  batch_stats/bn_0/mean
     after LoRA injection:   <module>.linear.weight, <module>.lora_down.weight (r, in), <module>.lora_up.weight (out, r)
+    D3DP:                   12 buffers of the noise schedule, which follow from T
 
-Works on dictionaries of NumPy arrays, under names without `module.` or `pose_estimator.`: files are another file's business.
+All functions take and return NumPy arrays by name, without the prefixes `module.` and `pose_estimator.`.
 """
 
 import re
@@ -14,8 +15,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-# Reference module -> ours, matched in this order; {i} is the depth.
-_MODULES = (
+from posynda_jax.diffusion import process
+
+_MODULES = (  # reference -> ours, replaced in this order; {} is the depth
     (r"Spatial_patch_to_embedding", "embed"),
     (r"time_mlp\.1", "time_in"),
     (r"time_mlp\.3", "time_out"),
@@ -32,60 +34,42 @@ _MODULES = (
     (r"layers_bn\.(\d+)", "bn_{}"),
 )
 _POSITIONS = {"Spatial_pos_embed": "joint_position", "Temporal_pos_embed": "frame_position"}
-_BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}
-_UNUSED = "num_batches_tracked"  # how many batches the running statistics saw; evaluation and training by momentum ignore it
-_ADAPTED = r"(STEblocks|TTEblocks)\.\d+\.attn\.(qkv|proj)"  # what PoSynDA's code injects: every Linear of every attention
+UNUSED = "num_batches_tracked"  # a counter of batch norm, which neither evaluation nor training by momentum reads
 _INJECTED = {"linear.weight": "weight", "linear.bias": "bias", "lora_down.weight": "down", "lora_up.weight": "up"}
-
-
-def mixste_modules(depth: int, diffusion: bool) -> list[str]:
-  """The reference's modules of MixSTE in its order."""
-  blocks = [f"{kind}.{i}.{part}" for kind in ("STEblocks", "TTEblocks") for i in range(depth) for part in _BLOCK]
-  time = ["time_mlp.1", "time_mlp.3"] if diffusion else []
-  return ["Spatial_patch_to_embedding", *time, *blocks, "Spatial_norm", "Temporal_norm", "head.0", "head.1"]
-
-
-def videopose_modules(num_widths: int) -> list[str]:
-  """The reference's modules of VideoPose3D's model with that many filter widths, in its order."""
-  layers = range(2 * (num_widths - 1))
-  return ["expand_bn", "shrink", "expand_conv", *(f"layers_conv.{i}" for i in layers), *(f"layers_bn.{i}" for i in layers)]
 
 
 def module_path(torch_module: str) -> str:
   """Our path of a reference module: `STEblocks.0.attn.qkv` -> `spatial_0/attention/qkv`."""
   for pattern, ours in _MODULES:
-    torch_module = re.sub(pattern, lambda m: ours.format(*m.groups()), torch_module)
+    torch_module = re.sub(pattern, lambda match: ours.format(*match.groups()), torch_module)
   return torch_module
 
 
 def params_from_torch(state: Mapping[str, np.ndarray]) -> dict:
-  """The Flax variables of a network from the reference's arrays: `params`, and `batch_stats` where it has batch norms.
+  """The Flax variables of the reference's arrays: `params`, and `batch_stats` if the network has batch norms.
 
-  Linear weights (out, in) are transposed to kernels [in out] and convolutions' (out, in, width) to [width in out]; weights of
-  norms become scales.
+  Linear weights (out, in) are transposed to kernels [in out], and weights of convolutions (out, in, width) to
+  [width in out]. Weights of norms become scales.
   """
   flat = {}
   for name, value in state.items():
     value = np.asarray(value)
+    module, _, kind = name.rpartition(".")
     if name in _POSITIONS:
       flat[f"params/{_POSITIONS[name]}"] = value[0]
-      continue
-    module, kind = name.rsplit(".", 1)
-    path = module_path(module)
-    if kind in _STATISTICS:
-      flat[f"batch_stats/{path}/{_STATISTICS[kind]}"] = value
-    elif kind == "weight":
-      flat[f"params/{path}/{'kernel' if value.ndim > 1 else 'scale'}"] = value.T
-    elif kind != _UNUSED:
-      flat[f"params/{path}/{kind}"] = value
+    elif kind in _STATISTICS:
+      flat[f"batch_stats/{module_path(module)}/{_STATISTICS[kind]}"] = value
+    elif kind != UNUSED:
+      weight = "kernel" if value.ndim > 1 else "scale"
+      flat[f"params/{module_path(module)}/{weight if kind == 'weight' else kind}"] = value.T
   return unflatten_dict(flat, sep="/")
 
 
 def params_to_torch(variables: Mapping, modules: Iterable[str]) -> dict[str, np.ndarray]:
-  """The reference's arrays of our variables, in the order of its `modules`: what `params_from_torch` undoes.
+  """The reference's arrays of our variables, in the order of its `modules`: the inverse of `params_from_torch`.
 
-  Raises ValueError for variables that none of the modules has.
+  Raises ValueError for variables of no such module.
   """
   flat = {name: np.asarray(value) for name, value in flatten_dict(dict(variables), sep="/").items()}
   state = {}
@@ -99,10 +83,10 @@ def params_to_torch(variables: Mapping, modules: Iterable[str]) -> dict[str, np.
         state[f"{module}.{kind}"] = flat.pop(f"params/{path}/{ours}").T
     if f"batch_stats/{path}/mean" in flat:
       state |= {f"{module}.{kind}": flat.pop(f"batch_stats/{path}/{ours}") for kind, ours in _STATISTICS.items()}
-      state[f"{module}.{_UNUSED}"] = np.zeros((), np.int64)
+      state[f"{module}.{UNUSED}"] = np.zeros((), np.int64)
   if flat:
     raise ValueError(f"{', '.join(sorted(flat)[:4])}: the reference has no such modules ({len(flat)} arrays in all)")
-  return {name: np.ascontiguousarray(value) if value.ndim else value for name, value in state.items()}
+  return {name: np.asarray(value, order="C") for name, value in state.items()}
 
 
 def lora_from_torch(arrays: Mapping[str, np.ndarray]) -> dict:
@@ -115,44 +99,58 @@ def lora_from_torch(arrays: Mapping[str, np.ndarray]) -> dict:
 
 
 def lora_to_torch(lora: Mapping[str, Mapping], modules: Iterable[str]) -> dict[str, np.ndarray]:
-  """The reference's `<module>.down` and `<module>.up` of an adapter's `lora` tree: what `lora_from_torch` undoes."""
+  """The reference's `<module>.down` and `<module>.up` of a `lora` tree: the inverse of `lora_from_torch`."""
   names = {module_path(module): module for module in modules}
-  arrays = {}
-  for path, factors in lora.items():
-    arrays[f"{names[path]}.down"] = np.ascontiguousarray(np.asarray(factors["a"]).T)
-    arrays[f"{names[path]}.up"] = np.ascontiguousarray(np.asarray(factors["b"]).T)
-  return arrays
+  return {
+      f"{names[path]}.{kind}": np.ascontiguousarray(np.asarray(factors[ours]).T)
+      for path, factors in lora.items() for kind, ours in (("down", "a"), ("up", "b"))
+  }
 
 
 def is_adapted(module: str) -> bool:
-  """Whether LoRA injection replaces that module of the reference."""
-  return re.fullmatch(_ADAPTED, module) is not None
+  """Whether LoRA injection replaces this module of the reference: every Linear of every attention."""
+  return re.fullmatch(r"(STEblocks|TTEblocks)\.\d+\.attn\.(qkv|proj)", module) is not None
 
 
 def injected_name(name: str) -> str:
-  """Name after LoRA injection: of an adapted module, `.weight` -> `.linear.weight`, `.down` -> `.lora_down.weight`."""
+  """The name after LoRA injection: for an adapted module `.weight` -> `.linear.weight`, `.up` -> `.lora_up.weight`."""
   module, _, kind = name.rpartition(".")
-  part = next((part for part, plain in _INJECTED.items() if plain == kind), None)
-  return f"{module}.{part}" if part and is_adapted(module) else name
+  parts = {plain: part for part, plain in _INJECTED.items()}
+  return f"{module}.{parts[kind]}" if kind in parts and is_adapted(module) else name
 
 
 def eject(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
-  """(state as before LoRA injection, arrays `<module>.down` and `<module>.up`); the second is empty without injection."""
-  plain, arrays = {}, {}
+  """(state before LoRA injection, arrays `<module>.down` and `<module>.up`). The second is empty without injection."""
+  plain, factors = {}, {}
   for name, value in state.items():
-    module, _, kind = name.rpartition(".")
-    module, _, part = module.rpartition(".")
-    kind = _INJECTED.get(f"{part}.{kind}")
-    (arrays if kind in ("down", "up") else plain)[f"{module}.{kind}" if kind else name] = value
-  return plain, arrays
+    module, *parts = name.rsplit(".", 2)
+    kind = _INJECTED.get(".".join(parts))
+    (factors if kind in ("down", "up") else plain)[f"{module}.{kind}" if kind else name] = value
+  return plain, factors
 
 
-def inject(state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """The state after LoRA injection, under the names that LoRA gives: what `eject` undoes."""
+def inject(state: Mapping[str, np.ndarray], factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The state after LoRA injection, in the order and under the names of PoSynDA's code: the inverse of `eject`."""
   injected = {}
   for name, value in state.items():
     injected[injected_name(name)] = value
     module, _, kind = name.rpartition(".")
-    if kind == "bias" and is_adapted(module):  # the last of the layer's own
-      injected |= {injected_name(f"{module}.{part}"): arrays[f"{module}.{part}"] for part in ("down", "up")}
+    if kind == "bias" and is_adapted(module):  # the factors follow the bias
+      injected |= {injected_name(f"{module}.{part}"): factors[f"{module}.{part}"] for part in ("down", "up")}
   return injected
+
+
+def schedule_buffers(num_steps: int) -> dict[str, np.ndarray]:
+  """D3DP's 12 buffers (T,) of our cosine schedule, float64, under its names."""
+  schedule = process.cosine_schedule(num_steps)
+  betas, abar, before = schedule.betas, schedule.alpha_bar, np.append(1.0, schedule.alpha_bar[:-1])
+  variance = schedule.posterior_variance
+  return {
+      "betas": betas, "alphas_cumprod": abar, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": np.sqrt(abar),
+      "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - abar), "log_one_minus_alphas_cumprod": np.log(1 - abar),
+      "sqrt_recip_alphas_cumprod": schedule.sqrt_recip_alpha_bar,
+      "sqrt_recipm1_alphas_cumprod": schedule.sqrt_recipm1_alpha_bar, "posterior_variance": variance,
+      "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
+      "posterior_mean_coef1": betas * np.sqrt(before) / (1 - abar),
+      "posterior_mean_coef2": (1 - before) * np.sqrt(1 - betas) / (1 - abar),
+  }

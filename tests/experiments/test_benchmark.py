@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.bench import cases, jax_side, measure, profile, report
+from experiments.bench import cases, child, jax_side, measure, profile, report
 from tests import golden
 from tests.experiments.test_experiments import ROOT, error_of
 
@@ -50,22 +50,21 @@ def peer():
   pytest.importorskip("torch", reason="PyTorch is not installed: the peer is not tested")
   import torch
 
-  from experiments import torch_peer
-  from experiments.bench import torch_side
+  from experiments.bench import torch_models, torch_side
 
   torch.set_num_threads(1)
-  return torch_peer, torch_side, torch.device("cpu")
+  return torch_models, torch_side
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_golden_outputs_are_the_peers(fused):
-  torch_peer, _, _ = peer()
+  torch_models, _ = peer()
   import torch
 
   arrays = golden.load("mixste_small")
   config = arrays["config"]
   fields = [config[key] for key in ("num_frame", "num_joints", "embed_dim", "depth", "num_heads", "mlp_ratio")]
-  network = torch_peer.torch_models.MixSTE(*fields, diffusion=True)
+  network = torch_models.MixSTE(*fields, diffusion=True)
   for block in (*network.STEblocks, *network.TTEblocks):
     block.attn.fused = fused
   network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in golden.params(arrays).items()})
@@ -77,16 +76,16 @@ def test_golden_outputs_are_the_peers(fused):
 @pytest.mark.parametrize("name", ["adapt_step", "inference_k5", "pretrain_step", "evaluation"])
 def test_the_peer_computes_what_we_compute(name):
   """Pseudo-labels, losses, gradients, poses and scores from the same numbers; also after units of work that trained the peer."""
-  _, torch_side, device = peer()
+  _, torch_side = peer()
   case = cases.CASES[name].smaller()
-  _, ours = jax_side.make(case)
-  run, theirs = torch_side.make(case, device, fused=True)
+  _, ours = jax_side.make(case, child.Options("jax"))
+  run, theirs = torch_side.make(case, child.Options("torch", fused=True))
   given, arrays = jax.tree.map(np.array, ours())
   run()
   found = measure.agreement(arrays, theirs(given))
   assert found and max(found.values()) < 2e-5, found
   broken = {key: value * np.float32(1.01) for key, value in given.items() if value.dtype == np.float32}
-  with pytest.raises(ValueError, match="what differs is not timed"):
+  with pytest.raises(ValueError, match="the case is not timed"):
     measure.agreement(arrays, theirs({**given, **broken}))
 
 

@@ -1,27 +1,27 @@
-"""The reference networks as plain PyTorch modules with the reference's state-dict names: what a user of the original code holds.
+"""The reference networks as plain PyTorch modules with the reference's state-dict names, in evaluation mode only.
 
-Import only where PyTorch is installed. `D3DP` and `inject` give the names of whole checkpoints; evaluation mode is all they do.
+Import only where PyTorch is installed. `D3DP` and `inject` give the names of whole checkpoints.
 """
 
 import torch
 from torch import nn
 
 from experiments.torch_models import MixSTE, inject  # noqa: F401
-from posynda_jax.interop import torch_schedule
+from posynda_jax.interop import torch_names
 
 
 class D3DP(nn.Module):
-  """The denoiser as D3DP holds it, beside 12 schedule buffers."""
+  """D3DP: the denoiser and 12 schedule buffers."""
 
   def __init__(self, pose_estimator: MixSTE, num_steps: int):
     super().__init__()
-    for name, value in torch_schedule.buffers(num_steps).items():
+    for name, value in torch_names.schedule_buffers(num_steps).items():
       self.register_buffer(name, torch.from_numpy(value.copy()))
     self.pose_estimator = pose_estimator
 
 
 class Module(nn.Module):
-  """What nn.DataParallel adds to the names."""
+  """A wrapper with the names of nn.DataParallel."""
 
   def __init__(self, module: nn.Module):
     super().__init__()
@@ -29,7 +29,7 @@ class Module(nn.Module):
 
 
 class VideoPose(nn.Module):
-  """VideoPose3D's dilated temporal convolutions, or with `strided` the form it trains in: [b t 17 2] -> [b g 17 3], unpadded."""
+  """VideoPose3D [b t 17 2] -> [b g 17 3], unpadded: dilated convolutions, or `strided`, the form that it trains in."""
 
   def __init__(self, filter_widths, channels: int, causal: bool = False, strided: bool = False):
     super().__init__()

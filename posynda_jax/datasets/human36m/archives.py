@@ -1,6 +1,6 @@
-"""Human3.6M's official 3D: CDF files of positions in the room, in folders or in the archives `Poses_D3_Positions_<subject>.tgz`.
+"""Reader of Human3.6M's official 3D: CDF files of world positions, in folders or in `Poses_D3_Positions_<subject>.tgz`.
 
-Only `D3_Positions` serves: `D3_Positions_mono` and `_mono_universal` are in cameras' frames, the latter with a rescaled body.
+Only `D3_Positions` is read. `D3_Positions_mono` and `_mono_universal` hold camera-frame poses; the latter are rescaled.
 """
 
 import pathlib
@@ -13,33 +13,36 @@ from collections.abc import Iterator
 import numpy as np
 
 from posynda_jax.datasets.human36m import files
+from posynda_jax.datasets.licensed import Fault
 
 MAX_CDF_BYTES = 256 * 2**20  # the longest take has 2.4 MB
 _MEMBER = re.compile(r"(?:.*/)?(S\d+)/MyPoseFeatures/D3_Positions/([^/]+)\.cdf")
 _RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
-_EXPECTED = "S1/MyPoseFeatures/D3_Positions/*.cdf or Poses_D3_Positions_S1.tgz (not _mono), likewise S5, S6, S7, S8, S9, S11"
 
 
 def find(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-  """Each subject's CDF files, or else its archive. Raises FileNotFoundError where there is nothing of any subject."""
+  """Each subject's CDF files, or its archive where it has none. Raises FileNotFoundError if no subject has either."""
   found = {}
   for subject in files.SUBJECTS:
-    cdfs = sorted(path.glob(f"{subject}/MyPoseFeatures/D3_Positions/*.cdf"))
     archive = path / f"Poses_D3_Positions_{subject}.tgz"
+    cdfs = sorted(path.glob(f"{subject}/MyPoseFeatures/D3_Positions/*.cdf"))
     if cdfs or archive.exists():
       found[subject] = cdfs or [archive]
   if not found:
-    raise FileNotFoundError(f"{path} holds none of Human3.6M's 3D positions, expected {_EXPECTED}")
+    raise FileNotFoundError(
+        f"{path} holds none of Human3.6M's 3D positions, expected S1/MyPoseFeatures/D3_Positions/*.cdf or "
+        f"Poses_D3_Positions_S1.tgz (not _mono), and the same of {', '.join(files.SUBJECTS[1:])}"
+    )
   return found
 
 
 def read_takes(path: pathlib.Path, subject: str) -> Iterator[tuple[str, np.ndarray]]:
-  """(take under VideoPose3D's name, world positions [t 32 3] float32 m) of a CDF file, or of each of the subject's in an archive.
+  """(VideoPose3D's name of the take, world positions [t 32 3] float32 m) of a CDF file, or of a subject's archive.
 
-  Raises ValueError that names a damaged file, or an archive whose members lead outside it.
+  Raises Fault that names a damaged file, or an archive with a member outside it.
   """
   if path.suffix == ".cdf":
-    yield _take(path.stem), _read_cdf(path, str(path))
+    yield _take(path.stem), _read_cdf(path, path)
     return
   try:
     with tarfile.open(path, "r:*") as archive, tempfile.TemporaryDirectory() as folder:
@@ -49,18 +52,17 @@ def read_takes(path: pathlib.Path, subject: str) -> Iterator[tuple[str, np.ndarr
         if match is None or match[1] != subject:
           continue
         if member.size > MAX_CDF_BYTES:
-          raise ValueError(f"{path}: {member.name} has {member.size:,} bytes, expected a pose file; fetch the archive again")
-        copy = pathlib.Path(folder) / "pose.cdf"  # cdflib reads files only; no member's name becomes a path
+          raise Fault(path, f"{member.name} has {member.size:,} bytes, expected a pose file", "fetch the archive again")
+        copy = pathlib.Path(folder) / "pose.cdf"  # cdflib reads only files, and a member's name must not become a path
         copy.write_bytes(archive.extractfile(member).read())
         yield _take(match[2]), _read_cdf(copy, f"{path}: {member.name}")
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-    raise ValueError(f"{path} is not a whole archive ({error}): fetch it again") from error
+    raise Fault(path, f"is not a whole archive ({error})") from error
 
 
 def _refuse_escape(path: pathlib.Path, member: tarfile.TarInfo) -> None:
-  parts = member.name.split("/")
-  if ".." in parts or member.name.startswith("/") or not (member.isfile() or member.isdir()):
-    raise ValueError(f"{path}: member {member.name!r} leads outside the archive, which is refused; get it from its owner")
+  if ".." in member.name.split("/") or member.name.startswith("/") or not (member.isfile() or member.isdir()):
+    raise Fault(path, f"member {member.name!r} leads outside the archive", "get the archive from its owner")
 
 
 def _take(name: str) -> str:
@@ -68,11 +70,11 @@ def _take(name: str) -> str:
   return _RENAMED.get(action, action) + space + number
 
 
-def _read_cdf(path: pathlib.Path, label: str) -> np.ndarray:
+def _read_cdf(path: pathlib.Path, label) -> np.ndarray:
   import cdflib  # only the official archives need it
 
   try:
     pose = np.asarray(cdflib.CDF(path).varget("Pose"))
     return (pose.reshape(-1, 32, 3) / 1000).astype(np.float32)  # mm
-  except Exception as error:  # the reader trusts its file and fails in any way on a damaged one
-    raise ValueError(f"{label} is not a whole D3_Positions file ({type(error).__name__}: {error}): fetch it again") from error
+  except Exception as error:  # cdflib may raise anything on a damaged file
+    raise Fault(label, f"is not a whole D3_Positions file ({type(error).__name__}: {error})") from error

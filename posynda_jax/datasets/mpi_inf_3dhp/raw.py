@@ -1,7 +1,7 @@
-"""The official files as they are published: `annot.mat` and `camera.calibration` (training), `annot_data.mat` (test).
+"""Reader of the official files: `annot.mat` and `camera.calibration` (training), `annot_data.mat` (test).
 
-`annot.mat` is a MATLAB v5 file with one cell a camera; `annot_data.mat` is v7.3, that is HDF5, whose axes come out reversed:
-MATLAB's 2 x 17 x 1 x N is (N, 1, 17, 2) here. Rows are checked against the published frame counts.
+`annot.mat` is a MATLAB v5 file with one cell a camera. `annot_data.mat` is v7.3, which is HDF5 with reversed axes:
+MATLAB's 2 x 17 x 1 x N is (N, 1, 17, 2) here. The number of rows is checked against the published frame counts.
 """
 
 import functools
@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 import scipy.io
 
+from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import tables, views
-from posynda_jax.datasets.mpi_inf_3dhp.views import Fault
 from posynda_jax.geometry import camera_tables
 
 NUM_CAMERAS = 14
@@ -23,19 +23,20 @@ MAX_CALIBRATION_BYTES = 2**20
 # get_testset.sh unpacks the test set two folders down.
 TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set")
 
+Views = Iterator[tuple[int, dict]]  # (camera, view)
+
 
 def files(folder) -> dict[str, pathlib.Path]:
-  """The annotation file of every sequence that lies in the folder, in the order of the tables."""
+  """The annotation file of each sequence in the folder, in the order of the tables."""
   folder = pathlib.Path(folder)
-  found = {sequence: folder / sequence / "annot.mat" for sequence in tables.TRAIN}
-  for sequence in tables.TEST:
-    places = [folder / below / sequence / "annot_data.mat" for below in TEST_FOLDERS]
-    found[sequence] = next((place for place in places if place.is_file()), places[0])
-  return {sequence: path for sequence, path in found.items() if path.is_file()}
+  places = {sequence: [folder / sequence / "annot.mat"] for sequence in tables.TRAIN}
+  places |= {name: [folder / below / name / "annot_data.mat" for below in TEST_FOLDERS] for name in tables.TEST}
+  found = {sequence: next(filter(pathlib.Path.is_file, paths), None) for sequence, paths in places.items()}
+  return {sequence: path for sequence, path in found.items() if path}
 
 
-def sequences(folder, cameras: tuple[int, ...]) -> dict[str, Callable[[], Iterator[tuple[int, dict]]]]:
-  """A reader of (camera, view) for every sequence in the folder; views are read when asked for and raise Fault."""
+def sequences(folder, cameras: tuple[int, ...]) -> dict[str, Callable[[], Views]]:
+  """A function for each sequence in the folder that reads its views. The function raises Fault."""
   return {
       sequence: functools.partial(read_train, path, sequence, cameras)
       if sequence in tables.TRAIN
@@ -44,42 +45,40 @@ def sequences(folder, cameras: tuple[int, ...]) -> dict[str, Callable[[], Iterat
   }
 
 
-def read_train(path: pathlib.Path, sequence: str, cameras: tuple[int, ...]) -> Iterator[tuple[int, dict]]:
+def read_train(path: pathlib.Path, sequence: str, cameras: tuple[int, ...]) -> Views:
   """Views of a training sequence, cut to its published frame count. Raises Fault."""
-  calibration = read_calibration(path.with_name("camera.calibration"))
-  cells = _read_mat(path)
-  ids = cells.pop("cameras").ravel().tolist()
+  calibration_path = path.with_name("camera.calibration")
+  calibration, cells = read_calibration(calibration_path), _read_mat(path)
+  ids = cells["cameras"].ravel().tolist()
   if ids != list(range(NUM_CAMERAS)):
     raise Fault(path, f"its cameras are {ids}, expected 0 to {NUM_CAMERAS - 1} in order")
-  for camera in cameras:
-    where = f"{path}, camera {camera}"
-    if camera not in calibration:
-      raise Fault(path.with_name("camera.calibration"), f"camera {camera} is missing among {sorted(calibration)}")
-    intrinsics, resolution = calibration[camera]
-    if resolution != tables.TRAIN_RESOLUTION:
-      raise Fault(where, "its calibration is for %dx%d, expected %dx%d" % (*resolution, *tables.TRAIN_RESOLUTION))
-    keypoints = _cell(cells["annot2"], camera, f"{where}, annot2", 2, sequence)
-    poses = _cell(cells["annot3"], camera, f"{where}, annot3", 3, sequence)
-    yield camera, views.make_view(
-        where, keypoints, poses, "dhp28", intrinsics=intrinsics, intrinsics_from="calibration", resolution=resolution
-    )
+  for number in cameras:
+    where = f"{path}, camera {number}"
+    if number not in calibration:
+      raise Fault(calibration_path, f"camera {number} is missing among {sorted(calibration)}")
+    camera = calibration[number]
+    if camera.resolution != tables.TRAIN_RESOLUTION:
+      sizes = "%dx%d, expected %dx%d" % (*camera.resolution, *tables.TRAIN_RESOLUTION)
+      raise Fault(where, f"its calibration is for {sizes}")
+    keypoints, poses = (_cell(cells, name, number, where, tables.TRAIN[sequence][0]) for name in ("annot2", "annot3"))
+    yield number, views.make_view(where, keypoints, poses, "dhp28", camera)
 
 
 def _read_mat(path: pathlib.Path) -> dict[str, np.ndarray]:
   names = ("annot2", "annot3", "cameras")
   _check_whole(path)
+  errors = (ValueError, TypeError, LookupError, OSError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError)
   try:
     content = scipy.io.loadmat(path, variable_names=names)
-  except (ValueError, TypeError, LookupError, OSError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError) as error:
+  except errors as error:
     raise Fault(path, f"is not a readable MATLAB file ({error})") from error
-  for name in names:
-    if name not in content:
-      raise Fault(path, f"holds no {name}, expected {', '.join(names)}")
-  return {name: content[name] for name in names}
+  if missing := [name for name in names if name not in content]:
+    raise Fault(path, f"holds no {missing[0]}, expected {', '.join(names)}")
+  return content
 
 
 def _check_whole(path: pathlib.Path) -> None:
-  """Raises Fault unless MATLAB v5 variables fill the file: scipy reads no further than to the variables that it is asked for."""
+  """Raises Fault unless MATLAB v5 variables fill the file. SciPy stops reading after the variables it is asked for."""
   size, position = path.stat().st_size, 128
   with path.open("rb") as file:
     version, order = struct.unpack("2s2s", file.read(128)[124:].ljust(4, b"\0"))
@@ -94,20 +93,21 @@ def _check_whole(path: pathlib.Path) -> None:
     raise Fault(path, f"has {size:,} bytes, its variables need {position:,}: the download broke off")
 
 
-def _cell(cells: np.ndarray, camera: int, where: str, coordinates: int, sequence: str) -> np.ndarray:
-  """One camera's points [frames 28 coordinates] of a MATLAB cell array (14, 1) of (rows, 28 * coordinates)."""
+def _cell(content: dict, name: str, camera: int, where: str, num_frames: int) -> np.ndarray:
+  """One camera's points [num_frames 28 2 or 3] of a MATLAB cell array (14, 1) of (rows, 28 * coordinates)."""
+  where, cells, coordinates = f"{where}, {name}", content[name], 2 if name == "annot2" else 3
   if cells.dtype != object or cells.shape != (NUM_CAMERAS, 1):
     raise Fault(where, f"is {cells.dtype}{cells.shape}, expected a cell array ({NUM_CAMERAS}, 1)")
-  rows, width, num_frames = cells[camera, 0], 28 * coordinates, tables.TRAIN[sequence][0]
-  if rows.ndim != 2 or rows.shape[1] != width or rows.dtype.kind != "f":
-    raise Fault(where, f"is {rows.dtype}{rows.shape}, expected floats ({num_frames}, {width})")
+  rows = cells[camera, 0]
+  if rows.ndim != 2 or rows.shape[1] != 28 * coordinates or rows.dtype.kind != "f":
+    raise Fault(where, f"is {rows.dtype}{rows.shape}, expected floats ({num_frames}, {28 * coordinates})")
   if len(rows) < num_frames:
-    raise Fault(where, f"has {len(rows)} rows, {sequence} has {num_frames} frames: frame-count mismatch")
+    raise Fault(where, f"has {len(rows)} rows, expected {num_frames} frames: frame-count mismatch")
   return rows[:num_frames].reshape(num_frames, 28, coordinates)
 
 
-def read_calibration(path: pathlib.Path) -> dict[int, tuple[np.ndarray, tuple[int, int]]]:
-  """Camera id -> (fx fy cx cy in px, (w, h)) of a `camera.calibration`, read by keyword. Raises Fault."""
+def read_calibration(path: pathlib.Path) -> dict[int, views.Camera]:
+  """The camera of each id in a `camera.calibration`, which is read by keyword. Raises Fault."""
   if not path.is_file():
     raise Fault(path, "is missing, expected beside annot.mat")
   if path.stat().st_size > MAX_CALIBRATION_BYTES:
@@ -116,27 +116,27 @@ def read_calibration(path: pathlib.Path) -> dict[int, tuple[np.ndarray, tuple[in
   header, *lines = path.read_text(errors="replace").splitlines() or [""]
   if not header.startswith("Skeletool Camera Calibration File"):
     raise Fault(path, f"begins with {header[:40]!r}, expected Skeletool Camera Calibration File")
-  for line in lines:
-    words = line.split()
-    if words and words[0] == "name":
+  for words in filter(None, map(str.split, lines)):
+    if words[0] == "name":
       blocks.append({})
-    if words and blocks:
+    if blocks:
       blocks[-1][words[0]] = words[1:]
   try:
     return {int(block["name"][0]): _camera(block) for block in blocks}
   except (KeyError, IndexError, ValueError) as error:
-    raise Fault(path, f"one of its {len(blocks)} camera blocks is not whole ({type(error).__name__}: {error})") from error
+    what = f"one of its {len(blocks)} camera blocks is not whole ({type(error).__name__}: {error})"
+    raise Fault(path, what) from error
 
 
-def _camera(block: dict[str, list[str]]) -> tuple[np.ndarray, tuple[int, int]]:
+def _camera(block: dict[str, list[str]]) -> views.Camera:
   matrix = np.array(block["intrinsic"], np.float64).reshape(4, 4)
   if any(float(x) for x in block["radial"]):
     raise ValueError(f"radial {' '.join(block['radial'])}, expected 0")
   width, height = (int(float(x)) for x in block["size"])
-  return matrix[[0, 1, 0, 1], [0, 1, 2, 2]], (width, height)
+  return views.Camera(matrix[[0, 1, 0, 1], [0, 1, 2, 2]], "calibration", (width, height))
 
 
-def read_test(path: pathlib.Path, sequence: str) -> Iterator[tuple[int, dict]]:
+def read_test(path: pathlib.Path, sequence: str) -> Views:
   """The one view of a test sequence. Raises Fault."""
   num_frames = tables.TEST[sequence][0]
   names = {"annot2": (1, 17, 2), "annot3": (1, 17, 3), "valid_frame": (1,), "activity_annotation": (1,)}
@@ -147,9 +147,9 @@ def read_test(path: pathlib.Path, sequence: str) -> Iterator[tuple[int, dict]]:
         if name not in file:
           raise Fault(path, f"holds no {name}, expected {', '.join(names)}")
         if file[name].shape[1:] != shape:
-          raise Fault(path, f"{name} is {file[name].shape}, expected ({num_frames}, {str(shape)[1:]}")
+          raise Fault(path, f"{name} is {file[name].shape}, expected {(num_frames, *shape)}")
         if len(file[name]) != num_frames:
-          raise Fault(path, f"{name} has {len(file[name])} rows, {sequence} has {num_frames} frames: frame-count mismatch")
+          raise Fault(path, f"{name} has {len(file[name])} rows, expected {num_frames} frames: frame-count mismatch")
         arrays[name] = file[name][()].squeeze(1)
   except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
     raise Fault(path, f"is not a whole MATLAB v7.3 (HDF5) file ({error})") from error
@@ -164,8 +164,6 @@ def make_test_view(where, sequence: str, arrays: dict[str, np.ndarray]) -> dict:
   if activity is not None and not np.isin(activity, range(len(tables.ACTIVITIES))).all():
     raise Fault(where, f"activity_annotation holds {np.unique(activity)[:9]}, expected 1 to 7")
   resolution, intrinsics = camera_tables.DHP_TEST_INTRINSICS[sequence]
-  return views.make_view(
-      where, arrays["annot2"], arrays["annot3"], "dhp17",
-      intrinsics=np.array(intrinsics[:4]), intrinsics_from="table", resolution=resolution,
-      valid=valid.astype(bool), activity=None if activity is None else activity.astype(np.int32),
-  )
+  camera = views.Camera(np.array(intrinsics[:4]), "table", resolution)
+  activity = None if activity is None else activity.astype(np.int32)
+  return views.make_view(where, arrays["annot2"], arrays["annot3"], "dhp17", camera, valid.astype(bool), activity)

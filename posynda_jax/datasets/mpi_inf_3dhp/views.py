@@ -1,32 +1,35 @@
-"""One record from the numbers of a file: H36M-17 order, metres, and which of the two 3D annotations the numbers are.
+"""One record from the arrays of a file: H36M-17 order, metres, and the name of its 3D annotation.
 
-`annot3` meets `annot2` when projected by the camera; `univ_annot3`, the same pose resized about the pelvis, does not until it
-is given its size back. Nothing else tells them apart once the names are gone: a record is judged by this, never by a name.
+`annot3` projects onto `annot2`. `univ_annot3` is the same pose rescaled about the pelvis, so it does not. The
+projection decides which of them a record holds, because files use the names of the arrays differently.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
+from posynda_jax.datasets.licensed import Fault
 from posynda_jax.geometry import skeleton
 
 # Measured (DATASETS.md 2.2): annot3 0.1 to 0.3 px on the test set, univ_annot3 3.9 px and more.
 ANNOT3_BELOW_PX = 2.0
-RESIZED_BELOW_PX = 10.0  # exchanged joints, other units or another camera leave more, whatever the size
-MIN_SIZE_M, MAX_SIZE_M = 0.1, 2.0  # median distance of a person's joints from the pelvis: between a baby's and a giant's
+RESCALED_BELOW_PX = 10.0  # exchanged joints, other units or another camera have a larger error at every scale
+MIN_SIZE_M, MAX_SIZE_M = 0.1, 2.0  # median distance of a person's joints from the pelvis
 
 
-class Fault(ValueError):
-  """What is wrong in a download: `where`, `what`, and the `fix`."""
+class Camera(NamedTuple):
+  """Intrinsics [fx fy cx cy] in px without distortion, their source, and the resolution (w, h)."""
 
-  def __init__(self, where, what: str, fix: str = "fetch it again"):
-    super().__init__(f"{where}: {what}; {fix}")
-    self.where, self.what, self.fix = str(where), what, fix
+  intrinsics: np.ndarray
+  source: str  # calibration, table or fit
+  resolution: tuple[int, int]
 
 
-def make_view(where, keypoints_px, poses_mm, order: str, *, intrinsics, intrinsics_from, resolution, valid=None, activity=None):
-  """A record without its labels, of 2D [T j 2] (px) and camera-frame 3D [T j 3] (mm) in the named joint order.
+def make_view(where, keypoints_px, poses_mm, order: str, camera: Camera, valid=None, activity=None) -> dict:
+  """A record without its labels, from 2D [T j 2] px and camera-frame 3D [T j 3] mm in the named joint order.
 
-  `intrinsics` [fx fy cx cy] in px, no distortion. `annotation` is annot3, univ_annot3, or "unrelated" where 2D and 3D do not
-  belong together. Raises Fault for non-finite numbers in valid frames, no valid frame, and 3D that is not in mm.
+  `annotation` is annot3, univ_annot3, or "unrelated" where 2D and 3D do not belong together. Raises Fault for
+  non-finite numbers in valid frames, for no valid frame, and for 3D that is not in mm.
   """
   keypoints, poses = (skeleton.to_h36m(np.asarray(x, np.float64), order) for x in (keypoints_px, poses_mm))
   poses = poses / 1000
@@ -38,26 +41,28 @@ def make_view(where, keypoints_px, poses_mm, order: str, *, intrinsics, intrinsi
     raise Fault(where, f"frame {np.flatnonzero(valid & ~finite)[0]} is valid and holds numbers that are not finite")
   size = np.median(np.linalg.norm(skeleton.root_centre(poses[valid])[:, 1:], axis=-1))
   if not MIN_SIZE_M < size < MAX_SIZE_M:
-    raise Fault(where, f"joints are {size * 1000:.3g} mm from the pelvis, expected 200 to 800", "give its 3D in millimetres")
-  error = reprojection_error(poses[valid], keypoints[valid], intrinsics)
+    what = f"joints are {size * 1000:.3g} mm from the pelvis, expected 200 to 800"
+    raise Fault(where, what, "give its 3D in millimetres")
+  error = reprojection_error(poses[valid], keypoints[valid], camera.intrinsics)
   return {
       "keypoints_px": keypoints.astype(np.float32),
       "confidence": np.ones(keypoints.shape[:2], np.float32),
       "poses_camera_m": poses.astype(np.float32),
       "valid": valid,
       "activity": np.zeros(len(poses), np.int32) if activity is None else activity,
-      "intrinsics": np.array([*intrinsics, 0, 0, 0, 0, 0], np.float32),
-      "intrinsics_from": intrinsics_from,
-      "resolution": np.array(resolution, np.float32),
+      "intrinsics": np.array([*camera.intrinsics, 0, 0, 0, 0, 0], np.float32),
+      "intrinsics_from": camera.source,
+      "resolution": np.array(camera.resolution, np.float32),
       "reprojection_px": np.float32(error),
-      "annotation": _name(error, poses[valid], keypoints[valid], intrinsics),
+      "annotation": _annotation(error, poses[valid], keypoints[valid], camera.intrinsics),
   }
 
 
 def reprojection_error(poses, keypoints, intrinsics) -> float:
-  """Mean distance (px) of the linear projection of camera-frame poses [f j 3] from keypoints [f j 2]; inf behind the camera.
+  """Mean distance (px) of the linear projection of camera-frame poses [f j 3] from keypoints [f j 2].
 
-  `camera.project_linear` limits x/z and y/z to 1; people here may stand beyond that, outside the image.
+  It is inf if a joint is behind the camera. `camera.project_linear` would limit x/z and y/z to 1, but joints here may
+  lie outside the image.
   """
   xy, z = poses[..., :2], poses[..., 2:]
   if (z <= 0).any():
@@ -65,13 +70,14 @@ def reprojection_error(poses, keypoints, intrinsics) -> float:
   return np.linalg.norm(intrinsics[:2] * xy / z + intrinsics[2:4] - keypoints, axis=-1).mean()
 
 
-def _name(error: float, poses, keypoints, intrinsics) -> str:
+def _annotation(error: float, poses, keypoints, intrinsics) -> str:
   if error < ANNOT3_BELOW_PX:
     return "annot3"
-  # The size s of each frame for which fx (X + s x) = (u - cx) (Z + s z), pelvis in capitals, for all joints: least squares.
+  # Least squares for the scale s of each frame with fx (X + s x) = (u - cx) (Z + s z), where (X, Z) is the pelvis.
   pelvis, rest = poses[:, :1], poses[:, 1:] - poses[:, :1]
   ray = (keypoints[:, 1:] - intrinsics[2:4]) / intrinsics[:2]
   slope, offset = rest[..., :2] - ray * rest[..., 2:], ray * pelvis[..., 2:] - pelvis[..., :2]
-  size = (slope * offset).sum((1, 2)) / np.maximum((slope**2).sum((1, 2)), 1e-12)
-  resized = pelvis + size[:, None, None] * (poses - pelvis)
-  return "univ_annot3" if reprojection_error(resized, keypoints, intrinsics) < RESIZED_BELOW_PX else "unrelated"
+  scale = (slope * offset).sum((1, 2)) / np.maximum((slope**2).sum((1, 2)), 1e-12)
+  rescaled = pelvis + scale[:, None, None] * (poses - pelvis)
+  is_rescaled = reprojection_error(rescaled, keypoints, intrinsics) < RESCALED_BELOW_PX
+  return "univ_annot3" if is_rescaled else "unrelated"

@@ -1,19 +1,20 @@
-"""What the published 3DPW holds: its sequences by split, each with (actors, frames).
+"""The sequences of the published 3DPW by split, each with (actors, frames).
 
-Names, splits, actors and frames as public evaluation code lists them; the sums agree with the paper (60 sequences, more than
-51,000 frames) and with the 34 and 37 actor tracks that others count in train and test.
+The numbers are those of public evaluation code. Their sums agree with the paper (60 sequences, more than 51,000 frames)
+and with the 34 and 37 actor tracks that other work counts in train and test.
 """
 
 SEQUENCES = {
     "train": {
         "courtyard_arguing_00": (2, 765), "courtyard_backpack_00": (1, 1262), "courtyard_basketball_00": (2, 468),
         "courtyard_bodyScannerMotions_00": (1, 1257), "courtyard_box_00": (1, 1041), "courtyard_capoeira_00": (2, 435),
-        "courtyard_captureSelfies_00": (2, 750), "courtyard_dancing_01": (2, 351), "courtyard_giveDirections_00": (2, 848),
-        "courtyard_golf_00": (1, 604), "courtyard_goodNews_00": (2, 431), "courtyard_jacket_00": (1, 1245),
-        "courtyard_laceShoe_00": (1, 931), "courtyard_rangeOfMotions_00": (2, 601), "courtyard_relaxOnBench_00": (1, 558),
-        "courtyard_relaxOnBench_01": (1, 959), "courtyard_shakeHands_00": (2, 391), "courtyard_warmWelcome_00": (2, 599),
-        "outdoors_climbing_00": (1, 1228), "outdoors_climbing_01": (1, 1062), "outdoors_climbing_02": (1, 916),
-        "outdoors_freestyle_00": (1, 498), "outdoors_slalom_00": (1, 333), "outdoors_slalom_01": (1, 371),
+        "courtyard_captureSelfies_00": (2, 750), "courtyard_dancing_01": (2, 351),
+        "courtyard_giveDirections_00": (2, 848), "courtyard_golf_00": (1, 604), "courtyard_goodNews_00": (2, 431),
+        "courtyard_jacket_00": (1, 1245), "courtyard_laceShoe_00": (1, 931), "courtyard_rangeOfMotions_00": (2, 601),
+        "courtyard_relaxOnBench_00": (1, 558), "courtyard_relaxOnBench_01": (1, 959),
+        "courtyard_shakeHands_00": (2, 391), "courtyard_warmWelcome_00": (2, 599), "outdoors_climbing_00": (1, 1228),
+        "outdoors_climbing_01": (1, 1062), "outdoors_climbing_02": (1, 916), "outdoors_freestyle_00": (1, 498),
+        "outdoors_slalom_00": (1, 333), "outdoors_slalom_01": (1, 371),
     },
     "validation": {
         "courtyard_basketball_01": (1, 958), "courtyard_dancing_00": (2, 459), "courtyard_drinking_00": (2, 689),

@@ -1,7 +1,7 @@
-"""One 3DPW sequence file: a Python 2 pickle of plain arrays, read through the restricted unpickler and checked.
+"""Reader of one 3DPW sequence file: a Python 2 pickle of plain arrays, read by the restricted unpickler and checked.
 
-Nothing is converted here but number types: lengths are metres, `world` is the dataset's own frame, image positions are px.
-`T` is the number of images. DATASETS.md section 3 lists the keys.
+Lengths are metres in the dataset's own world frame, image positions are px. `T` is the number of images. DATASETS.md
+section 3 lists the keys.
 """
 
 import dataclasses
@@ -10,18 +10,17 @@ import io
 import numpy as np
 
 from posynda_jax.data import safe_pickle
+from posynda_jax.datasets.licensed import Fault
 
 FPS = 30.0  # rate of the images, and of `poses`, `jointPositions` and `poses2d`; the *_60Hz keys are not read
 RESOLUTIONS = ((1920, 1080), (1080, 1920))
-_KEYS = (
-    "sequence", "poses", "trans", "betas", "genders", "poses2d", "jointPositions", "cam_poses", "cam_intrinsics", "campose_valid",
-)  # fmt: skip
 _PER_ACTOR = ("poses", "trans", "betas", "genders", "poses2d", "jointPositions", "campose_valid")
+_KEYS = ("sequence", "cam_poses", "cam_intrinsics", *_PER_ACTOR)
 
 
 @dataclasses.dataclass(frozen=True)
 class Actor:
-  """One person: SMPL-24 joints and SMPL parameters in the world frame, OpenPose detections, and which frames are aligned."""
+  """One person: SMPL-24 joints and SMPL parameters in the world frame, OpenPose detections, and the aligned frames."""
 
   joints_world_m: np.ndarray  # [T 24 3]
   detections: np.ndarray  # [T 18 3]: x, y in px, confidence; zeros where nothing was detected
@@ -53,7 +52,7 @@ def parse(content: bytes, label: str) -> Sequence:
   try:
     return _sequence(data)
   except (ValueError, TypeError) as error:
-    raise ValueError(f"{label}: {error}; expected an untouched file of sequenceFiles.zip, fetch it again") from error
+    raise Fault(label, str(error), "fetch sequenceFiles.zip again, or leave the sequence out") from error
 
 
 def _sequence(data) -> Sequence:
@@ -65,9 +64,9 @@ def _sequence(data) -> Sequence:
   if len(set(counts.values())) > 1 or counts["poses"] not in (1, 2):
     raise ValueError(f"has not one or two actors in every key: {counts}")
   world_to_camera = _array("cam_poses", data["cam_poses"], (-1, 4, 4))
-  frames = len(world_to_camera)
   intrinsics, resolution = _camera(_array("cam_intrinsics", data["cam_intrinsics"], (3, 3)))
-  actors = tuple(_actor({key: data[key][a] for key in _PER_ACTOR}, frames) for a in range(counts["poses"]))
+  people = zip(*(data[key] for key in _PER_ACTOR))
+  actors = tuple(_actor(dict(zip(_PER_ACTOR, person)), len(world_to_camera)) for person in people)
   return Sequence(str(data["sequence"]), intrinsics, resolution, world_to_camera, actors)
 
 
@@ -89,17 +88,17 @@ def _actor(data: dict, frames: int) -> Actor:
 
 
 def _array(key: str, value, shape: tuple[int, ...]) -> np.ndarray:
-  """`value` in float64, with exactly `shape`; -1 stands for any positive length."""
+  """`value` in float64 with exactly `shape`; -1 stands for any positive length. Raises ValueError."""
   array = np.asarray(value, np.float64)
-  fits = array.ndim == len(shape) and all(n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape))
-  if not fits:
-    frames = " (cam_poses tells the number of frames)" if array.ndim == len(shape) and array.shape[1:] == shape[1:] else ""
-    raise ValueError(f"{key} has shape {array.shape}, expected {shape}{frames}")
-  return array
+  if array.ndim == len(shape) and all(n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape)):
+    return array
+  is_count = array.ndim == len(shape) and array.shape[1:] == shape[1:]
+  hint = " (cam_poses has the number of frames)" if is_count else ""
+  raise ValueError(f"{key} has shape {array.shape}, expected {shape}{hint}")
 
 
 def _camera(matrix: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-  """(intrinsics [9], resolution): portrait or landscape is told by the principal point, near the image's centre."""
+  """(intrinsics [9], resolution): the principal point, near the image's centre, decides portrait or landscape."""
   fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
   if not np.allclose(matrix, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]) or not min(fx, fy) > 0:
     raise ValueError(f"cam_intrinsics {matrix.tolist()} is not [[fx 0 cx] [0 fy cy] [0 0 1]]")

@@ -1,7 +1,7 @@
-"""3D Poses in the Wild (3DPW): 60 phone videos, one record an actor, splits train, validation and test.
+"""Builder of 3D Poses in the Wild (3DPW) from `sequenceFiles.zip` or its folder: 60 phone videos, one record an actor.
 
-Reads `sequenceFiles.zip`, or the folder it unpacks to, as published. The 3D comes from SMPL's own joints (`approx`) or from the
-SMPL mesh and the Human3.6M regressor (`regressor`), the 2D from projecting it (`gt`) or from the published OpenPose points.
+The 3D is SMPL's own joints (`approx`) or the SMPL mesh times the Human3.6M regressor (`regressor`). The 2D is the
+projection of the 3D (`gt`) or the published OpenPose points (`detected`).
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import record
+from posynda_jax.datasets import licensed
 from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, sequence_file, smpl
 from posynda_jax.geometry import camera, skeleton
@@ -25,47 +25,37 @@ REGRESSOR_FILE = "smpl/J_regressor_h36m.npy"
 
 @dataclasses.dataclass
 class ThreedpwConfig(tfds.core.BuilderConfig):
-  """Where the 3D joints come from, and whether the 2D is detected or projected."""
+  """Source of the 3D joints, and whether the 2D is detected or projected."""
 
   joints_source: str = APPROXIMATE
   detected: bool = False
 
 
-def _configs() -> list[ThreedpwConfig]:
-  return [
-      ThreedpwConfig(
-          name=f"{name}_{keypoints}",
-          description=f"3D: {source}, 2D: {keypoints}.",
-          joints_source=source,
-          detected=keypoints == "detected",
-      )
-      for name, source in (("approx", APPROXIMATE), ("regressor", REGRESSED))
-      for keypoints in ("gt", "detected")
-  ]
+def _config(name: str, source: str, keypoints: str) -> ThreedpwConfig:
+  description = f"3D: {source}, 2D: {keypoints}."
+  return ThreedpwConfig(
+      name=f"{name}_{keypoints}", description=description, joints_source=source, detected=keypoints == "detected"
+  )
 
 
-class Threedpw(tfds.core.GeneratorBasedBuilder):
+class Threedpw(licensed.Builder):
   """3DPW; `subject` is `<sequence>_<actor>`, `action` the sequence's name without its number."""
 
   name = "threedpw"
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
-  BUILDER_CONFIGS = _configs()
+  HOMEPAGE = "https://virtualhumans.mpi-inf.mpg.de/3DPW"
+  LICENSE = "3DPW terms: non-commercial research only, no redistribution."
+  EXTRA_FEATURES = {
+      "joints_source": tfds.features.Text(),
+      "num_detected": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # of the 18 OpenPose points, in all configs
+  }
+  BUILDER_CONFIGS = [
+      _config(name, source, keypoints)
+      for name, source in (("approx", APPROXIMATE), ("regressor", REGRESSED))
+      for keypoints in ("gt", "detected")
+  ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
       "Put sequenceFiles.zip, or the folder sequenceFiles/{train,validation,test}/<sequence>.pkl, into manual_dir."
   )
-  url_infos = {}  # nothing is downloaded
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return self.dataset_info_from_configs(
-        features=record.view_features(
-            joints_source=tfds.features.Text(),
-            num_detected=tfds.features.Tensor(shape=(None,), dtype=np.int32),  # of the 18 OpenPose points, whatever the 2D
-        ),
-        homepage="https://virtualhumans.mpi-inf.mpg.de/3DPW",
-        license="3DPW terms: non-commercial research only, no redistribution. See README.md.",
-        disable_shuffling=True,
-    )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     manual_dir = pathlib.Path(dl_manager.manual_dir)
@@ -75,7 +65,7 @@ class Threedpw(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(manual_dir, members[split], make_poses) for split in SPLITS}
 
   def _make_poses(self, manual_dir: pathlib.Path):
-    """A function from an actor to its poses [T 17 3] (m, world), with the files it needs read at once."""
+    """A function from an actor to its poses [T 17 3] (m, world frame). The SMPL files are read at once."""
     if self.builder_config.joints_source == APPROXIMATE:
       return lambda actor: joints.from_smpl24(actor.joints_world_m)
     regressor = smpl.load_regressor(manual_dir / REGRESSOR_FILE)
@@ -92,15 +82,16 @@ class Threedpw(tfds.core.GeneratorBasedBuilder):
       for member in members:
         sequence = sequence_file.parse(archive.read(member), archive.label(member))
         for number, actor in enumerate(sequence.actors):
-          yield f"{sequence.name}/{number}", self._record(sequence, number, actor, make_poses(actor))
+          yield f"{sequence.name}/{number}", self._record(sequence, number, make_poses(actor))
 
-  def _record(self, sequence: sequence_file.Sequence, number: int, actor: sequence_file.Actor, poses_world: np.ndarray) -> dict:
+  def _record(self, sequence: sequence_file.Sequence, number: int, poses_world: np.ndarray) -> dict:
+    actor = sequence.actors[number]
     poses = joints.to_camera(poses_world, sequence.world_to_camera)
     if self.builder_config.detected:
       keypoints, confidence = joints.from_coco18(actor.detections)
     else:
       keypoints = camera.project_linear(poses, sequence.intrinsics)
-      confidence = poses[..., 2] > 0  # no camera sees what is behind it
+      confidence = poses[..., 2] > 0  # joints behind the camera have no projection
     return {
         "keypoints_px": np.asarray(keypoints, np.float32),
         "confidence": confidence.astype(np.float32),
@@ -119,11 +110,13 @@ class Threedpw(tfds.core.GeneratorBasedBuilder):
 
 
 def members_by_split(archive: archives.Archive) -> dict[str, list[str]]:
-  """The archive's members `<split>/<sequence>.pkl` by split, sorted. Raises ValueError for a split that has none."""
-  members = {split: [m for m in archive.members if m.startswith(f"{split}/") and m.endswith(".pkl")] for split in SPLITS}
+  """The archive's members `<split>/<sequence>.pkl` by split, sorted. Raises ValueError for a split without any."""
+  members = {
+      split: [m for m in archive.members if m.startswith(f"{split}/") and m.endswith(".pkl")] for split in SPLITS
+  }
   if missing := [split for split, names in members.items() if not names]:
     raise ValueError(
-        f"{archive.path}: no <sequence>.pkl in {', '.join(missing)}; expected the folders {', '.join(SPLITS)} of the whole "
-        "sequenceFiles.zip, fetch it again"
+        f"{archive.path}: no <sequence>.pkl in {', '.join(missing)}; expected the folders {', '.join(SPLITS)} of the "
+        "whole sequenceFiles.zip, fetch it again"
     )
   return members

@@ -10,5 +10,4 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
     people       find, track, choose, describe
     recordings   Options, Recording, read, from_array
     targets      is_own, read, identity, protocol, describe, table: targets named `keypoints:FILE`
-    pictures     save_lifted
 """

@@ -43,7 +43,7 @@ class Reader:
         events.clear()
       parser.close()
     except (ijson.JSONError, UnicodeDecodeError) as error:
-      message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0]
+      message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0].rstrip(".")
       known = (what for part, what in _DAMAGES.items() if part in message)
       raise self._damaged(next(known, f"it breaks off or is damaged: {message}")) from error
     yield from events

@@ -1,8 +1,7 @@
-"""Adaptation targets named `keypoints:FILE`, which have no 3D: reading, identity, protocol, and printed reports.
+"""Adaptation targets named `keypoints:FILE`: own keypoints without 3D, and what is reported of them.
 
-No error in mm can be measured on them. The reprojection error in px is the distance between the keypoints and the
-projection of the pose that was lifted from them. It shows frames in which lifting failed. A low error does not show
-that the depth is right.
+No error in mm can be measured on them. The reprojection error in px can: the distance between the keypoints and the projection of
+the pose that was lifted from them. It shows frames in which lifting failed. A low one does not show that the depth is right.
 """
 
 import dataclasses
@@ -13,11 +12,6 @@ from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.keypoints.recordings import Options, Recording
 
 PREFIX = "keypoints:"
-_REPORT = """\
-{name}: {format} ({format_was}), layout {layout}, joint rule {joint_rule}
-  person {person} of: {people}
-  frames {first_frame:,} to {last_frame:,}, {interpolated_frames:,} of {frames:,} interpolated \
-(longest gap {longest_gap}), {lost_joints_percent:g}% of the joints lost in the others"""
 
 
 def is_own(name: str) -> bool:
@@ -37,15 +31,14 @@ def identity(found: list[Recording], options: Options) -> dict:
 
 
 def protocol(name: str, found: list[Recording], clip_fps: float, config) -> dict:
-  """The protocol of reprojection errors on a target, lifted as the EvaluateConfig `config` says."""
+  """The protocol of a reprojection error on the target: its data, cameras and frame rate, and the EvaluateConfig `config`."""
 
   def stated(field: str) -> str:
     return "; ".join(sorted({str(one.report[field]) for one in found}))
 
-  measured = "reprojection error on the target's own keypoints, weighted by confidence"
   return {
       "dataset": name, "split": "all frames", "keypoints_2d": f"{stated('format')}, joint rule {stated('joint_rule')}",
-      "measured": f"{measured}; no ground truth, so no error in mm",
+      "measured": "reprojection error on the target's own keypoints, weighted by confidence; no ground truth, so no error in mm",
       "intrinsics": stated("intrinsics"), "fps": stated("fps"), "clip_fps": clip_fps, "root": "solve",
       "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
       "flip": config.flip, "seed": config.seed,
@@ -55,9 +48,13 @@ def protocol(name: str, found: list[Recording], clip_fps: float, config) -> dict
 def describe(found: list[Recording]) -> str:
   """Lines to print: what was read, chosen and interpolated, and a `warning:` line for each guess."""
   lines = []
-  for one in found:
-    lines.append(_REPORT.format(name=one.record["sequence"], **one.report))
-    lines += [f"  warning: {warning}" for warning in one.report["warnings"]]
+  for report in (one.report | {"name": one.record["sequence"]} for one in found):
+    lines += [
+        "{name}: {format} ({format_was}), layout {layout}, joint rule {joint_rule}\n  person {person} of: {people}".format(**report),
+        "  frames {first_frame:,} to {last_frame:,}, {interpolated_frames:,} of {frames:,} interpolated (longest gap {longest_gap}), "
+        "{lost_joints_percent:g}% of the joints lost in the others".format(**report),
+        *(f"  warning: {warning}" for warning in report["warnings"]),
+    ]
   return "\n".join(lines)
 
 
@@ -66,6 +63,5 @@ def table(results: dict, protocol: dict) -> str:
   lines = [f"\n{'':14}{'reprojection px':>16}{'frames':>9}{'trainable':>11}{'seconds':>9}"]
   for name, row in results.items():
     lines.append(f"{name:14}{row['reprojection_px']:16.2f}{row['frames']:9,}{row['trainable']:11,}{row['seconds']:9.0f}")
-  limit = "a lower reprojection error does not show that poses are nearer the truth"
-  stated = ", ".join(f"{name}={value}" for name, value in protocol.items())
-  return "\n".join([*lines, f"The target has no ground truth: {limit}.", f"protocol: {stated}\n"])
+  lines.append("The target has no ground truth: a lower reprojection error does not show that poses are nearer the truth.")
+  return "\n".join([*lines, "protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()), ""])

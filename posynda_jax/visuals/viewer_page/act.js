@@ -1,4 +1,4 @@
-// How the page moves: time, controls, pointers and keys change `state` and ask for one redraw.
+// Interaction of the page: time, controls, pointers and keys change `state` and request one redraw.
 let waiting = false;
 function redraw() {
   if (waiting) return;
@@ -6,7 +6,8 @@ function redraw() {
   requestAnimationFrame((now) => {
     waiting = false;
     if (state.playing) {
-      const seconds = Math.min(Math.max(now - state.then, 0) / 1000, 0.5); // a picture's time may lie before the click's
+      // `now` can be earlier than the click.
+      const seconds = Math.min(Math.max(now - state.then, 0) / 1000, 0.5);
       state.clock = (state.clock + seconds * fps * Number($("speed").value)) % T;
       state.then = now;
       state.t = Math.floor(state.clock);
@@ -74,7 +75,7 @@ function measure() {
 // ---- controls ----
 const toggles = [];
 function addToggle(name, members) {
-  const label = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");
+  const [label, box, swatch] = ["label", "input", "span"].map((tag) => document.createElement(tag));
   box.type = "checkbox";
   box.checked = members[0].shown;
   box.addEventListener("change", () => {
@@ -116,7 +117,9 @@ for (const name of ["travel", "whole"]) {
     redraw();
   });
 }
-document.querySelectorAll("[data-view]").forEach((button) => button.addEventListener("click", () => view(button.dataset.view)));
+for (const button of document.querySelectorAll("[data-view]")) {
+  button.addEventListener("click", () => view(button.dataset.view));
+}
 
 const fingers = new Map();
 const spread = () => { const [a, b] = [...fingers.values()]; return Math.hypot(a[0] - b[0], a[1] - b[1]); };
@@ -132,7 +135,9 @@ spaceCanvas.addEventListener("pointermove", (event) => {
   if (fingers.size === 1) turn((before[0] - event.clientX) * 0.01, (event.clientY - before[1]) * 0.01);
   else if (fingers.size === 2 && apart > 0) turn(0, 0, spread() / apart);
 });
-for (const end of ["pointerup", "pointercancel"]) spaceCanvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
+for (const end of ["pointerup", "pointercancel"]) {
+  spaceCanvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
+}
 spaceCanvas.addEventListener("wheel", (event) => {
   event.preventDefault();
   turn(0, 0, Math.exp(-event.deltaY * 0.001));

@@ -1,6 +1,6 @@
 "use strict";
-// What the page of viewer.py draws: the 3D scene, the image and the error strip, each from `state` alone.
-// Camera frame: x right, y down, z forward; metres. `series` are skeletons over time, of which one is measured.
+// Drawing of the page of page.py: the 3D scene, the image and the error strip. Each is a function of `state`.
+// Camera frame: x right, y down, z forward; metres. `series` are skeletons over time; one of them is measured.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const { fps, joints, parents, width: imageWidth, height: imageHeight } = data;
@@ -14,14 +14,14 @@ const state = {
   t: 0, playing: false, clock: 0, yaw: 0.5, pitch: 0.2, zoom: 1, travel: false, whole: false,
   measured: series[0], unit: truth ? "mm" : "px",
 };
-// Depth decides what covers what, but the chosen pose counts as nearer (m): poses that coincide with it must not hide it.
+// Limbs are drawn by depth. `nearer` (m) is subtracted, so that equal poses do not hide the chosen one.
 const STYLES = {
   chosen: { width: 5.5, nearer: 0.1 }, pose: { width: 4, nearer: 0.05 }, truth: { width: 4, nearer: 0.05 },
   hypothesis: { width: 2, nearer: 0 },
 };
 const VIEWS = { camera: [0, 0], side: [Math.PI / 2, 0], top: [0, Math.PI / 2] };
 
-// int16 in base64; -32768 is absent.
+// Numbers of int16 values in base64; -32768 is NaN.
 function unpack({ values, middle, step }) {
   const ints = new Int16Array(Uint8Array.from(atob(values), (c) => c.charCodeAt(0)).buffer);
   return Float32Array.from(ints, (q) => (q === -32768 ? NaN : q * step + middle));
@@ -36,7 +36,7 @@ function quantile(values, share) {
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 const colourOf = (one) => (one.kind === "truth" ? css("--text") : one.colour);
 
-// Clears a canvas at the screen's own resolution; drawing is in CSS px.
+// Clears a canvas at the resolution of the screen; later coordinates are CSS px.
 function begin(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -64,7 +64,7 @@ function line(context, a, b, colour, width) {
 const spaceCanvas = $("space").querySelector("canvas");
 const bounds = [false, true].map((travel) => measureScene(travel));
 
-// Middle, size and floor of all that is shown over all time, without stray frames.
+// Middle, size and floor of all series over all frames, without outliers.
 function measureScene(travel) {
   const axes = [[], [], []];
   for (const one of series) {
@@ -77,8 +77,8 @@ function measureScene(travel) {
   return { middle: low.map((v, i) => (v + high[i]) / 2), size, floor: high[1] };
 }
 
-// Where a point lies on the canvas: [x px, y px, depth m].
-function look(p, width, height) {
+// Canvas position of a 3D point: [x px, y px, depth m].
+function toCanvas(p, width, height) {
   const { middle, size } = bounds[Number(state.travel)];
   const x = p[0] - middle[0], y = p[1] - middle[1], z = p[2] - middle[2];
   const [cy, sy, cp, sp] = [Math.cos(state.yaw), Math.sin(state.yaw), Math.cos(state.pitch), Math.sin(state.pitch)];
@@ -97,7 +97,7 @@ function drawSpace() {
   const { middle, size, floor } = bounds[Number(state.travel)];
   const cell = size > 4 ? 1 : 0.5, cells = Math.ceil(size / 2 / cell) + 1;
   const [ox, oz] = [middle[0], middle[2]].map((v) => cell * Math.round(v / cell));
-  const ground = (i, k) => look([ox + i * cell, floor, oz + k * cell], width, height);
+  const ground = (i, k) => toCanvas([ox + i * cell, floor, oz + k * cell], width, height);
   for (let i = -cells; i <= cells; i++) {
     line(context, ground(i, -cells), ground(i, cells), css("--grid"), 1);
     line(context, ground(-cells, i), ground(cells, i), css("--grid"), 1);
@@ -105,16 +105,18 @@ function drawSpace() {
   context.fillStyle = css("--quiet");
   context.textAlign = "center";
   const towards = ground(0, -cells);
-  context.fillText("camera side", Math.min(Math.max(towards[0], 40), width - 40), Math.min(towards[1] + 14, height - 28));
+  const x = Math.min(Math.max(towards[0], 40), width - 40);
+  context.fillText("camera side", x, Math.min(towards[1] + 14, height - 28));
   context.textAlign = "left";
   context.fillText(`grid ${cell} m; hollow limbs are the subject's left`, 10, height - 9);
   const strokes = [];
   for (const one of series.filter((s) => s.shown)) {
-    const points = joints.map((_, j) => look(joint(one, j), width, height));
+    const points = joints.map((_, j) => toCanvas(joint(one, j), width, height));
     const style = { ...(one === series[0] ? STYLES.chosen : STYLES[one.kind]), colour: colourOf(one) };
     for (const [child, parent] of bones) {
       const [a, b] = [points[child], points[parent]], depth = (a[2] + b[2]) / 2 - style.nearer;
-      if (Number.isFinite(a[0] + b[0])) strokes.push({ ...style, a, b, depth, hollow: style.nearer > 0 && left.has(child) });
+      const hollow = style.nearer > 0 && left.has(child);
+      if (Number.isFinite(a[0] + b[0])) strokes.push({ ...style, a, b, depth, hollow });
     }
   }
   strokes.sort((p, q) => q.depth - p.depth);
@@ -144,9 +146,10 @@ function drawImage() {
   context.strokeRect(corner[0], corner[1], opposite[0] - corner[0], opposite[1] - corner[1]);
   const at = (values, j) => place(values[2 * (state.t * J + j)], values[2 * (state.t * J + j) + 1]);
   const size = state.whole ? 2.5 : 4.5;
-  const { projection } = state.measured;
-  for (const [child, parent] of bones) line(context, at(keypoints, child), at(keypoints, parent), css("--quiet"), size + 1.5);
-  for (const [child, parent] of bones) line(context, at(projection, child), at(projection, parent), colourOf(state.measured), 2);
+  const layers = [[keypoints, css("--quiet"), size + 1.5], [state.measured.projection, colourOf(state.measured), 2]];
+  for (const [points, colour, thick] of layers) {
+    for (const [child, parent] of bones) line(context, at(points, child), at(points, parent), colour, thick);
+  }
   for (let j = 0; j < J; j++) {
     const [x, y] = at(keypoints, j);
     if (!Number.isFinite(x + y)) continue;
@@ -173,7 +176,7 @@ const LABELS = 72, GAP = 3;
 const heatCanvas = $("heat").querySelector("canvas"), heatImage = document.createElement("canvas");
 let errors = new Float32Array(0), highest = 1;
 
-// Error of every joint of every frame [T J]: distance to the truth in mm, or of the projection from the keypoints in px.
+// Error of each joint in each frame [T J]: distance to the truth in mm, or from projection to keypoints in px.
 function errorsOf(one, unit) {
   const [a, b, axes, scale] = unit === "mm" ? [one.pose, truth.pose, 3, 1000] : [one.projection, keypoints, 2, 1];
   return Float32Array.from({ length: T * J }, (_, i) => {
@@ -208,12 +211,14 @@ function paintHeat() {
     }
   });
   context.putImageData(pixels, 0, 0);
-  $("scale").querySelector("i").style.background = `linear-gradient(90deg, ${COLOURS.map((c) => `rgb(${c})`).join(", ")})`;
+  const stops = COLOURS.map((c) => `rgb(${c})`).join(", ");
+  $("scale").querySelector("i").style.background = `linear-gradient(90deg, ${stops})`;
   $("scale").lastElementChild.textContent = `${Number(highest.toPrecision(2))} ${state.unit} or more`;
 }
 
 function drawHeat() {
-  const [context, width, height] = begin(heatCanvas), row = (height - GAP * (ROWS.length - 1)) / J, across = width - LABELS;
+  const [context, width, height] = begin(heatCanvas);
+  const row = (height - GAP * (ROWS.length - 1)) / J, across = width - LABELS;
   context.imageSmoothingEnabled = false;
   context.textBaseline = "middle";
   let y = 0, first = 0;
@@ -229,7 +234,7 @@ function drawHeat() {
   line(context, [x, 0], [x, height], css("--text"), 2);
 }
 
-// Frame and joint under the pointer; the joint is undefined between groups.
+// [Frame, joint] under the pointer; the joint is undefined between groups.
 function underPointer(event) {
   const box = heatCanvas.getBoundingClientRect(), row = (box.height - GAP * (ROWS.length - 1)) / J;
   const t = Math.floor(((event.clientX - box.left - LABELS) / (box.width - LABELS)) * T);

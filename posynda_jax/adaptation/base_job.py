@@ -1,0 +1,167 @@
+"""A base trained, or found finished, in a run folder: `Plan` says how, `PLANS` holds those that this project uses."""
+
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import jax
+
+from posynda_jax.adaptation import adapters, bases, pretraining, sources
+from posynda_jax.data import clips, feed, tracks
+from posynda_jax.diffusion.denoisers import make_model
+from posynda_jax.evaluation import results, scoring
+from posynda_jax.geometry.measured import Measured
+from posynda_jax.peft import counting
+from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs, scalars
+from posynda_jax.visuals import figures
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """All that defines a base.
+
+  `model`: fields of the denoiser, for `denoisers.make_model`. `source`: for `sources.load_source`. `eval_on`:
+  dataset/config that scores the base; None is the source's exact 2D.
+  """
+
+  model: dict[str, Any]
+  pretrain: pretraining.PretrainConfig = pretraining.PretrainConfig()
+  source: str = "synthetic_motion/source"
+  split: str = "train"
+  batch: int = 64
+  seed: int = 0
+  clip_fps: float = 50.0
+  eval_on: str | None = None
+  eval_split: str = "test"
+
+
+MODELS = {  # fields of the paper's size
+    "mixste": {"width": 512, "depth": 8, "num_heads": 8, "drop_path": 0.1},
+    "videopose": {
+        "denoiser": "videopose", "filter_widths": [3, 3, 3], "channels": 1024, "causal": False, "dropout": 0.25,
+    },
+}
+_FRAMES = {"num_frames": 9, "dtype": "float32"}
+_COMPACT = _FRAMES | {"width": 96, "depth": 3, "num_heads": 3, "drop_path": 0.0}
+_CMU = Plan(
+    _COMPACT, pretraining.PretrainConfig(num_steps=5200, final_step_share=0.75), source="cmu_mocap/h36m_rig",
+    clip_fps=15.0,
+)
+PLANS = {
+    "paper": Plan(_FRAMES | MODELS["mixste"] | {"num_frames": 27}, pretraining.PretrainConfig(learning_rate=1e-3)),
+    # A compact base on real motion: 33 minutes on two cores.
+    "cmu_h36m": _CMU,
+    # The base that ships: all three rigs, half of the clips with a detector's errors; 40 minutes on two cores.
+    "cmu_any": dataclasses.replace(
+        _CMU, pretrain=dataclasses.replace(_CMU.pretrain, num_steps=6000, detected_share=0.5),
+        source="cmu_mocap/h36m_rig+dhp_rig+wild_rig", eval_on="cmu_mocap/h36m_rig_gt",
+    ),
+    # VideoPose on the same clips. Every view is fresh and the base is an average of updates, so dropout only slowed it.
+    "cmu_videopose": dataclasses.replace(
+        _CMU, model=_FRAMES | MODELS["videopose"] | {"filter_widths": [3, 3], "channels": 512, "dropout": 0.0},
+        pretrain=dataclasses.replace(_CMU.pretrain, learning_rate=3e-3, num_steps=10000),
+    ),
+    # The base of the default run: three minutes on two cores.
+    "embedded": Plan(
+        _COMPACT | {"num_frames": 3, "width": 64, "depth": 2, "num_heads": 2},
+        pretraining.PretrainConfig(
+            learning_rate=2.5e-3, num_steps=1800, warmup_steps=100, ema=0.99, final_step_share=0.9),
+        batch=128, clip_fps=12.5,
+    ),
+    # The smallest run; its numbers mean nothing.
+    "smoke": Plan(
+        _COMPACT | {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 1},
+        pretraining.PretrainConfig(learning_rate=1e-3, num_steps=6), split="train[:5%]", batch=8, clip_fps=12.5,
+        eval_split="test[:2%]",
+    ),
+}
+
+
+def get(name: str) -> Plan:
+  """The named plan. Raises ValueError that lists the names."""
+  if name not in PLANS:
+    raise ValueError(f"plan {name!r} is unknown; choose one of {', '.join(PLANS)}")
+  return PLANS[name]
+
+
+def plan_of(base: bases.Base) -> Plan:
+  """The plan that the base was trained by. Raises ValueError for a base that was not trained here."""
+  names = {field.name for field in dataclasses.fields(Plan)}
+  found = {name: value for name, value in base.config.items() if name in names}
+  if set(found) != names:
+    raise ValueError(f"base {base.digest} does not say how it was trained: give one that `pretrain` made")
+  return Plan(**found | {"pretrain": pretraining.PretrainConfig(**found["pretrain"])})
+
+
+def changed(plan: Plan, width: float = 1.0, **training) -> Plan:
+  """The plan with `width` as a share of its own width, and other fields of its training."""
+  model = plan.model | ({"width": round(plan.model["width"] * width)} if width != 1.0 else {})
+  return dataclasses.replace(plan, model=model, pretrain=dataclasses.replace(plan.pretrain, **training))
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+  """The plan as JSON, with `eval_on` filled in: the config of a base's folder. Raises ValueError as
+  `sources.fixed_views`.
+  """
+  eval_on = plan.eval_on or sources.fixed_views(plan.source)
+  return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(plan, eval_on=eval_on))))
+
+
+def is_described(base: bases.Base, plan: Plan) -> bool:
+  """Whether the base is the one that the plan would train."""
+  wanted = describe(plan)
+  return {name: base.config.get(name) for name in wanted} == wanted
+
+
+def train_base(
+    plan: Plan, folder, folders: sources.Folders = sources.Folders(), saving: loop.Saving = loop.Saving()
+) -> bases.Base:
+  """The plan's base, trained, resumed or found finished in `folder`, and scored at home.
+
+  Raises ValueError for a plan that contradicts itself and for a folder of another plan.
+  """
+  model = make_model(plan.model)
+  run = runs.Run(folder, describe(plan))
+  if (run.folder / "metrics.json").exists():
+    return bases.load(run.folder)
+  source = sources.load_source(plan.source, plan.split, plan.clip_fps, folders)
+  found = clips.ClipSource(source.tracks, model.num_frames)
+  state = pretraining.init_state(jax.random.key(plan.seed), model, plan.pretrain)
+  size = counting.count(state.params["params"])
+  print(f"Base: {size:,} parameters, {len(found):,} clips of {model.num_frames} frames from {plan.source}", flush=True)
+  step = parallel.make_parallel_step(
+      functools.partial(pretraining.pretrain_step, model=model, config=plan.pretrain, rig=source.rig)
+  )
+  identity = run.config | {"data": checkpoint.describe_data({"source": found})}
+  checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", saving.keep, identity)
+  batches = feed.batches({"source": found}, {"source": plan.batch}, plan.seed)
+  settings = loop.LoopSettings(
+      plan.pretrain.num_steps, saving.save_every, saving.log_every, run.write_scalars("pretrain"), "pretrain"
+  )
+  state = loop.resume(checkpoints, state, batches, "pretrain")
+  state, _ = loop.train(step, state, (), batches, jax.random.key(plan.seed + 1), settings, checkpoints)
+  seconds = checkpoints.seconds
+  checkpoints.close()
+  checkpoint.save_tree(run.folder / "base", state.ema if plan.pretrain.ema else state.params)
+  run.close()
+  if processes.is_main() and (rows := scalars.read_rows(run.folder, "pretrain")):
+    figures.save_curves(run.folder / "figures" / "pretrain.png", rows, ("loss", "train_mpjpe_mm", "grad_norm"))
+  scores, protocol = score_base(bases.load(run.folder), run.config["eval_on"], plan.eval_split, folders)
+  files.write_json(run.folder / "metrics.json", {
+      "base": scores, "protocol": protocol, "seconds": seconds, "digest": bases.load(run.folder).digest, "body": source.body,
+  })
+  run.write_results(results.result_table({"base": scores}), plan.pretrain.num_steps)
+  print(f"Base on {run.config['eval_on']} {plan.eval_split}: MPJPE {scores['mpjpe_mm']:.1f} mm, P-MPJPE "
+        f"{scores['p_mpjpe_mm']:.1f} mm, {scores['frames']:,} frames ({seconds:.0f} s of training)", flush=True)
+  processes.wait()  # for metrics.json
+  return bases.load(run.folder)
+
+
+def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Folders) -> tuple[dict, dict]:
+  """(scores, protocol) of a bare base on a labelled split."""
+  config = scoring.SamplingConfig(diffusion_steps=base.diffusion_steps)
+  score = scoring.make_scorer(lambda params: adapters.make_denoiser(base.model, params, None), config)
+  test = sources.open_clips(dataset, split, tracks.LABELLED, base.clip_fps, base.model.num_frames, folders)
+  scores = scoring.evaluate(score, base.params, Measured(), test, config.batch_size)
+  return scores, scoring.describe_protocol(dataset, split, base.clip_fps, config)

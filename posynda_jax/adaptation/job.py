@@ -1,0 +1,104 @@
+"""The main job as one call: adapt a base to an unlabelled target, score it before and after, write a run folder.
+
+    result = run(Job(recipes.get("novel"), source="cmu_mocap/h36m_rig", target="hdm05_mocap/wild_rig_gt", workdir="runs/hdm05_wild"))
+    result.scores["adapted"]["mpjpe_mm"]
+
+    loading (`open_task`) -> training (`training.train_adapter`) -> scoring (`Task.rate`) -> metrics.json, figures, adapter
+
+Target poses are read for the test split, and for the target split only by a ceiling, which stands beside the result
+as a bound.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from posynda_jax.adaptation import adapters, bases, recipes
+from posynda_jax.adaptation.task import Job, Task, identify, load_task
+from posynda_jax.adaptation.training import train_adapter
+from posynda_jax.evaluation import results
+from posynda_jax.geometry import skeleton
+from posynda_jax.peft import counting
+from posynda_jax.runtime import files, processes, runs
+from posynda_jax.visuals import figures
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a job found. `scores`: rows `source_only`, `adapted` and, where asked for, `view_alone` and `ceiling`."""
+
+  scores: dict[str, dict[str, Any]]
+  protocol: dict[str, Any]
+  adapted: bases.Weights
+  folder: pathlib.Path | None = None
+
+
+def run(job: Job, report: Callable[[str], None] = functools.partial(print, flush=True)) -> Result:
+  """Trains, or resumes, the job's adapter, scores it, and writes the run folder where `workdir` names one.
+
+  Raises ValueError for a job that contradicts itself and for a folder of another job, FloatingPointError for a loss
+  that is no number, `signals.Stopped` after SIGTERM.
+  """
+  task = load_task(job)
+  folder = runs.Run(job.workdir, identify(task)) if job.workdir else None
+  trainable = adapters.num_trainable(task.base.params, job.recipe.adapter)
+  frozen = counting.count(task.base.params["params"])
+  report(f"Adapter: {trainable:,} parameters train; the base's {frozen:,} are frozen")
+  if task.source is None:
+    report("Source-free: the adapter learns from the target alone")
+  adapted, seconds = train_adapter(task, job.recipe, folder, "adapted")
+  scores = score_all(task, adapted, {"trainable": trainable, "seconds": seconds})
+  if job.ceiling:
+    bound, seconds = train_adapter(task, recipes.ceiling_of(job.recipe), folder, "ceiling")
+    scores["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
+  protocol = task.describe_protocol()
+  if folder:
+    write_results(folder, task, adapted, scores, protocol)
+  return Result(scores, protocol, adapted, folder and folder.folder)
+
+
+def score_all(task: Task, adapted: bases.Weights, cost: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Scores before and after: the bare base, it through the virtual camera where there is one, and the adapter."""
+  nothing = adapters.zeros_like(adapted.adapter)
+  free = {"trainable": 0, "seconds": 0.0}
+  scores = {"source_only": task.rate(task.bare, nothing) | free}
+  if task.view:
+    scores["view_alone"] = task.rate(dataclasses.replace(task.bare, view=task.view), nothing) | free
+  return scores | {"adapted": task.rate(adapted) | cost}
+
+
+def write_results(folder: runs.Run, task: Task, adapted: bases.Weights, scores: dict, protocol: dict) -> None:
+  """metrics.json, the picture of before and after, and both as TensorBoard shows them."""
+  if processes.is_main():
+    save_comparison(folder.folder / "figures" / "comparison.png", task, adapted)
+  files.write_json(folder.folder / "metrics.json", {**scores, "protocol": protocol})
+  folder.write_results(results.result_table(scores), task.job.recipe.updates)
+
+
+def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> None:
+  """Before, after and, where there is one, ground truth for the middle frames of a few clips spread over the test
+  data.
+  """
+  nothing = (task.base.params, adapters.zeros_like(adapted.adapter))
+  after = (task.base.params, adapted.adapter)
+  if task.test is None:
+    before, lifted = (task.lift(w, params)[0] for w, params in ((task.bare, nothing), (adapted, after)))
+    detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
+    picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
+    keypoints = task.job.target.records[0]["keypoints_px"][picked]
+    figures.save_comparison(path, keypoints, {"source only": before.pose[picked], "adapted": lifted.pose[picked]})
+    return
+  size, middle = task.job.sampling.batch_size, task.base.model.num_frames // 2
+  picked = np.linspace(0, len(task.test) - 1, rows + 2).astype(int)[1:-1]
+  batch = task.test.take(np.resize(picked, size))  # a full batch, so that the compiled program is used
+  columns = {
+      "source only": task.score(nothing, task.bare.measured, batch)[0],
+      "adapted": task.score(after, adapted.measured, batch)[0],
+      "ground truth": skeleton.root_centre(batch["poses"]),
+  }
+  shown = {name: np.asarray(poses)[:rows, middle] for name, poses in columns.items()}
+  figures.save_comparison(path, batch["keypoints"][:rows, middle], shown)

@@ -1,0 +1,37 @@
+"""What a lesson returns, and the purposes of its random keys."""
+
+import enum
+from typing import Any
+
+import flax.struct
+from jaxtyping import Array, Float
+
+
+@flax.struct.dataclass
+class Labelled:
+  """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the
+  loss (Eq. 9).
+  """
+
+  keypoints: Float[Array, "b f j 2"]
+  poses: Float[Array, "b f j 3"]
+  weight: Float[Array, "b f"]
+  memory: Any = None  # what a lesson that learns carries to the next update
+  metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
+
+
+class Purpose(enum.IntEnum):
+  """What a key is for. The numbers are folded into keys, so a new purpose gets a new number."""
+
+  RENDER_SOURCE = 0
+  TEACHER = 1
+  STUDENT_1 = 4  # noise of the student on the first lesson's clips
+  STUDENT_2 = 5
+  GENERATOR = 6
+  ORBIT = 7
+  STUDENT_3 = 8
+  TUMBLE_SOURCE = 9
+  TUMBLE_TARGET = 10
+
+
+STUDENT = (Purpose.STUDENT_1, Purpose.STUDENT_2, Purpose.STUDENT_3)

@@ -1,0 +1,75 @@
+"""F (Eq. 3) as lessons: source clips placed before the target cameras give exact labels there."""
+
+import dataclasses
+
+import jax
+from jaxtyping import Array, Float
+
+from posynda_jax.adaptation import placement
+from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
+from posynda_jax.adaptation.teacher import Teacher, mean_bones
+from posynda_jax.geometry import camera, skeleton
+from posynda_jax.runtime import parallel
+
+
+def project_placed(poses: Float[Array, "b f j 3"], target: dict) -> tuple[Array, Array]:
+  """(keypoints, root-relative poses) of absolute poses placed with the size and position of the target clips."""
+  placed = placement.place(poses, target["keypoints"], target["intrinsics"])
+  return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthesis:
+  """F as the paper has it. Source clip i is placed before the camera of target clip i; both are random draws.
+
+  `place=False` uses source clips as their own cameras project them: with a source under the target's rig it bounds F.
+  """
+
+  place: bool = True
+  needs_source = True
+
+  def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
+    source = clips["source"]
+    if not self.place:
+      return Labelled(source["keypoints"], skeleton.root_centre(source["poses"]), source["valid"])
+    return Labelled(*project_placed(source["poses"], clips["target"]), source["valid"])
+
+
+@dataclasses.dataclass(frozen=True)
+class AsSeen:
+  """F that also uses the teacher's poses of the target.
+
+  `resize`: source bodies take the bone-length ratios that the target's 2D shows. `pair`: the more upright source
+  clips go to the more upright target clips. A source clip is then rotated so that its spine points as the teacher's
+  pose does. `tumble`: clips are also rotated about random axes, by normal angles of this deviation times the target
+  clip's lean.
+  """
+
+  resize: bool = True
+  pair: bool = True
+  tumble: float = 0.0
+  needs_source = True
+
+  def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
+    poses, valid = clips["source"]["poses"], clips["source"]["valid"]
+    if self.resize:
+      poses = placement.resize(poses, placement.proportions(mean_bones(poses, valid), teacher.bones))
+    if self.pair:
+      poses, valid = pair_by_uprightness(poses, valid, teacher.pose)
+    poses = placement.align_spine(poses, placement.spine(teacher.pose))
+    if self.tumble:
+      poses = placement.tumble(keys(Purpose.TUMBLE_SOURCE, len(poses)), poses, self.tumble * teacher.lean)
+    return Labelled(*project_placed(poses, clips["target"]), valid)
+
+
+def pair_by_uprightness(poses, valid, target_pose) -> tuple[Array, Array]:
+  """Source (poses, valid) of all devices in an order where the n-th most upright meets the n-th most upright target
+  clip.
+  """
+  everyone, target_everyone = (
+      jax.lax.all_gather(placement.uprightness(pose), parallel.AXIS, tiled=True) for pose in (poses, target_pose)
+  )
+  source_of = everyone.argsort()[target_everyone.argsort().argsort()]
+  first = jax.lax.axis_index(parallel.AXIS) * len(poses)
+  mine = jax.lax.dynamic_slice_in_dim(source_of, first, len(poses))
+  return tuple(jax.lax.all_gather(x, parallel.AXIS, tiled=True)[mine] for x in (poses, valid))

@@ -1,0 +1,27 @@
+"""Pseudo-labels (Eq. 4-5): the teacher's best hypothesis labels the target's own 2D."""
+
+import dataclasses
+
+from posynda_jax.adaptation.lessons.labelled import Labelled
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.diffusion import hypotheses
+
+
+@dataclasses.dataclass(frozen=True)
+class PseudoLabels:
+  """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint).
+
+  `weight` is that of a pseudo-labelled frame against a frame with exact labels. Raises ValueError for another `select`.
+  """
+
+  select: hypotheses.Granularity = "frame"
+  weight: float = 1.0
+  needs_source = False
+
+  def __post_init__(self):
+    if self.select not in hypotheses.GRANULARITIES:
+      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(hypotheses.GRANULARITIES)}")
+
+  def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
+    target = clips["target"]
+    return Labelled(target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"])

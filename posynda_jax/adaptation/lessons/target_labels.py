@@ -1,0 +1,20 @@
+"""Target labels: the ceiling of an adapter. This is the only code of adaptation that reads target poses."""
+
+import dataclasses
+
+from posynda_jax.adaptation.lessons.labelled import Labelled
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.geometry import skeleton
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetLabels:
+  """Target clips with their true poses. A ceiling is printed beside the number that it bounds, and is never an
+  adaptation's result.
+  """
+
+  needs_source = False
+
+  def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
+    target = clips["target"]
+    return Labelled(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])

@@ -1,0 +1,134 @@
+"""One update of supervised diffusion training: the base theta_s learns the labelled source (Eq. 6-9), as D3DP trains
+its denoiser.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from posynda_jax.adaptation.bases import init_variables
+from posynda_jax.adaptation.sources import render_source
+from posynda_jax.diffusion import process
+from posynda_jax.geometry import rigs, skeleton
+from posynda_jax.runtime import parallel
+
+_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT = range(6)  # purposes of the step's keys
+LOSSES = ("mse", "mpjpe")
+LR_DECAYS = ("cosine", "exponential")
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+  """Optimization of the base with AdamW. Raises ValueError for an unknown decay or loss.
+
+  `ema`: decay of the weight average that becomes the base; 0 keeps the last weights. `final_step_share`: share of
+  clips trained at t = T-1, where inference with K = 1 happens. `detected_share`: share of rendered clips whose 2D
+  gets a detector's errors.
+  """
+
+  learning_rate: float = 1.5e-3
+  num_steps: int = 4000
+  warmup_steps: int = 200
+  decay: str = "cosine"
+  weight_decay: float = 0.01
+  clip_norm: float = 1.0
+  ema: float = 0.995
+  loss: str = "mpjpe"
+  final_step_share: float = 0.5
+  diffusion_steps: int = 1000
+  flip: bool = True
+  detected_share: float = 0.0
+
+  def __post_init__(self):
+    for name, choices in (("decay", LR_DECAYS), ("loss", LOSSES)):
+      if getattr(self, name) not in choices:
+        raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+
+
+@flax.struct.dataclass
+class PretrainState:
+  """What a resumed run needs; `ema` is scored and saved as the base."""
+
+  step: Array
+  params: Any  # the model's variables: `params`, and `batch_stats` where it has batch norms
+  ema: Any
+  opt_state: Any
+
+
+def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
+  """AdamW with gradient clipping under the configured schedule."""
+  if config.decay == "cosine":
+    warmup = min(config.warmup_steps, config.num_steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.num_steps)
+  else:  # the reference multiplies by 0.993 an epoch; a run counts as 100 epochs
+    rate = optax.exponential_decay(config.learning_rate, max(config.num_steps // 100, 1), 0.993)
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adamw(rate, weight_decay=config.weight_decay))
+
+
+def init_state(key: Array, model: nn.Module, config: PretrainConfig) -> PretrainState:
+  """A fresh base and the optimizer state of its `params`."""
+  variables = init_variables(key, model)
+  opt_state = make_optimizer(config).init({"params": variables["params"]})
+  return PretrainState(jnp.zeros((), jnp.int32), variables, jax.tree.map(jnp.copy, variables), opt_state)
+
+
+def pose_loss(pred, target, weight: Float[Array, "b f"], kind: str) -> Float[Array, ""]:
+  """Weighted sum over frames of Eq. 9 (`mse`: over joints and coordinates) or of the mean joint distance (`mpjpe`)."""
+  if kind == "mse":
+    return (weight * ((pred - target) ** 2).mean((-2, -1))).sum()
+  distance = jnp.sqrt(((pred - target) ** 2).sum(-1) + 1e-12)  # the norm has no gradient at zero
+  return (weight * distance.mean(-1)).sum()
+
+
+def pretrain_step(
+    state: PretrainState, frozen, batch: dict, seed_key: Array, *, model: nn.Module, config: PretrainConfig,
+    rig: rigs.Rig | rigs.Mixture | None,
+) -> tuple[PretrainState, dict[str, Array]]:
+  """One update of the base on this device's share of the batch of `source` clips, and its metrics. `frozen` is
+  unused.
+  """
+  del frozen
+  num_clips = len(batch["source"]["valid"])
+  keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(5)]
+  source = render_source(keys[_VIEW], batch["source"], rig, config.detected_share)
+  keypoints, x_0 = source["keypoints"], skeleton.root_centre(source["poses"])
+  if config.flip:
+    flipped = jax.vmap(jax.random.bernoulli)(keys[_FLIP])[:, None, None, None]
+    keypoints = jnp.where(flipped, skeleton.flip(keypoints), keypoints)
+    x_0 = jnp.where(flipped, skeleton.flip(x_0), x_0)
+  t = jax.vmap(lambda key: _draw_time(key, config))(keys[_TIME])
+  noise = jax.vmap(lambda key: jax.random.normal(key, x_0.shape[1:]))(keys[_NOISE])
+  x_t = process.clamp(process.q_sample(process.cosine_schedule(config.diffusion_steps), x_0, t, noise))
+  weight = source["valid"] / jnp.maximum(jax.lax.psum(source["valid"].sum(), parallel.AXIS), 1e-9)
+
+  trained = {"params": state.params["params"]}
+  statistics = {name: tree for name, tree in state.params.items() if name != "params"}  # of the whole batch
+  rngs = {"drop_path": keys[_DROP][0], "dropout": parallel.purpose_key(seed_key, state.step, _DROPOUT)}
+
+  def loss_fn(trained):
+    variables = {**trained, **statistics}
+    pred, moved = model.apply(variables, keypoints, x_t, t, train=True, rngs=rngs, mutable=list(statistics))
+    loss = pose_loss(pred, x_0, weight, config.loss)
+    return loss, ((weight * jnp.linalg.norm(pred - x_0, axis=-1).mean(-1)).sum(), moved)
+
+  (loss, (mpjpe, moved)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+  loss, mpjpe, grads = jax.lax.psum((loss, mpjpe, grads), parallel.AXIS)
+  updates, opt_state = make_optimizer(config).update(grads, state.opt_state, trained)
+  params = {**optax.apply_updates(trained, updates), **moved}
+  ema = jax.tree.map(lambda old, new: config.ema * old + (1 - config.ema) * new, state.ema, params)
+  metrics = {"loss": loss, "train_mpjpe_mm": 1000 * mpjpe, "grad_norm": optax.global_norm(grads)}
+  return PretrainState(state.step + 1, params, ema, opt_state), metrics
+
+
+def _draw_time(key: Array, config: PretrainConfig) -> Array:
+  """t = T-1 with probability `final_step_share`, else uniform."""
+  share_key, time_key = jax.random.split(key)
+  last = jax.random.bernoulli(share_key, config.final_step_share)
+  uniform = jax.random.randint(time_key, (), 0, config.diffusion_steps)
+  return jnp.where(last, config.diffusion_steps - 1, uniform)

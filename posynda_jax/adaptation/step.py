@@ -1,0 +1,126 @@
+"""Algorithm 1 as one update: a frozen base learns an unlabelled target through an adapter, taught by itself.
+
+    target 2D --teacher (H noise samples)--> answers --+
+                                                       +--> lessons --> labelled clips --> student (H = 1) --> loss (Eq. 9)
+    source clips --------------------------------------+
+
+Only the adapter is differentiated. The base enters the compiled step as an argument, with what was measured of the
+source.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from posynda_jax.adaptation import adapters
+from posynda_jax.adaptation.lessons.labelled import STUDENT, Purpose
+from posynda_jax.adaptation.recipes import Recipe
+from posynda_jax.adaptation.sources import render_source
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.diffusion import process
+from posynda_jax.geometry import rigs, virtual_camera
+from posynda_jax.geometry.measured import Measured
+from posynda_jax.runtime import parallel
+
+
+@flax.struct.dataclass
+class AdaptState:
+  """What a resumed run needs. No leaf belongs to the base; the teacher is `adapter` as it stood before the update."""
+
+  step: Array
+  adapter: PyTree
+  opt_state: Any
+  memory: tuple = ()  # of each lesson: (what it learnt,) or ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What is compiled into the step beside the recipe.
+
+  `rig`: renders source clips of world motion; None for recorded views. `chunk`: hypotheses computed at once, 0 is
+  all. `merge=False` keeps adapters factorised, for a vmap over them. The last two change memory and time, not
+  results.
+  """
+
+  model: nn.Module
+  diffusion_steps: int = 1000
+  rig: rigs.Rig | rigs.Mixture | None = None
+  chunk: int = 0
+  merge: bool = True
+
+
+def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+  """Adam at the recipe's rate, constant or with cosine decay to zero over its updates."""
+  rate = optax.cosine_decay_schedule(recipe.rate, recipe.updates) if recipe.decay == "cosine" else recipe.rate
+  return optax.adam(rate)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "num_frames"))
+def init_state(key: Array, base: PyTree, recipe: Recipe, num_frames: int) -> AdaptState:
+  """A fresh adapter with its optimizer state, and the memory of lessons that learn, for clips of `num_frames`."""
+  adapter = adapters.init(key, base, recipe.adapter)
+  lesson_key = jax.random.fold_in(key, Purpose.GENERATOR)
+  memory = tuple((it.init(lesson_key, num_frames),) if hasattr(it, "init") else () for it in recipe.lessons)
+  return AdaptState(jnp.zeros((), jnp.int32), adapter, make_optimizer(recipe).init(adapter), memory)
+
+
+def adapt_step(
+    state: AdaptState, frozen: tuple[PyTree, Measured], batch: dict, seed_key: Array, *, recipe: Recipe, setting: Setting
+) -> tuple[AdaptState, dict[str, Array]]:
+  """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20), and its metrics.
+
+  `frozen`: the base's variables, and what was measured of the source. `batch`: `target` clips and, unless the recipe is
+  source-free, as many `source` clips.
+  """
+  base, measured = frozen
+
+  def keys(purpose, num_clips):
+    return parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), num_clips)
+
+  clips = dict(batch)
+  if measured.view is not None:
+    clips["target"], _ = virtual_camera.render_clip(batch["target"], measured.view)
+  num_clips = len(clips["target"]["valid"])
+  if recipe.needs_source:
+    clips["source"] = render_source(keys(Purpose.RENDER_SOURCE, num_clips), batch["source"], setting.rig)
+
+  make_denoiser = functools.partial(adapters.make_denoiser, setting.model, base, scale=recipe.adapter.scale)
+  teacher = Teacher(
+      make_denoiser(state.adapter, form="merged" if setting.merge else "factorised"), clips["target"],
+      keys(Purpose.TEACHER, num_clips), measured.body,
+      process.ddim_steps(process.cosine_schedule(setting.diffusion_steps), recipe.sampling_steps),
+      recipe.num_hypotheses, setting.chunk,
+  )
+  learnt = [lesson(keys, clips, teacher, *memory) for lesson, memory in zip(recipe.lessons, state.memory, strict=True)]
+  keypoints, poses, weight = (
+      jnp.concatenate([getattr(labelled, name) for labelled in learnt]) for name in ("keypoints", "poses", "weight")
+  )
+  weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
+
+  student_keys = jnp.concatenate([keys(purpose, len(it.weight)) for purpose, it in zip(STUDENT, learnt)])  # one a clip
+  noise = jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
+  t = jnp.full(len(poses), setting.diffusion_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
+
+  def loss_fn(adapter):
+    denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
+    error = ((denoise(keypoints, process.clamp(noise), t) - poses) ** 2).mean((-2, -1))  # Eq. 9, b f
+    return (weight * error).sum()
+
+  loss, grads = jax.lax.psum(jax.value_and_grad(loss_fn)(state.adapter), parallel.AXIS)
+  if not recipe.adapter.bias:
+    grads = {**grads, "bias": jnp.zeros_like(grads["bias"])}
+  updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.adapter)
+  adapter = optax.apply_updates(state.adapter, updates)
+  metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), "adapter_norm": optax.global_norm(adapter)}
+  metrics |= jax.lax.pmean(teacher.metrics, parallel.AXIS)
+  for labelled in learnt:
+    metrics |= labelled.metrics
+  memory = tuple(() if labelled.memory is None else (labelled.memory,) for labelled in learnt)
+  return AdaptState(state.step + 1, adapter, opt_state, memory), metrics

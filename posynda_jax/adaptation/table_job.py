@@ -1,0 +1,212 @@
+"""Rows of tables trained and scored: one run a row and seed, named by the digest of all that defines it, kept and
+shared.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from posynda_jax.adaptation import adapters, base_job, bases, sources, task, training
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.rows import Row
+from posynda_jax.adaptation.task import Job
+from posynda_jax.evaluation import protocols, scoring
+from posynda_jax.peft import counting, lora
+from posynda_jax.runtime import files, locks, runs
+
+_UNTRAINED = {"recipe": None, "seed": 0}
+
+
+def digest(identity: dict[str, Any]) -> str:
+  """Sixteen digits that name a configuration."""
+  return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Bench:
+  """Rows of one source and target: trains what has not been trained, and scores it.
+
+  `job`: what the rows share; its recipe is replaced. `videopose`: base of the VideoPose rows. `train=False` reads
+  what has been run.
+  """
+
+  def __init__(self, job: Job, videopose: str | None = None, train: bool = True):
+    self.job, self.train, self.folder = job, train, pathlib.Path(job.workdir).expanduser()
+    self.protocol = protocols.of_target(job.target)
+    self._videopose, self._scorers = videopose, {}
+    self._base = functools.cache(self._load_base)
+    self._source = functools.cache(
+        lambda name, clip_fps: sources.load_source(name, job.source_split, clip_fps, job.folders))
+    self._tests: dict[str, Any] = {}
+
+  def why_not(self, row: Row) -> str | None:
+    """Why a row cannot be run here; None where it can."""
+    if row.base.get("denoiser") and self._videopose is None:
+      return "--videopose_base is not given"
+    if row.target_rig and sources.rendered_by(self.job.source, self.job.target) is None:
+      return "that rig cannot render the source's motion"
+    return None
+
+  def run(self, row: Row, seed: int) -> dict[str, Any] | None:
+    """Scores of a row's adaptation: {"scores", "groups", "frames", "protocol", "trainable", "flops", "seconds",
+    "device", "run", "base"}.
+
+    None for train=False where it has not been run. Raises `locks.InUse` where another process trains it.
+    """
+    if (loaded := self._base(tuple(sorted(row.base.items())))) is None:
+      return None
+    base, base_name = loaded
+    source_name = sources.rendered_by(self.job.source, self.job.target) if row.target_rig else self.job.source
+    recipe = row.recipe or dataclasses.replace(self.job.recipe, virtual_camera=row.virtual_camera)
+    job = dataclasses.replace(
+        self.job, recipe=recipe, base=base_name, source=source_name, seed=seed if row.recipe else 0,
+        sampling=dataclasses.replace(self.job.sampling, **row.test))
+    opened = task.open_task(job, base, self._source(source_name, base.clip_fps), self._open_test(base))
+    identity = task.identify(opened) | ({} if row.recipe else _UNTRAINED | {"view": list(opened.view)})
+    identity = {name: value for name, value in identity.items() if name not in ("flip", "test_refine")}
+    folder = self.folder / "rows" / digest({name: it for name, it in identity.items() if name != "base_folder"})
+    path, key = folder / "scores.json", _test_name(self.protocol, row.test)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if key not in found:
+      if not self.train:
+        return None
+      run = runs.Run(folder, identity)
+      found = json.loads(path.read_text()) if path.exists() else {}  # another process may have written it since
+      if key not in found:
+        found |= self._train_and_score(row, opened, run, next(iter(found.values()), None))
+        files.write_json(path, found)
+      run.close()
+      locks.give_back(folder)
+    scores = {score.name: found[key]["scores"][score.name] for score in self.protocol.scores}  # the headline first
+    return {**found[key], "scores": scores, "run": str(folder.relative_to(self.folder)), "base": base.digest}
+
+  def trained_bases(self) -> dict[str, dict[str, Any]]:
+    """Scores at home, protocol and seconds of training of the bases that rows needed, by folder."""
+    found = {it.parent.name: json.loads(it.read_text()) for it in sorted(self.folder.glob("bases/*/metrics.json"))}
+    return {name: {key: base[key] for key in ("base", "protocol", "seconds", "digest")} for name, base in found.items()}
+
+  def _train_and_score(self, row: Row, opened: task.Task, run: runs.Run, scored: dict | None) -> dict[str, dict]:
+    """Results by test name. The adapter is trained, resumed, or read where another test has `scored` it."""
+    about = {"seconds": 0.0, "device": jax.devices()[0].device_kind, "trainable": 0}
+    weights = dataclasses.replace(opened.bare, view=opened.view)
+    if row.recipe and scored and (run.folder / "adapted").exists():
+      weights = bases.load_adapter(run.folder, "adapted", opened.base)
+      about = {key: scored[key] for key in about}
+    elif row.recipe:
+      weights, about["seconds"] = training.train_adapter(opened, row.recipe, run, "adapted")
+      about["trainable"] = adapters.num_trainable(opened.base.params, row.recipe.adapter)
+    about["flops"] = count_flops(opened.base, row)
+    by_rule = self._score(opened, weights)
+    several = len(by_rule) > 1
+    return {
+        _test_name(self.protocol, row.test | ({"select": rule} if several else {})): result | about
+        for rule, result in by_rule.items()
+    }
+
+  def _score(self, opened: task.Task, weights: bases.Weights) -> dict[str, dict[str, Any]]:
+    """The protocol's result by rule; H hypotheses are drawn once for all rules. One program serves all rows of a base
+    and test.
+    """
+    base, config = opened.base, opened.job.sampling
+    key = (base.digest, config)
+    if key not in self._scorers:
+      rules = scoring.RULES if config.num_hypotheses > 1 else (config.select,)
+      measure = functools.partial(protocols.frame_scores, self.protocol)
+      self._scorers[key] = scoring.make_rule_scorer(_make_merged(base), config, rules, measure)
+    if weights.adapter is None:
+      merged = (base.params, jnp.zeros((adapters.NUM_JOINTS, 3)))
+    else:
+      merged = (adapters.merge(base.params, weights.adapter, weights.config.scale), weights.adapter["bias"])
+    inputs = (self._scorers[key], merged, weights.measured, opened.test, config.batch_size)
+    where = (opened.job.target, opened.job.test_split, base.clip_fps)
+    results = {}
+    for rule, row in scoring.evaluate_rules(*inputs, self.protocol).items():
+      ruled = dataclasses.replace(config, select=rule)
+      protocol = scoring.describe_protocol(*where, ruled, weights.view, self.protocol)
+      results[rule] = {
+          "scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol}
+    return results
+
+  def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
+    """(base, its name): the job's, the VideoPose one, or one trained by the job's base's plan with the changes."""
+    changes = dict(changes)
+    if changes.pop("denoiser", None):
+      return bases.load(self._videopose), self._videopose
+    if not changes:
+      return bases.load(self.job.base), self.job.base
+    given, name = self._base(())
+    plan = base_job.changed(base_job.plan_of(given), **changes)
+    if base_job.is_described(given, plan):
+      return given, name
+    folder = self.folder / "bases" / "-".join(f"{key}_{value}" for key, value in sorted(changes.items()))
+    if not self.train and not (folder / "metrics.json").exists():
+      return None
+    return base_job.train_base(plan, folder, self.job.folders, self.job.saving), str(folder)
+
+  def _open_test(self, base: bases.Base):
+    key = f"{base.clip_fps}-{base.model.num_frames}"
+    if key not in self._tests:
+      self._tests[key] = task.open_test(self.job, base, self.protocol.fields)
+    return self._tests[key]
+
+
+def _make_merged(base: bases.Base) -> Callable:
+  """A denoiser of (merged variables, bias): the same program for every adapter."""
+  return lambda weights: adapters.make_denoiser(base.model, weights[0], {"bias": weights[1]})
+
+
+def _test_name(protocol: protocols.Protocol, test: dict[str, Any]) -> str:
+  return json.dumps([protocol.name, test], sort_keys=True)
+
+
+def count_flops(base: bases.Base, row: Row) -> int:
+  """FLOPs of the linear layers for one clip and all hypotheses: the teacher's where it is asked, as in Table 3."""
+  frames = base.model.num_frames
+  inputs = [jax.ShapeDtypeStruct((1, frames, 17, width), jnp.float32) for width in (2, 3)]
+  adapter = {}
+  calls = row.test.get("num_hypotheses", 1) * row.test.get("sampling_steps", 1)
+  if row.recipe:
+    config = row.recipe.adapter
+    if config.tune == "lora":
+      rule = config.rule or adapters.default_rule(base.params)
+      adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), base.params, config.rank, rule))
+    if any(isinstance(lesson, PseudoLabels) for lesson in row.recipe.lessons):
+      calls = row.recipe.num_hypotheses * row.recipe.sampling_steps
+  return calls * counting.linear_flops(base.model, base.params, adapter, *inputs, jax.ShapeDtypeStruct((1,), jnp.int32))
+
+
+def run_rows(bench: Bench, table: str, due: Sequence[tuple[Row, int]]) -> dict[str, list[dict[str, Any]]]:
+  """Results of rows by name, in the order of seeds. Rows that another process trains are put off until it has them."""
+  found: dict[tuple[str, int], dict] = {}
+  waiting, put_off = list(due), 0
+  while waiting:
+    row, seed = waiting.pop(0)
+    try:
+      result = bench.run(row, seed)
+    except locks.InUse:
+      if jax.process_count() > 1:  # the processes of one job take the rows together
+        raise
+      waiting.append((row, seed))
+      put_off += 1
+      if put_off >= len(waiting):  # all that is left
+        time.sleep(2)
+        put_off = 0
+      continue
+    put_off = 0
+    if result is None:
+      continue
+    found[row.name, seed] = result
+    scores = "  ".join(f"{key} {value:.1f}" for key, value in result["scores"].items())
+    print(f"table {table}, {row.name}, seed {seed}: {scores}", flush=True)
+  results: dict[str, list[dict[str, Any]]] = {}
+  for row, seed in due:
+    if (row.name, seed) in found:
+      results.setdefault(row.name, []).append(found[row.name, seed])
+  return results

@@ -1,0 +1,114 @@
+"""One adapter trained, or resumed, in a run's folder: streams, the compiled step, the loop, and what is saved."""
+
+import dataclasses
+import functools
+import json
+import jax
+import numpy as np
+
+from posynda_jax.adaptation import bases, placement, recipes
+from posynda_jax.adaptation.lessons.novel_views import NovelViews
+from posynda_jax.adaptation.lessons.placed import AsSeen
+from posynda_jax.adaptation.step import Setting, adapt_step, init_state
+from posynda_jax.adaptation.task import Task
+from posynda_jax.data import clips, feed, tracks
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import body, measured
+from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs, scalars
+from posynda_jax.visuals import figures
+
+CURVES = ("loss", "teacher_spread_mm", "grad_norm", "adapter_norm")
+BODY_BATCHES = 8  # batches of target clips that a body is measured on
+
+
+def open_streams(task: Task, recipe: recipes.Recipe) -> tuple[dict[str, clips.ClipSource], dict[str, int]]:
+  """Clip sources by name, and how many clips of each an update takes. Target poses are read for a ceiling alone."""
+  base = task.base
+  fields = tracks.LABELLED if recipe.is_ceiling else tracks.UNLABELLED
+  found = tracks.make_tracks(task.target_records(), fields, base.clip_fps)
+  streams = {"target": clips.ClipSource(found, base.model.num_frames)}
+  if recipe.needs_source:
+    streams = {"source": clips.ClipSource(task.source.tracks, base.model.num_frames), **streams}
+  return streams, dict.fromkeys(streams, recipe.clips)
+
+
+def train_adapter(
+    task: Task, recipe: recipes.Recipe, run: runs.Run | None, name: str
+) -> tuple[bases.Weights, float]:
+  """(weights, seconds of training) of the recipe's adapter, which is saved as `name` in the run's folder if there is
+  one.
+  """
+  job, base = task.job, task.base
+  streams, sizes = open_streams(task, recipe)
+  batches = feed.batches(streams, sizes, job.seed)
+  state = init_state(jax.random.key(job.seed), base.params, recipe, base.model.num_frames)
+  step = parallel.make_parallel_step(functools.partial(adapt_step, recipe=recipe, setting=make_setting(task)))
+  checkpoints = None
+  if run:
+    identity = run.config | {"recipe": recipes.describe(recipe), "data": checkpoint.describe_data(streams)}
+    checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, job.saving.keep, identity)
+    state = loop.resume(checkpoints, state, batches, name)
+  settings = loop.LoopSettings(
+      recipe.updates, job.saving.save_every, job.saving.log_every, name=name, **({"write": run.write_scalars(name)} if run else {})
+  )
+  frozen = (base.params, measured.make(task.body, task.view))
+  state, rows = loop.train(step, state, frozen, batches, jax.random.key(job.seed + 1), settings, checkpoints)
+  weights = bases.Weights(base, state.adapter, recipe.adapter, task.body, task.view, name)
+  weights = dataclasses.replace(weights, body=find_body(task, weights, recipe, streams["target"]))
+  if not run:
+    return weights, sum(settings.log_every / row["steps_per_second"] for row in rows)
+  seconds = checkpoints.seconds
+  checkpoints.close()
+  save_adapter(run, weights, task.body)
+  return weights, seconds
+
+
+def make_setting(task: Task) -> Setting:
+  """What is compiled into the task's step."""
+  model = task.base.model
+  if hasattr(model, "remat"):
+    model = model.clone(remat=task.job.remat)
+  rig = task.source and task.source.rig
+  return Setting(model, task.base.diffusion_steps, rig, task.job.sampling.hypothesis_chunk)
+
+
+def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float, ...]) -> None:
+  """Saves the adapter, what was measured for it and for the bare base (measured.json), and the curves of its
+  training.
+  """
+  checkpoint.save_tree(run.folder / weights.name, weights.adapter)
+  run.close()
+  path = run.folder / "measured.json"
+  with processes.main_first():  # the others read it
+    found = json.loads(path.read_text()) if path.exists() else {}
+  X
+  if processes.is_main() and (rows := scalars.read_rows(run.folder, weights.name)):
+    figures.save_curves(run.folder / "figures" / f"{weights.name}.png", rows, CURVES)
+
+
+def find_body(task: Task, weights: bases.Weights, recipe: recipes.Recipe, target: clips.ClipSource) -> tuple[float, ...]:
+  """Mean bone lengths [16] (m) of the people that the adapter was trained on, to which poses are fitted at test time.
+
+  They are the labelled target's for a ceiling; the source's with the target's proportions, as its 2D shows them
+  through the adapter's poses, where a lesson resizes; else the source's.
+  """
+  if recipe.is_ceiling:
+    return tracks.mean_bones(target.tracks)
+  resizes = any(isinstance(it, NovelViews) or isinstance(it, AsSeen) and it.resize for it in recipe.lessons)
+  if not resizes or not task.body:
+    return task.body
+  config = scoring.SamplingConfig(diffusion_steps=task.base.diffusion_steps)
+  key = jax.random.key(config.seed)
+
+  @jax.jit
+  def observe(params, measured, clip):
+    pose = scoring.propose(weights.make_denoiser(params), measured, clip, key, config).mean(0)
+    lengths, weight = body.observed_bones(pose, clip["keypoints"], clip["intrinsics"], clip["confidence"])
+    return lengths, weight * clip["valid"][..., None]
+
+  spread = np.linspace(0, len(target) - 1, BODY_BATCHES * config.batch_size).astype(int).reshape(BODY_BATCHES, -1)
+  observed = [observe(weights.params, weights.measured, target.take(indices)) for indices in spread]
+  lengths, weight = (np.concatenate(parts).reshape(-1, len(task.body)) for parts in zip(*observed, strict=True))
+  own = np.asarray(task.body)
+  factor = placement.proportions(own.astype(np.float32), body.weighted_median(lengths, weight))
+  return tuple((own * np.asarray(factor, np.float64)[1:]).round(4).tolist())

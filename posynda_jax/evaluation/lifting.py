@@ -1,0 +1,93 @@
+"""Unlabelled records lifted frame by frame, and scored by what can be measured of them: the reprojection error."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from posynda_jax.data import clips, tracks
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import skeleton
+from posynda_jax.geometry.measured import Measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Lifted:
+  """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root`
+  [T 3] solved (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated; `frame` [T], their
+  numbers in the video."""
+
+  pose: np.ndarray
+  hypotheses: np.ndarray
+  root: np.ndarray
+  reprojection_px: np.ndarray
+  frame: np.ndarray
+
+
+def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
+  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for
+  `make_denoiser(weights)`.
+
+  Joints are weighted by confidence; in frames without a detection, where all are 0, they are weighted alike.
+  """
+  key = jax.random.key(config.seed)
+
+  @jax.jit
+  def lift(weights, measured, clip):
+    detected = clip["confidence"].max(-1, keepdims=True) > 0
+    clip = clip | {"confidence": jnp.where(detected, clip["confidence"], 1.0)}
+    poses = skeleton.root_centre(scoring.propose(make_denoiser(weights), measured, clip, key, config))
+    pose = skeleton.root_centre(scoring.combine(poses, measured, clip, config))
+    root = hypotheses.solve_roots(pose[None], clip["keypoints"], clip["intrinsics"], clip["confidence"])
+    error = hypotheses.reprojection_error(pose[None], root, clip["keypoints"], clip["intrinsics"])[0]
+    error = (error * clip["confidence"]).sum(-1) / clip["confidence"].sum(-1)
+    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root[0], "reprojection": error}
+
+  return lift
+
+
+def lift_record(
+    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
+) -> Lifted:
+  """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
+  order.
+  """
+  found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
+  source = clips.ClipSource(found, num_frames)
+  parts: list[list[dict]] = [[] for _ in found]
+  batches = -(-len(source) // batch_size)
+  for clip in tqdm(clips.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
+    lifted = jax.tree.map(np.asarray, lift(weights, measured, clip))
+    first = int(clip["index"][0])
+    for row in range(min(batch_size, len(source) - first)):
+      parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
+  whole = {}
+  for field in ("pose", "hypotheses", "root", "reprojection"):
+    of_clips = [np.stack([one[field] for one in part]) for part in parts]
+    stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, found, strict=True)]
+    whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
+    for phase, values in enumerate(stitched):
+      whole[field][phase :: len(found)] = values
+  px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
+  px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
+  return Lifted(**whole, reprojection_px=px, frame=np.arange(len(px)))
+
+
+def mean_reprojection(lifted: Sequence[Lifted]) -> dict[str, float]:
+  """`reprojection_px`, the mean over detected frames of all recordings, and `frames`, their number."""
+  errors = np.concatenate([one.reprojection_px for one in lifted])
+  return {"reprojection_px": float(np.nanmean(errors)), "frames": int(np.isfinite(errors).sum())}
+
+
+def rate_warning(record: dict, clip_fps: float) -> list[str]:
+  """A warning where the tracks of a record are far from the frame rate a base was trained at; else empty."""
+  fps = float(record["fps"])
+  tracks_fps = fps / max(1, round(fps / clip_fps))
+  if 0.8 < tracks_fps / clip_fps < 1.25:
+    return []
+  looks = "faster" if tracks_fps < clip_fps else "slower"
+  return [f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}: motion is {looks} than it was trained on"]

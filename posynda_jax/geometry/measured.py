@@ -1,0 +1,22 @@
+"""What was measured of a source and goes with a lifter as data: the size of its people, and its cameras' view of
+them.
+"""
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@flax.struct.dataclass
+class Measured:
+  """`body` [16]: mean bone lengths (m) of people. `view` [5]: of a virtual camera (`virtual_camera.measure_view`).
+  None: not used.
+  """
+
+  body: Float[Array, "16"] | None = None
+  view: Float[Array, "5"] | None = None
+
+
+def make(body=(), view=()) -> Measured:
+  """From sequences of numbers; an empty one gives None."""
+  return Measured(*(jnp.asarray(values, jnp.float32) if len(values) else None for values in (body, view)))

@@ -1,0 +1,203 @@
+"""Human3.6M's downloads: planted faults are found, and official archives become the files that a build reads."""
+
+import json
+import re
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+
+from data_prep import geometry_checks, human36m
+from posynda_jax.datasets import load
+from posynda_jax.datasets.human36m import dummy_data, files, views
+from posynda_jax.geometry import camera, skeleton
+from tests.datasets.planted import edit, run, told
+from tests.tolerance import assert_close
+
+CPN = dummy_data.CPN
+FLIP = np.arange(17)
+FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
+TO_DHP = np.argsort(skeleton.ORDERS["dhp17"])
+
+
+@pytest.fixture(scope="module")
+def truth():
+  return dummy_data.make_truth()
+
+
+@pytest.fixture(scope="module")
+def manual_dir(tmp_path_factory, truth):
+  return dummy_data.write_manual_dir(tmp_path_factory.mktemp("manual"), truth)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, truth):
+  """The official download: S11 and S9 as folders, the others as archives."""
+  folder = tmp_path_factory.mktemp("official")
+  dummy_data.write_cdf(folder, truth)
+  for subject in set(files.SUBJECTS) - {"S9", "S11"}:
+    with tarfile.open(folder / f"Poses_D3_Positions_{subject}.tgz", "w:gz") as tar:
+      tar.add(folder / subject, subject)
+    shutil.rmtree(folder / subject)
+  return folder
+
+
+@pytest.fixture
+def planted(manual_dir, tmp_path):
+  """A function that copies the 3D and the 2D `kind`, and applies changes to one of them."""
+  folder = tmp_path / "manual"
+
+  def plant(kind: str, change) -> list[human36m.Finding]:
+    folder.mkdir(exist_ok=True)
+    for name in (files.FILE_3D, f"data_2d_h36m_{kind}.npz"):
+      if (manual_dir / name).exists() and not (folder / name).exists():
+        shutil.copy(manual_dir / name, folder)
+    edit(folder / (f"data_2d_h36m_{kind}.npz" if kind else files.FILE_3D), f"positions_{'2d' if kind else '3d'}", change)
+    return list(human36m.inspect(folder))
+
+  return plant
+
+
+def each(change):
+  """Applies `change` to every array of 3D positions, or of a camera's 2D."""
+
+  def apply(positions):
+    for takes in positions.values():
+      for take, value in takes.items():
+        takes[take] = [change(view) for view in value] if isinstance(value, list) else change(value)
+
+  return apply
+
+
+def reorder_32(order):
+  kept = np.array(skeleton.ORDERS["h36m32"])
+  full = np.arange(32)
+  full[kept] = kept[order]
+  return each(lambda poses: poses[:, full])
+
+
+def linear(subject, take):
+  poses, _ = views.render(dummy_data.make_truth()[subject][take], subject)
+  return [np.asarray(camera.project_linear(poses[i], views.INTRINSICS[i])) for i in range(4)]
+
+
+# The 2D file to change, or "" for the 3D; the change; the finding.
+PLANTED = {
+    "3D in mm": ("", each(lambda p: p * np.float32(1000)), "looks like millimetres -> multiply by 0.001"),
+    "sides of the 3D": ("", reorder_32(FLIP), "left and right are exchanged"),
+    "legs of the 3D": ("", reorder_32(list(skeleton.ORDERS["spin17"])), "exchanged in the legs alone"),
+    "3D order of 3DHP": ("", reorder_32(TO_DHP), "fits the joint order dhp17"),
+    "upside down": ("", each(lambda p: p * np.float32([1, -1, -1])), "the head is below the pelvis in 100%"),
+    "one take in mm": ("", lambda p: p["S6"].update(Posing=1000 * p["S6"]["Posing"]), "S6/Posing: joints .* millimetres"),
+    "no S9": ("", lambda p: p.pop("S9"), "S9: the subject is missing"),
+    "a take less": ("", lambda p: p["S8"].pop("Sitting 1"), "S8: the action Sitting has 1 takes, expected 2"),
+    "another name": ("", lambda p: p["S8"].update({"WalkingDog 1": p["S8"].pop("WalkDog 1")}), "WalkingDog is unknown -> re"),
+    "nan": ("", lambda p: p["S5"]["Eating 1"].__setitem__((2, 3), np.nan), "S5/Eating 1: has non-finite .* in frame 2"),
+    "17 joints": ("", lambda p: p["S5"].update({"Eating 1": np.zeros((9, 17, 3))}), r"S5/Eating 1: has shape \(9, 17, 3\), exp"),
+    "no take": ("gt", lambda p: p["S9"].pop("Photo 1"), "S9/Photo 1: the take is missing in the 2D"),
+    "three cameras": ("gt", lambda p: p["S9"]["Photo 1"].pop(), "S9/Photo 1: the 2D has 3 cameras, expected 54138969"),
+    "shorter": (CPN, lambda p: p["S9"].update({"Photo 1": [v[:2] for v in p["S9"]["Photo 1"]]}), "Photo 1/58860488: the 2D has 2"),
+    "sides of the 2D": (CPN, each(lambda v: v[:, FLIP]), "left and right are exchanged between 2D and 3D"),
+    "2D order of 3DHP": ("gt", each(lambda v: v[:, TO_DHP]), "the 2D has the joint order dhp17"),
+    "half size": (CPN, each(lambda v: v * np.float32(0.5)), r"an image 0\.(5|49)\d* times as wide and 0\.(5|49)"),
+    "cameras exchanged": (CPN, lambda p: p["S1"]["Photo 1"].reverse(), "belongs to camera 60457274: the order is 54138969"),
+    "linear": ("gt", lambda p: p["S1"].update({"Eating 1": linear("S1", "Eating 1")}), "S1/Eating 1.*no lens distortion"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_faults_are_found(planted, name):
+  kind, change, message = PLANTED[name]
+  found = told(planted(kind, change))
+  assert any(re.search(message, fault) for fault in found), found
+  assert len(found) <= human36m.MAX_LISTED + 1
+
+
+def test_a_clean_download_has_no_fault(manual_dir):
+  findings = list(human36m.inspect(manual_dir))
+  assert told(findings) == told(findings, "warning") == []
+  notes = "".join(told(findings, "note"))
+  assert "209 takes" in notes and "836 views have up to 3 frames more" in notes
+
+
+def test_a_few_shifted_views_are_a_warning_and_many_are_a_fault(planted):
+  offset = 60 * np.sin(np.arange(17, dtype=np.float32)[:, None] * [1, 2, 0])  # px, none on the scores
+
+  def shift(takes, *names):
+    takes.update({name: [(view + offset).astype(np.float32) for view in takes[name]] for name in names})
+
+  findings = planted(CPN, lambda p: shift(p["S9"], "Waiting"))
+  warnings = told(findings, "warning")
+  assert told(findings) == [] and len(warnings) == 4
+  assert "S9/Waiting/54138969: 3D misses the 2D" in warnings[0] and "known to be shifted" in warnings[0]
+  assert "do not belong together" in told(planted(CPN, lambda p: shift(p["S6"], *p["S6"])))[0]
+
+
+def test_the_official_archives_become_files_that_train_and_score(archive, truth, tmp_path):
+  done = run("-m", "data_prep.human36m", f"--path={archive}", f"--output={tmp_path}/manual")
+  frames = sum(len(poses) for s in ("S9", "S11") for poses in truth[s].values())
+  assert re.search(rf"test +59 +{frames} +{4 * frames:,} +543344\n", done.stdout) and "ready" in done.stdout
+  loaded = np.load(tmp_path / "manual" / files.FILE_3D, allow_pickle=True)  # as VideoPose3D reads it
+  positions = loaded["positions_3d"].item()
+  assert {s: sorted(takes) for s, takes in positions.items()} == {s: sorted(takes) for s, takes in truth.items()}
+  for subject, takes in truth.items():
+    for take, poses in takes.items():
+      assert positions[subject][take].dtype == np.float32
+      assert_close(positions[subject][take], dummy_data.with_32_joints(poses))
+  for r in load.load("human36m/gt", "S9", data_dir=tmp_path / "data", manual_dir=tmp_path / "manual")[::13]:
+    subject, take, camera_id = r["sequence"].split("/")
+    expected = dummy_data.project_as_videopose3d(truth[subject][take], subject, files.CAMERAS.index(camera_id))
+    np.testing.assert_allclose(r["keypoints_px"], expected, atol=2e-3)
+  sizes = ("num_frames=3", "width=16", "depth=1", "heads=1", "steps=2", "batch=8", "warmup_steps=1", "drop_path=0")
+  run("-m", "experiments.pretrain", "--source=human36m/gt", "--split=S1", "--eval_split=S9[:10%]",
+      f"--workdir={tmp_path}/base", f"--data_dir={tmp_path}/data", *(f"--{size}" for size in sizes))  # fmt: skip
+  metrics = json.loads((tmp_path / "base" / "metrics.json").read_text())
+  scored = load.load("human36m/gt", "S9[:10%]", data_dir=tmp_path / "data")
+  assert metrics["base"]["frames"] == sum(len(r["valid"]) for r in scored)
+  assert 100 < metrics["base"]["mpjpe_mm"] < 2000 and metrics["protocol"]["dataset"] == "human36m/gt"
+
+
+def test_a_finished_conversion_is_left_unchanged(archive, tmp_path):
+  official, output = shutil.copytree(archive, tmp_path / "official"), tmp_path / "manual"
+  findings = list(human36m.inspect(official))
+  assert told(findings) == [] and "209 takes" in told(findings, "note")[0]
+  assert human36m.convert(official, output)
+  before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+  assert not human36m.convert(official, output)
+  assert before == {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+  assert told(human36m.inspect(output)) == []
+  with pytest.raises(ValueError, match="ready as manual_dir"):
+    human36m.convert(output, tmp_path / "again")
+  target = official / "S9" / "MyPoseFeatures" / "D3_Positions"
+  shutil.copy(target / "Walking 1.cdf", target / "Walking.cdf")
+  with pytest.raises(ValueError, match="was made from other files: remove it"):
+    human36m.convert(official, output)
+
+
+def test_faults_of_the_official_archives_are_found(archive, tmp_path):
+  official = shutil.copytree(archive, tmp_path / "official")
+  takes = sorted((official / "S9" / "MyPoseFeatures" / "D3_Positions").glob("*.cdf"))
+  takes[0].write_bytes(takes[0].read_bytes()[:700])
+  takes[1].unlink()
+  tgz = official / "Poses_D3_Positions_S1.tgz"
+  tgz.write_bytes(tgz.read_bytes()[:-2000])
+  (official / "Poses_D3_Positions_S5.tgz").unlink()
+  found = "\n".join(told(human36m.inspect(official)))
+  assert re.search(rf"{takes[0].name}: is not a whole D3_Positions file", found)
+  assert "Poses_D3_Positions_S1.tgz: is not a whole archive" in found
+  assert "S5: the subject is missing" in found and "S9: the action Directions has 0 takes, expected 2" in found
+  with pytest.raises(ValueError, match="not a whole"):
+    human36m.convert(official, tmp_path / "manual")
+  assert not (tmp_path / "manual").exists()
+  assert "holds none of Human3.6M's 3D positions" in told(human36m.inspect(tmp_path))[0]
+
+
+@pytest.mark.parametrize("member", ["../S1/MyPoseFeatures/D3_Positions/Eating.cdf", "/S1/MyPoseFeatures/a.cdf", "link"])
+def test_archive_members_that_lead_outside_are_refused(tmp_path, member):
+  with tarfile.open(tmp_path / "Poses_D3_Positions_S1.tgz", "w:gz") as tar:
+    info = tarfile.TarInfo(member)
+    info.type, info.linkname = (tarfile.SYMTYPE, "/etc/passwd") if member == "link" else (tarfile.REGTYPE, "")
+    tar.addfile(info)
+  with pytest.raises(ValueError, match="leads outside the archive"):
+    human36m.convert(tmp_path, tmp_path / "manual")

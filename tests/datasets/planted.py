@@ -1,0 +1,41 @@
+"""Parts of the tests of licensed datasets: a hostile pickle, findings by level, and scripts run as a user runs them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from posynda_jax.data import safe_pickle
+from tests import LIGHT, ROOT
+
+
+class Payload:
+  """A pickle that makes a folder when Python's own unpickler loads it."""
+
+  def __init__(self, path):
+    self.path = str(path)
+
+  def __reduce__(self):
+    return os.mkdir, (self.path,)
+
+
+def run(*command: str, returncode: int = 0) -> subprocess.CompletedProcess:
+  """A finished run of `python *command`, which ended with `returncode`."""
+  environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == returncode, done.stdout[-2000:] + done.stderr[-3000:]
+  return done
+
+
+def told(findings, level: str = "fault") -> list[str]:
+  """The findings of a level as text."""
+  return [str(finding) for finding in findings if finding.level == level]
+
+
+def edit(path: pathlib.Path, key: str, change) -> None:
+  """Applies `change` to the content of an npz file under `key`."""
+  arrays = safe_pickle.load_npz(path)
+  change(arrays[key])
+  np.savez(path, **arrays)

@@ -1,0 +1,109 @@
+"""The interactive page: it holds the given arrays, and unknown texts stay texts."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from posynda_jax.geometry import camera
+from posynda_jax.visuals import page
+from posynda_jax.visuals.pose_sequence import CHOSEN, PoseSequence
+from tests.visuals.sequences import K, Reader, swaying
+
+
+def read(path) -> tuple[dict, Reader]:
+  """(Data of a page with unpacked arrays, elements of the page)."""
+  reader = Reader(path.read_text(encoding="utf-8"))
+  data = json.loads(reader.scripts["data"])
+
+  def unpack(packed, axes):
+    q = np.frombuffer(base64.b64decode(packed["values"]), "<i2").astype(np.float64)
+    return np.where(q == -32768, np.nan, q * packed["step"] + packed["middle"]).reshape(-1, *axes)
+
+  data["keypoints"] = unpack(data["keypoints"], (17, 2))
+  for one in data["series"]:
+    for name, axes in (("pose", (17, 3)), ("projection", (17, 2)), ("root", (3,))):
+      one[name] = unpack(one[name], axes)
+  return data, reader
+
+
+def test_the_page_holds_every_pose_to_a_tenth_of_a_millimetre(walk):
+  given, path = walk
+  data, _ = read(path)
+  want = [*given.poses.values(), *given.hypotheses, given.truth]
+  assert [one["kind"] for one in data["series"]] == ["pose"] * 2 + ["hypothesis"] * 5 + ["truth"]
+  for one, pose in zip(data["series"], want, strict=True):
+    pose = pose - pose[:, :1]
+    error = np.abs(one["pose"] - pose).max()
+    assert error < page.MAX_ERROR_M
+    assert 0 < error < 1.01 * np.ptp(pose) / 65534 / 2 + 1e-6  # half a step, and float32
+  np.testing.assert_allclose(data["keypoints"], given.keypoints_px, atol=0.02)
+  assert (data["fps"], data["width"], data["height"]) == (50, 1920, 1080)
+  assert [one["colour"] for one in data["series"]].count(CHOSEN) == 1
+
+
+def test_the_projection_shown_is_that_of_the_pose_shown(walk):
+  given, path = walk
+  data, _ = read(path)
+  for one in data["series"]:
+    want = camera.project((one["pose"] + one["root"][:, None]).astype(np.float32), K)
+    np.testing.assert_allclose(one["projection"], want, atol=0.1)
+  truth = data["series"][-1]
+  np.testing.assert_allclose(truth["root"], given.truth[:, 0], atol=2e-3)  # exact keypoints give the true root
+  np.testing.assert_allclose(truth["projection"], data["keypoints"], atol=0.3)
+
+
+def test_absent_values_stay_absent(tmp_path):
+  given = swaying(4, 2)
+  given["truth"][1] = np.nan
+  given["keypoints_px"][2] = np.nan
+  given |= {"hypotheses": None, "valid": np.array([True, True, False, True]), "confidence": np.zeros((4, 17))}
+  page.save_page(tmp_path / "a.html", PoseSequence(**given))
+  data, _ = read(tmp_path / "a.html")
+  chosen, truth = data["series"][0], data["series"][-1]
+  assert np.isnan(truth["pose"]).all((1, 2)).tolist() == [False, True, False, False] and data["valid"] == [1, 1, 0, 1]
+  for values in (data["keypoints"], chosen["projection"]):
+    assert np.isnan(values).all((1, 2)).tolist() == [False, False, True, False]
+  assert np.isfinite(chosen["pose"]).all() and "hypothesis" not in [one["kind"] for one in data["series"]]
+
+
+def test_unknown_texts_stay_texts_and_the_page_requests_nothing_from_a_network(tmp_path):
+  evil = '</script><script>alert(1)</script><img src=x onerror="alert(2)">{{data}}&amp;\u2028'
+  given = swaying(4, 2) | {"title": evil, "notes": {evil: evil}}
+  given["poses"] = {evil: given["poses"]["chosen"]}
+  page.save_page(tmp_path / "a.html", PoseSequence(**given))
+  data, reader = read(tmp_path / "a.html")
+  assert data["series"][0]["name"] == evil
+  assert reader.text.count(evil) == 4  # title, heading, and both sides of the note
+  assert reader.tags().count("script") == 2 and "img" not in reader.tags()
+  code = reader.scripts["script"] + reader.scripts["style"]
+  assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttp|WebSocket|import\(", code)
+  addresses = [attrs[name] for _, attrs in reader.elements for name in ("src", "href") if name in attrs]
+  assert addresses == ["data:,"]
+  policies = [attrs["content"] for _, attrs in reader.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
+  assert policies[0].startswith("default-src 'none'") and "http" not in policies[0]
+
+
+def test_a_sequence_that_cannot_be_shown_is_refused_in_one_line(tmp_path):
+  given = swaying(4, 2)
+  infinite = given["truth"].copy()
+  infinite[0, 0, 0] = np.inf
+  for change, message in (
+      ({"poses": {}}, "no poses"), ({"truth": given["truth"][:2]}, r"ground truth of shape \(2, 17, 3\)"),
+      ({"hypotheses": given["hypotheses"][:, :, :16]}, r"hypothesis 1 of shape \(4, 16, 3\)"), ({"fps": 0}, "fps 0"),
+      ({"keypoints_px": given["keypoints_px"][0]}, "keypoints of shape"), ({"intrinsics": K[:4]}, r"expected \[9\]"),
+      ({"truth": infinite}, "infinite values"), ({"truth": 1000 * given["truth"]}, "divide millimetres by 1000"),
+  ):
+    with pytest.raises(ValueError, match=message) as error:
+      page.save_page(tmp_path / "a.html", PoseSequence(**given | change))
+    assert "\n" not in str(error.value)
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_page_is_made_without_matplotlib():
+  code = "import sys, posynda_jax.visuals.page; assert 'matplotlib' not in sys.modules"
+  subprocess.run([sys.executable, "-c", code], check=True, env={"JAX_PLATFORMS": "cpu"})

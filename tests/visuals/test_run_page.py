@@ -1,0 +1,90 @@
+"""The page of a run: it shows the content of the run's folder and requests nothing from a network."""
+
+import base64
+import json
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import report
+from posynda_jax.runtime import runs
+from posynda_jax.visuals import run_page
+from tests.experiments.test_experiments import error_of, run_well
+from tests.visuals.sequences import Reader
+
+CONFIG = {
+    "adapt": {"num_steps": 40, "rank": 4, "target_rule": ".*/<attention>/.*"}, "base": "0123456789abcdef",
+    "base_folder": "runs/base", "source": "cmu_mocap/h36m_rig", "target": "hdm05_mocap/wild_rig_gt",
+    "target_split": "train",
+}
+PROTOCOL = {"dataset": "hdm05_mocap/wild_rig_gt", "split": "test", "joints": "17 & <all>", "hypotheses": 1}
+
+
+def score(mpjpe: float) -> dict:
+  return {"mpjpe_mm": mpjpe, "p_mpjpe_mm": mpjpe / 2, "frames": 12345, "trainable": 0, "seconds": 1.5}
+
+
+RESULTS = {"source_only": score(160.0), "ceiling": score(100.0), "adapted": score(115.0), "protocol": PROTOCOL}
+
+
+def make_run(folder, steps=(10, 20, 30, 40)) -> runs.Run:
+  """A run that logged two scalars and drew two figures."""
+  run = runs.Run(folder, CONFIG)
+  write = run.write_scalars("adapted")
+  for step in steps:
+    write(step, {"loss": 2.0 / step, "grad_norm": float(step)})
+  run.close()
+  pixels = np.zeros((8, 12, 3))
+  pixels[2:4, :, 1] = 0.6
+  for name in ("comparison", "adapted"):  # the second is the picture of the curves
+    matplotlib.image.imsave(run.folder / "figures" / f"{name}.png", pixels)
+  return run
+
+
+def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path):
+  run = make_run(tmp_path / "run")
+  runs.write_json(run.folder / "metrics.json", RESULTS)
+  evaluation = {"run": "x", "weights": "adapted", **score(99.5), "protocol": {"dataset": "threedpw/gt", "split": "a"}}
+  (run.folder / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
+  found = report.read_run(run.folder)
+  text = run_page.render(found)
+  page = Reader(text)
+  assert page.open == [] and not {"script", "link", "iframe", "object"} & set(page.tags())
+  addresses = [attrs[name] for _, attrs in page.elements for name in ("src", "href", "style") if name in attrs]
+  assert all(address.startswith("data:image/") for address in addresses) and "url(" not in page.scripts["style"]
+  assert "default-src 'none'" in text and "width=device-width" in text and "@media print" in text
+  for value in ("17 & <all>", ".*/<attention>/.*", "0123456789abcdef", "cmu_mocap/h36m_rig", jax.__version__):
+    assert value in page.text, value
+  assert "<all>" not in text and "<attention>" not in text  # texts are escaped
+  assert page.rows[0] == ["", "MPJPE mm", "P-MPJPE mm", "closure %", "frames", "trainable", "seconds"]
+  assert page.rows[1][:3] == ["source_only", "160.0", "80.0"] and page.rows[3][0] == "ceiling"
+  assert page.rows[2][:5] == ["adapted", "115.0", "57.5", "75.0", "12,345"]  # 45 of the 60 mm
+  assert "threedpw/gt" in page.text and "99.5" in page.text and not found.unfinished
+  images = [base64.b64decode(address.partition(",")[2]) for address in addresses]
+  assert images[0] == (run.folder / "figures" / "comparison.png").read_bytes()
+  assert len(images) == 3 and b"loss" in images[1] and b"grad norm" in images[2]  # one SVG per scalar
+
+
+def test_an_unfinished_run_states_its_last_logged_step(tmp_path):
+  run = make_run(tmp_path / "run", steps=(10, 20))
+  line = "Not finished: adapted is logged up to step 20 of 40 and not scored."
+  assert report.read_run(run.folder).unfinished == [line] and line in run_page.render(report.read_run(run.folder))
+  fresh = runs.Run(tmp_path / "fresh", {"model": {}, "pretrain": {"num_steps": 5}, "source": "a/b", "split": "train"})
+  assert "Not finished: no step is logged yet." in run_page.render(report.read_run(fresh.folder))
+
+
+def test_another_folder_is_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match="is not a run folder"):
+    report.read_run(tmp_path)
+  (tmp_path / "config.json").write_text('{"source": "a"}')
+  with pytest.raises(ValueError, match="is not a run with a report"):
+    report.read_run(tmp_path)
+
+
+def test_the_script_writes_the_page_or_one_line(tmp_path):
+  run = make_run(tmp_path / "run")
+  assert "report.html" in run_well("report", f"--run={run.folder}")
+  assert (run.folder / "report.html").read_text() == run_page.render(report.read_run(run.folder))
+  assert "nowhere is not a run folder" in error_of("report", "--run=nowhere")
