@@ -9,12 +9,20 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from posynda_jax.adaptation import adapt, labels, pretrain, sweep
-from posynda_jax.data import pipeline
+from posynda_jax.adaptation import adapters, pretraining, sweep
+from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.labelled import Purpose
+from posynda_jax.adaptation.lessons.placed import Synthesis
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.recipes import Recipe
+from posynda_jax.adaptation.step import AdaptState, Setting, adapt_step, make_optimizer
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.diffusion.denoisers import make_model
-from posynda_jax.evaluation import evaluate
+from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import skeleton
+from posynda_jax.geometry.measured import Measured
 from posynda_jax.interop import torch_names, torch_networks
 from posynda_jax.peft import lora
 from posynda_jax.runtime import parallel
@@ -83,23 +91,28 @@ def make_adaptation(case: cases.Case, model, params, adapter):
   `label(params, adapter, target, keys)` is the teacher's pseudo-label. `step` updates one adapter or all members of a
   sweep. `purposes` number the keys of the teacher's noise and of the student's two noises.
   """
-  config = adapt.AdaptConfig(num_hypotheses=case.hypotheses, rank=cases.RANK, learning_rate=cases.LEARNING_RATE)
+  recipe = Recipe(
+      (Synthesis(), PseudoLabels()), num_hypotheses=case.hypotheses, rate=cases.LEARNING_RATE,
+      adapter=AdapterConfig(rank=cases.RANK),
+  )
+  setting = Setting(model.clone(remat=True), chunk=case.chunk)
+  steps = process.ddim_steps(process.cosine_schedule(), 1)
 
   def label(params, adapter, target, keys):
-    denoise = adapt.make_denoiser(model, params, adapter, config.scale)
-    return labels.pseudo_label(keys, denoise, target, config, case.chunk)[0]
+    denoise = adapters.make_denoiser(model, params, adapter)
+    return Teacher(denoise, target, keys, None, steps, case.hypotheses, case.chunk).pose
 
-  static = {"model": model.clone(remat=True), "config": config, "rig": None}
   if case.members == 1:
-    tx, frozen = adapt.make_optimizer(config), params
-    state = adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, adapter, tx.init(adapter))
-    step = functools.partial(adapt.adapt_step, **static, tx=tx)
+    frozen = (params, Measured())
+    state = AdaptState(jnp.zeros((), jnp.int32), adapter, make_optimizer(recipe).init(adapter), ((), ()))
+    step = functools.partial(adapt_step, recipe=recipe, setting=setting)
   else:
-    configs, adapters = [config] * case.members, sweep.stack([adapter] * case.members)
-    frozen = (params, sweep.settings(configs))
-    state = sweep.init_state(list(_seeds(case)), params, configs).replace(adapter=adapters, teacher=adapters)
-    step = functools.partial(sweep.sweep_step, **static, names=[str(i) for i in range(case.members)])
-  return label, step, state, frozen, (labels.TEACHER, labels.STUDENT, labels.STUDENT_TARGET)
+    all_recipes, stacked = [recipe] * case.members, sweep.stack([adapter] * case.members)
+    frozen = (params, Measured(), sweep.find_numbers(all_recipes))
+    state = sweep.init_members(list(_seeds(case)), params, all_recipes, case.frames).replace(adapter=stacked)
+    members = sweep.Members(tuple(str(i) for i in range(case.members)))
+    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
+  return label, step, state, frozen, (Purpose.TEACHER, Purpose.STUDENT_1, Purpose.STUDENT_2)
 
 
 def _seeds(case):
@@ -204,9 +217,9 @@ def _cold_start(case, model, params, data):
 
 
 def _infer(case, model, params, data):
-  config = evaluate.EvaluateConfig(flip=True, sampling_steps=case.steps)
+  config = scoring.SamplingConfig(flip=True, sampling_steps=case.steps)
   key, clip = jax.random.key(_SEED), data["target"]
-  fn = jax.jit(lambda params, clip: evaluate.lift(lora.bind(model, params, None), clip, key, config)[0])
+  fn = jax.jit(lambda params, clip: scoring.propose(lora.bind(model, params, None), Measured(), clip, key, config)[0])
   work = functools.partial(fn, params, clip)
 
   def given():
@@ -217,15 +230,15 @@ def _infer(case, model, params, data):
 
 
 def _pretrain(case, model, params, data):
-  config = pretrain.PretrainConfig()
-  tx = pretrain.make_optimizer(config)
-  state = pretrain.PretrainState(jnp.zeros((), jnp.int32), params, params, tx.init({"params": params["params"]}))
-  step = functools.partial(pretrain.pretrain_step, model=model, config=config, rig=None, tx=tx)
+  config = pretraining.PretrainConfig()
+  tx = pretraining.make_optimizer(config)
+  state = pretraining.PretrainState(jnp.zeros((), jnp.int32), params, params, tx.init({"params": params["params"]}))
+  step = functools.partial(pretraining.pretrain_step, model=model, config=config, rig=None)
   work, first = _stepper(case, step, state, (), {"source": data["source"]}, jax.random.key(_SEED))
 
   def given():
-    flip, time, noise = (_keys(case, purpose) for purpose in (pretrain._FLIP, pretrain._TIME, pretrain._NOISE))
-    t = jax.vmap(lambda key: pretrain._draw_time(key, config))(time)
+    flip, time, noise = (_keys(case, purpose) for purpose in (pretraining._FLIP, pretraining._TIME, pretraining._NOISE))
+    t = jax.vmap(lambda key: pretraining._draw_time(key, config))(time)
     return {"flipped": jax.vmap(jax.random.bernoulli)(flip), "t": t, "noise": _normal(case, noise)}
 
   return work, lambda: _first_arrays(case, *first()), given
@@ -239,7 +252,7 @@ def _gradient(case, model, params, data):
     x_t = process.clamp(process.q_sample(process.cosine_schedule(), x_0, t, noise))
     weight = jnp.full(x_0.shape[:2], 1 / (case.clips * case.frames))
     return jax.value_and_grad(
-        lambda params: pretrain.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
+        lambda params: pretraining.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
     )(params)
 
   poses = skeleton.root_centre(clip["poses"])
@@ -253,11 +266,11 @@ def _gradient(case, model, params, data):
 
 
 def _evaluate(case, model, params, data):
-  config = evaluate.EvaluateConfig(batch_size=case.clips)
-  score = evaluate.make_scorer(lambda params: lora.bind(model, params, None), config)
+  config = scoring.SamplingConfig(batch_size=case.clips)
+  score = scoring.make_scorer(lambda params: lora.bind(model, params, None), config)
   sequence = {name: np.asarray(value[0]) for name, value in data["sequence"].items() if name != "index"}
-  source = pipeline.ClipSource([pipeline.Track(sequence, {})], case.frames)
-  work = functools.partial(evaluate.evaluate, score, params, source, case.clips)
+  source = clips.ClipSource([tracks.Track(sequence, {})], case.frames)
+  work = functools.partial(scoring.evaluate, score, params, Measured(), source, case.clips)
 
   def given():
     index = jnp.minimum(jnp.arange(-(-len(source) // case.clips) * case.clips), len(source) - 1)
