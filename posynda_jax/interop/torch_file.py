@@ -19,7 +19,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,18 +73,10 @@ def save_torch(path, value: Any) -> None:
       archive.writestr(info, raw)
 
 
-class _StorageType:
-  """Stands for a storage class in the pickle, which can neither call nor change it."""
-
-  def __init__(self, dtype):
-    self.dtype = np.dtype(dtype)
-
-
-class _Storage:
+class _Storage(NamedTuple):
   """Stands for a storage in the pickle, which could replace the memory of a bare array."""
 
-  def __init__(self, array: np.ndarray):
-    self.array = array
+  array: np.ndarray
 
 
 class _Storages:
@@ -96,9 +88,9 @@ class _Storages:
 
   def __call__(self, pid) -> _Storage:
     """The storage of a persistent reference: ("storage", type, key, device, length), and a part of it in old files."""
-    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _StorageType):
+    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in DTYPES:
       raise safe_pickle.Refused("refers to something that is not a storage of numbers")
-    dtype, key, length = pid[1].dtype, pid[2], pid[4]
+    dtype, key, length = np.dtype(DTYPES[pid[1]]), pid[2], pid[4]
     if not isinstance(key, str) or type(length) is not int or length < 0:
       raise safe_pickle.Refused(f"names a storage {key!r} of length {length!r}")
     if key not in self.arrays:
@@ -193,16 +185,12 @@ def _rebuild_tensor(storage, offset, size, stride, *unused) -> np.ndarray:
   return np.ndarray(size, array.dtype, array, offset * array.itemsize, strides)
 
 
-def _rebuild_parameter(data, *unused) -> np.ndarray:
-  return data
-
-
 _NAMES = {  # names that the pickle may use, beside those of plain data
-    **{("torch", name): _StorageType(dtype) for name, dtype in DTYPES.items()},
+    **{("torch", name): name for name in DTYPES},  # a text, which the pickle can neither call nor change
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *unused: data,
     ("numpy.random._pickle", "__randomstate_ctor"): safe_pickle.Ignored,
     ("numpy.random._pickle", "__bit_generator_ctor"): safe_pickle.Ignored,
     ("numpy.random", "__RandomState_ctor"): safe_pickle.Ignored,  # NumPy before 1.17

@@ -45,16 +45,6 @@ class Hints:
   joint_order: str | None = None  # that it was trained in, of `skeleton.ORDERS`; h36m17
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-  """A recognised network: config of its model, Flax variables, `lora` tree, and T of its schedule; None if absent."""
-
-  model: dict[str, Any]
-  variables: dict
-  lora: dict | None
-  diffusion_steps: int | None
-
-
 def find_state(value: Any, label: str) -> tuple[dict[str, np.ndarray], str]:
   """(arrays by name, their key or "") in the data of a checkpoint. Raises ValueError that lists the keys found."""
   at, keys = value, []
@@ -68,38 +58,37 @@ def find_state(value: Any, label: str) -> tuple[dict[str, np.ndarray], str]:
   return state, ".".join(keys)
 
 
-def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints()) -> Found:
-  """The network of a state dict, in Human3.6M's order of joints.
+def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints()) -> tuple[dict, dict, dict, int]:
+  """(config of the model, Flax variables, `lora` tree, T of the schedule buffers) of a state dict.
 
-  Raises ValueError that lists missing, unexpected and mis-shaped names, and for a noise schedule that is not ours.
+  Joints are in Human3.6M's order. The tree is empty without LoRA layers, T is 0 without buffers. Raises ValueError that
+  lists missing, unexpected and mis-shaped names, and for a noise schedule that is not ours.
   """
   network, buffers = _strip(state, label)
-  network, factors = torch_names.eject(network)
-  votes = {kind: sum(bool(re.match(mark, name)) for name in network) for kind, mark in _MARKS.items()}
+  plain, factors = torch_names.eject(network)
+  votes = {kind: sum(bool(re.match(mark, name)) for name in plain) for kind, mark in _MARKS.items()}
   kind = max(votes, key=votes.get)
   if not votes[kind]:
-    found = ", ".join(list(network)[:4]) or "none"
+    found = ", ".join(list(plain)[:4]) or "none"
     raise ValueError(f"{label} is neither MixSTE nor VideoPose3D: its arrays are {found} ...")
   if factors and kind != "mixste":
     raise ValueError(f"{label} has LoRA layers in VideoPose3D, which PoSynDA's code puts into MixSTE only")
-  arrays = network | factors
-  shapes = {name: np.shape(value) for name, value in arrays.items()}
-  if sum(map(math.prod, shapes.values())) > MAX_NUMBERS:
+  if sum(math.prod(np.shape(value)) for value in network.values()) > MAX_NUMBERS:
     raise ValueError(f"{label} holds more than {MAX_NUMBERS:,} numbers: it is refused")
+  shapes = {name: np.shape(value) for name, value in plain.items()}
   model = _mixste(shapes, hints) if kind == "mixste" else _videopose(shapes, hints, label)
-  wanted = state_shapes(model, torch_modules(model), label)
+  modules = torch_modules(model)
+  wanted = state_shapes(model, modules, label)
   if factors:
-    rank = min((shape[0] for name, shape in shapes.items() if name.endswith(".down") and len(shape) == 2), default=1)
-    for module in filter(torch_names.is_adapted, torch_modules(model)):
-      outputs, inputs = wanted[f"{module}.weight"]
-      wanted |= {f"{module}.down": (rank, inputs), f"{module}.up": (outputs, rank)}
-  shapes = {name: shape for name, shape in shapes.items() if not name.endswith(torch_names.UNUSED)}
-  _check_shapes(shapes, wanted, label, torch_names.injected_name if factors else str)
-  numbers = {name: _to_float32(name, arrays[name], label) for name in shapes}
-  variables = torch_names.params_from_torch({name: value for name, value in numbers.items() if name not in factors})
+    rank = min((len(value) for name, value in factors.items() if name.endswith(".down") and np.ndim(value)), default=1)
+    linear = {module: wanted[f"{module}.weight"] for module in filter(torch_names.is_adapted, modules)}
+    down = {f"{module}.down": (rank, inputs) for module, (_, inputs) in linear.items()}
+    wanted = torch_names.inject(wanted, down | {f"{module}.up": (outputs, rank) for module, (outputs, _) in linear.items()})
+  _check_shapes({name: np.shape(value) for name, value in network.items()}, wanted, label)
+  plain, factors = torch_names.eject({name: _to_float32(name, network[name], label) for name in wanted})
+  variables = torch_names.params_from_torch(plain)
   variables = _reorder_joints(variables, hints.joint_order or "h36m17", model["num_joints"], label)
-  lora = torch_names.lora_from_torch({name: numbers[name] for name in factors}) if factors else None
-  return Found(model, variables, lora, _check_schedule(buffers, label))
+  return model, variables, torch_names.lora_from_torch(factors), _check_schedule(buffers, label)
 
 
 def torch_modules(config: Mapping[str, Any]) -> list[str]:
@@ -177,22 +166,22 @@ def _videopose(shapes: Mapping[str, tuple], hints: Hints, label: str) -> dict[st
   }
 
 
-def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], label: str, spell) -> None:
+def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], label: str) -> None:
   """Raises ValueError, one line, that lists the first missing, unexpected and mis-shaped names with their counts."""
   problems = {
-      "missing": [spell(name) for name in wanted if name not in shapes],
-      "unexpected": [spell(name) for name in shapes if name not in wanted],
+      "missing": [name for name in wanted if name not in shapes],
+      "unexpected": [name for name in shapes if name not in wanted and not name.endswith(torch_names.UNUSED)],
       "mis-shaped": [
-          f"{spell(name)} {shapes[name]} where {shape} is expected"
+          f"{name} {shapes[name]} where {shape} is expected"
           for name, shape in wanted.items() if shapes.get(name, shape) != shape
       ],
   }
-  parts = [
-      f"{len(names)} {problem} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
+  listed = [
+      f"{len(names)} {problem} ({', '.join(names[:3])}{' ...' * (len(names) > 3)})"
       for problem, names in problems.items() if names
   ]
-  if parts:
-    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {'; '.join(parts)}")
+  if listed:
+    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {'; '.join(listed)}")
 
 
 def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
@@ -202,10 +191,10 @@ def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
   return numbers
 
 
-def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int | None:
-  """T of the schedule buffers, None without buffers. Raises ValueError if they are not of our cosine schedule."""
+def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int:
+  """T of the schedule buffers, 0 without buffers. Raises ValueError if they are not of our cosine schedule."""
   if not buffers:
-    return None
+    return 0
   shapes = sorted({np.shape(value) for value in buffers.values()})
   num_steps = shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else 0
   if not 1 <= num_steps <= MAX_STEPS:

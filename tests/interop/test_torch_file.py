@@ -101,7 +101,7 @@ def test_views_of_one_storage_stay_views(tmp_path):
     (zipped(tensor(kind=b"QInt8Storage"), s0=bytes(24)), "names torch.QInt8Storage"),
     (zipped(tensor()[:-1] + tensor(kind=b"IntStorage")[2:-1] + b"\x86.", s0=bytes(24)), "storage 0 in two ways"),
     (zipped(b"\x80\x02X\x03\x00\x00\x00abcQ."), "not a storage"),
-    (zipped(b"\x80\x02ctorch\nFloatStorage\n}b."), "sets the state of a _StorageType"),
+    (zipped(b"\x80\x02ctorch\nFloatStorage\n}b."), "sets the state of a str"),
     (zipped(b"\x80\x02ctorch\nFloatStorage\n)R."), "not a whole pickle"),
     (zipped(b"\x80\x02" + tensor().partition(b"v2\n(")[2].partition(b"Q")[0] + b"Q}b.", s0=bytes(24)), "a _Storage"),
     (zipped(b"\x80\x02ctorch.storage\n_load_from_bytes\nC\x00\x85R."), "torch.storage._load_from_bytes"),
