@@ -48,8 +48,7 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
       )
     weights = _add_adapter(bases.load(config["base_folder"]), folder, which)
   else:
-    base = bases.load(path)
-    weights = Weights(base.params, base.config, notes=_describe_base(base))
+    weights = _bare(bases.load(path))
   if adapter is None:
     return weights
   if weights.adapter is not None:
@@ -90,8 +89,8 @@ def write(
   return [f"{path}: {what}", f"digest of the base: {digest}"]
 
 
-def _describe_base(base: bases.Base) -> tuple[str, ...]:
-  return (f"base: {torch_weights.describe_model(base.config['model'])}",)
+def _bare(base: bases.Base) -> Weights:
+  return Weights(base.params, base.config, notes=(f"base: {torch_weights.describe_model(base.config['model'])}",))
 
 
 def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Weights:
@@ -101,15 +100,13 @@ def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Weights:
   else:
     config = runs.read_config(path)
     if config.get("base") != base.digest:
-      raise ValueError(
-          f"{path} adapts the base {config.get('base')}, the base here is {base.digest}: give the base it was "
-          "trained on"
-      )
+      found = config.get("base")
+      raise ValueError(f"{path} is an adapter of base {found}, not of {base.digest}: give the base it was trained on")
     settings = runs.adapter_settings(path, which)
     config = torch_weights.adapter_config(settings)
     like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, config))
     adapter = checkpoint.load_tree(path / which, like)
-  return Weights(base.params, base.config, adapter, settings, _describe_base(base))
+  return dataclasses.replace(_bare(base), adapter=adapter, settings=settings)
 
 
 def _check(path: pathlib.Path, kind: str, weights: Weights, part: str | None, dtype: str | None) -> str:

@@ -75,16 +75,11 @@ def make_call(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Cal
 
   Raises ValueError for other K and H, and for a view.
   """
-  if config.view:
-    raise ValueError(
-        "an ONNX file holds the denoiser alone, and this adapter needs a virtual camera before it (--view=source): "
-        "export it as a .jaxexport file"
-    )
-  if (config.sampling_steps, config.num_hypotheses) != (1, 1):
+  if config.view or (config.sampling_steps, config.num_hypotheses) != (1, 1):
+    view = " and an adapter with a virtual camera (--view=source)" if config.view else ""
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
-        f"--hypotheses={config.num_hypotheses} are for a .jaxexport file; leave both at 1 and call the file with other "
-        "noise for other hypotheses"
+        f"--hypotheses={config.num_hypotheses}{view} need a .jaxexport file; other noise gives other hypotheses"
     )
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 

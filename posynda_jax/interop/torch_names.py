@@ -18,20 +18,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from posynda_jax.diffusion import process
 
 _MODULES = (  # reference -> ours, replaced in this order; {} is the depth
-    (r"Spatial_patch_to_embedding", "embed"),
-    (r"time_mlp\.1", "time_in"),
-    (r"time_mlp\.3", "time_out"),
-    (r"STEblocks\.(\d+)\.", "spatial_{}/"),
-    (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
-    (r"Spatial_norm", "spatial_norm"),
-    (r"Temporal_norm", "temporal_norm"),
-    (r"attn\.", "attention/"),
-    (r"mlp\.fc1", "mlp_in"),
-    (r"mlp\.fc2", "mlp_out"),
-    (r"head\.0", "head_norm"),
-    (r"head\.1", "head"),
-    (r"layers_conv\.(\d+)", "conv_{}"),
-    (r"layers_bn\.(\d+)", "bn_{}"),
+    (r"Spatial_patch_to_embedding", "embed"), (r"time_mlp\.1", "time_in"), (r"time_mlp\.3", "time_out"),
+    (r"STEblocks\.(\d+)\.", "spatial_{}/"), (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
+    (r"attn\.", "attention/"), (r"mlp\.fc1", "mlp_in"), (r"mlp\.fc2", "mlp_out"),
+    (r"Spatial_norm", "spatial_norm"), (r"Temporal_norm", "temporal_norm"),
+    (r"head\.0", "head_norm"), (r"head\.1", "head"),
+    (r"layers_conv\.(\d+)", "conv_{}"), (r"layers_bn\.(\d+)", "bn_{}"),
 )
 _POSITIONS = {"Spatial_pos_embed": "joint_position", "Temporal_pos_embed": "frame_position"}
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}

@@ -81,9 +81,11 @@ def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints(
   wanted = state_shapes(model, modules, label)
   if factors:
     rank = min((len(value) for name, value in factors.items() if name.endswith(".down") and np.ndim(value)), default=1)
-    linear = {module: wanted[f"{module}.weight"] for module in filter(torch_names.is_adapted, modules)}
-    down = {f"{module}.down": (rank, inputs) for module, (_, inputs) in linear.items()}
-    wanted = torch_names.inject(wanted, down | {f"{module}.up": (outputs, rank) for module, (outputs, _) in linear.items()})
+    shapes = {}
+    for module in filter(torch_names.is_adapted, modules):
+      outputs, inputs = wanted[f"{module}.weight"]
+      shapes |= {f"{module}.down": (rank, inputs), f"{module}.up": (outputs, rank)}
+    wanted = torch_names.inject(wanted, shapes)
   _check_shapes({name: np.shape(value) for name, value in network.items()}, wanted, label)
   plain, factors = torch_names.eject({name: _to_float32(name, network[name], label) for name in wanted})
   variables = torch_names.params_from_torch(plain)

@@ -72,13 +72,7 @@ def read_torch(path, hints: Hints = Hints()) -> Weights:
     unclear |= {"diffusion_steps"} if model["diffusion"] and not steps else set()
     if assumed := [text for hint, text in _ASSUMED.items() if hint in unclear - set(given)]:
       notes.append(f"assumed, because names and shapes do not show it: {', '.join(assumed)}")
-    with open(path, "rb") as file:
-      origin = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "joint_order": hints.joint_order or "h36m17"}
-    pretrain = {"diffusion_steps": steps or hints.diffusion_steps or 1000, "num_steps": 0}
-    config = {
-        "model": model, "pretrain": pretrain, "clip_fps": hints.clip_fps or 50.0,
-        "source": f"converted from {pathlib.Path(path).name}", "converted_from": origin,
-    }
+    config = _make_config(path, model, steps, hints)
   settings, bias = config.pop("adapt", None), value.get("bias") if key else None
   if bias is not None and (not factors or np.shape(bias) != (17, 3)):
     raise ValueError(
@@ -92,8 +86,7 @@ def read_torch(path, hints: Hints = Hints()) -> Weights:
   adapter = jax.tree.map(jnp.asarray, {"lora": factors, "bias": bias})
   rank = next(iter(factors.values()))["a"].shape[-1]
   settings = settings or dataclasses.asdict(adapter_config(rank=rank, bias=bool(bias.any())))
-  size = f"{lora.count(adapter):,} parameters with the bias"
-  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {size}")
+  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {lora.count(adapter):,} parameters with bias")
   return Weights(params, config, adapter, settings, tuple(notes))
 
 
@@ -148,6 +141,17 @@ def describe_model(model: Mapping[str, Any]) -> str:
   hidden = ("denoiser", "dtype", "drop_path", "dropout")
   shown = {name: value if isinstance(value, (list, tuple)) else [value] for name, value in model.items()}
   return ", ".join(f"{name} {','.join(map(str, value))}" for name, value in shown.items() if name not in hidden)
+
+
+def _make_config(path, model: dict[str, Any], steps: int, hints: Hints) -> dict[str, Any]:
+  """The config of a base from a file of others."""
+  with open(path, "rb") as file:
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+  return {
+      "model": model, "pretrain": {"diffusion_steps": steps or hints.diffusion_steps or 1000, "num_steps": 0},
+      "clip_fps": hints.clip_fps or 50.0, "source": f"converted from {pathlib.Path(path).name}",
+      "converted_from": {"sha256": sha256, "joint_order": hints.joint_order or "h36m17"},
+  }
 
 
 def _title(model: Mapping[str, Any]) -> str:
