@@ -39,13 +39,10 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
   if folder.suffix in TORCH:
     weights = torch_weights.read_torch(folder, hints)
   elif needless := [name for name, value in vars(hints).items() if value is not None]:
-    raise ValueError(f"{path} says itself what --{needless[0]} would: leave it out")
+    raise ValueError(f"{path} is not a PyTorch file and needs no --{needless[0]}: leave it out")
   elif (folder / "config.json").is_file() and "adapt" in (config := runs.read_config(folder)):
     if "base_folder" not in config:
-      raise ValueError(
-          f"{path} holds several adapters and not where their base is: give the base as INPUT and --adapter={path} "
-          "--weights=NAME"
-      )
+      raise ValueError(f"{path} does not name its base: give the base as INPUT, and --adapter={path} --weights=NAME")
     weights = _add_adapter(bases.load(config["base_folder"]), folder, which)
   else:
     weights = _bare(bases.load(path))
@@ -146,10 +143,11 @@ def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Weights, dig
 
 
 def _merge(weights: Weights, bias: str, can_keep: bool) -> Weights:
-  """The base with its adapter merged. The bias of Eq. 11 is one vector per joint.
+  """The base with its adapter merged.
 
-  VideoPose takes it into its last layer. MixSTE cannot, because all joints share its last layer. There `bias` "drop"
-  removes it, and "beside" keeps it as an adapter of nothing else. Raises ValueError as `torch_weights.check_bias`.
+  VideoPose takes the bias by joint (Eq. 11) into its last layer. MixSTE cannot, because all joints share its last
+  layer. There, `bias` "drop" removes it, and "beside" keeps it as an adapter without factors. Raises ValueError as
+  `torch_weights.check_bias`.
   """
   params = adapt.merge(weights.params, weights.adapter, weights.settings["scale"])
   offset = weights.adapter["bias"]

@@ -122,10 +122,8 @@ def _load_zip(file, path: pathlib.Path) -> Any:
       if f"{root}data/{key}" not in names:
         raise safe_pickle.Refused(f"lacks the storage {key} that its tensors name")
       raw = archive.read(f"{root}data/{key}")
-      if len(raw) != length * dtype.itemsize:
-        raise safe_pickle.Refused(
-            f"holds {len(raw):,} bytes in storage {key}, its tensors say {length * dtype.itemsize:,}"
-        )
+      if len(raw) != (size := length * dtype.itemsize):
+        raise safe_pickle.Refused(f"holds {len(raw):,} bytes in storage {key}, its tensors say {size:,}")
       return np.frombuffer(bytearray(raw), dtype)
 
     return safe_pickle.load(io.BytesIO(archive.read(f"{root}data.pkl")), str(path), "utf-8", _NAMES, _Storages(read))
@@ -162,9 +160,7 @@ def _load_legacy(file, path: pathlib.Path) -> Any:
     (length,) = struct.unpack("<q", file.read(8))
     raw = file.read(array.nbytes)
     if length != len(array) or len(raw) != array.nbytes:
-      raise ValueError(
-          f"{path} ends early, or storage {key} has {length:,} numbers and its tensors say {len(array):,}: {_AGAIN}"
-      )
+      raise ValueError(f"{path} ends early, or its storage {key} does not have {len(array):,} numbers: {_AGAIN}")
     array[:] = np.frombuffer(raw, array.dtype)
   return value
 
@@ -178,9 +174,7 @@ def _rebuild_tensor(storage, offset, size, stride, *unused) -> np.ndarray:
   if not math.prod(size):
     return np.zeros(size, array.dtype)
   if offset + sum((n - 1) * step for n, step in zip(size, stride)) >= len(array):
-    raise safe_pickle.Refused(
-        f"holds a tensor of shape {size} that reaches outside its storage of {len(array):,} numbers"
-    )
+    raise safe_pickle.Refused(f"holds a tensor of shape {size} that reaches outside its {len(array):,} numbers")
   strides = tuple(step * array.itemsize for step in stride)
   return np.ndarray(size, array.dtype, array, offset * array.itemsize, strides)
 
@@ -219,9 +213,8 @@ def _encode(value: Any, arrays: list[np.ndarray]) -> bytes:
   if not isinstance(value, np.ndarray):
     raise ValueError(f"{value!r} is not plain data: a checkpoint holds dicts, lists, numbers, text and arrays")
   if value.dtype not in _STORAGES:
-    raise ValueError(
-        f"an array of type {value.dtype} cannot be a tensor: convert it to one of {', '.join(map(str, _STORAGES))}"
-    )
+    types = ", ".join(map(str, _STORAGES))
+    raise ValueError(f"an array of type {value.dtype} cannot be a tensor: convert it to one of {types}")
   array = np.asarray(value, order="C")
   kind = pickle.GLOBAL + b"torch\n" + _STORAGES[array.dtype] + b"\n"
   key = str(len(arrays))

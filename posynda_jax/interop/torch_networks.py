@@ -35,14 +35,14 @@ MAX_STEPS = 100_000  # T of a checkpoint's schedule
 
 @dataclasses.dataclass(frozen=True)
 class Hints:
-  """Facts that names and shapes do not show. None: as our own file says, else as in the published networks (below)."""
+  """Facts that names and shapes do not show. For None, a file of ours has the value; other files take the default."""
 
-  heads: int | None = None  # MixSTE's; 8
-  causal: bool | None = None  # VideoPose3D's; False
-  num_frames: int | None = None  # of the clips that VideoPose3D is run on; its receptive field
-  diffusion_steps: int | None = None  # T; 1000, unless the file has a schedule
-  clip_fps: float | None = None  # 50
-  joint_order: str | None = None  # that it was trained in, of `skeleton.ORDERS`; h36m17
+  heads: int | None = None  # attention heads of MixSTE; default 8
+  causal: bool | None = None  # for VideoPose3D; default False
+  num_frames: int | None = None  # frames of a clip, for VideoPose3D; default its receptive field
+  diffusion_steps: int | None = None  # T, for a file without schedule buffers; default 1000
+  clip_fps: float | None = None  # frame rate of the clips; default 50
+  joint_order: str | None = None  # joint order of the training data, in `skeleton.ORDERS`; default h36m17
 
 
 def find_state(value: Any, label: str) -> tuple[dict[str, np.ndarray], str]:
@@ -178,12 +178,9 @@ def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], labe
           for name, shape in wanted.items() if shapes.get(name, shape) != shape
       ],
   }
-  listed = [
-      f"{len(names)} {problem} ({', '.join(names[:3])}{' ...' * (len(names) > 3)})"
-      for problem, names in problems.items() if names
-  ]
-  if listed:
-    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {'; '.join(listed)}")
+  texts = {problem: ", ".join(names[:3]) + " ..." * (len(names) > 3) for problem, names in problems.items()}
+  if listed := "; ".join(f"{len(problems[problem])} {problem} ({text})" for problem, text in texts.items() if text):
+    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {listed}")
 
 
 def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
@@ -205,8 +202,8 @@ def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int:
   for name, value in buffers.items():
     if not np.allclose(np.asarray(value, np.float64), ours[name], rtol=1e-4, atol=1e-6):
       raise ValueError(
-          f"{label}: its buffer {name} is not that of the cosine schedule of {num_steps} steps, the only one here: "
-          "a network trained with another noise schedule would give wrong poses"
+          f"{label}: its buffer {name} is not that of the cosine schedule of {num_steps} steps: a network trained with "
+          "another schedule would give wrong poses here"
       )
   return num_steps
 

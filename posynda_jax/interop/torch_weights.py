@@ -56,9 +56,8 @@ def read_torch(path, hints: Hints = Hints()) -> Weights:
   known = {hint: own.get("model", {}).get(name) for hint, name in _FIELDS.items()}
   model, variables, factors, steps = torch_networks.recognise(state, str(path), Hints(**known | given))
   if steps and given.get("diffusion_steps", steps) != steps:
-    raise ValueError(
-        f"{path} has a schedule of {steps} steps, --diffusion_steps says {given['diffusion_steps']}: leave it out"
-    )
+    said = given["diffusion_steps"]
+    raise ValueError(f"{path} has a schedule of {steps} steps, --diffusion_steps says {said}: leave it out")
   injected, under = ", after LoRA injection" if factors else "", f", under {key!r}" if key else ""
   notes = [f"{_title(model)}{injected}{under}: {describe_model(model)}"]
   if steps:
@@ -75,10 +74,7 @@ def read_torch(path, hints: Hints = Hints()) -> Weights:
     config = _make_config(path, model, steps, hints)
   settings, bias = config.pop("adapt", None), value.get("bias") if key else None
   if bias is not None and (not factors or np.shape(bias) != (17, 3)):
-    raise ValueError(
-        f"{path} has an adapter's bias beside a network without adapters, and a base has no place for it: convert the "
-        "run that it comes from"
-    )
+    raise ValueError(f"{path} has an adapter's bias beside a network without adapters: convert the run it comes from")
   params = jax.tree.map(jnp.asarray, variables)
   if not factors:
     return Weights(params, config, notes=tuple(notes))
@@ -130,10 +126,8 @@ def check_bias(offset, bias: str, can_keep: bool) -> None:
   choices = ("drop", "beside") if can_keep else ("drop",)
   if bias not in choices:
     size = 1000 * float(np.abs(offset).max())
-    raise ValueError(
-        f"the adapter's bias (Eq. 11, up to {size:.1f} mm) has no place in MixSTE itself: choose "
-        f"--bias={'|'.join(choices)}, or keep base and adapter apart"
-    )
+    options = f"choose --bias={'|'.join(choices)}, or keep base and adapter apart"
+    raise ValueError(f"the adapter's bias (Eq. 11, up to {size:.1f} mm) has no place in MixSTE itself: {options}")
 
 
 def describe_model(model: Mapping[str, Any]) -> str:

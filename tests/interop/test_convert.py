@@ -142,7 +142,7 @@ def test_golden_networks_are_converted_by_command(tmp_path, capsys):
   capsys.readouterr()
   for reason, *arguments in (
       ("base exists and is not overwritten", "base", "base"), ("none.bin does not exist", "none.bin", "x"),
-      ("no does not exist", "base", "no/x.pt"), ("itself what --heads would", "base", "x.pt", "--heads=4"),
+      ("no does not exist", "base", "no/x.pt"), ("needs no --heads", "base", "x.pt", "--heads=4"),
       ("needs an adapter", "base", "x.pt", "--lora=keep"), ("for .safetensors", "base", "x.pt", "--dtype=float16"),
   ):
     source, output, *options = arguments
@@ -165,7 +165,7 @@ def test_golden_adapters_are_converted_on_their_own_base_by_command(tmp_path, ca
   config = runs.read_config(tmp_path / "run")
   runs.write_json(tmp_path / "run" / "config.json", {k: v for k, v in config.items() if k != "base_folder"})
   assert run(tmp_path / "run", tmp_path / "x") == 1  # a folder of several adapters
-  assert "give the base as INPUT and --adapter=" in capsys.readouterr().err
+  assert "give the base as INPUT, and --adapter=" in capsys.readouterr().err
   assert run(tmp_path / "base", tmp_path / "again", f"--adapter={tmp_path / 'run'}", "--weights=adapted") == 0
   files.assert_same_bits(convert.read(tmp_path / "again").adapter, weights.adapter)
   assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".*"))
