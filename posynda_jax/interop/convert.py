@@ -118,12 +118,11 @@ def _check(path: pathlib.Path, kind: str, weights: Weights, part: str | None, dt
     if part in ("keep", "adapter"):
       raise ValueError(f"--lora={part} needs an adapter, and these weights have none")
     return "base"
-  part = part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
-  if part == "keep" and kind == ".safetensors":
+  if (part, kind) == ("keep", ".safetensors"):
     raise ValueError("--lora=keep does not fit in one .safetensors file: write --lora=base and --lora=adapter to two")
   if part == "adapter" and kind != ".safetensors":
     raise ValueError("--lora=adapter writes a .safetensors file: other forms cannot hold an adapter alone")
-  return part
+  return part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
 
 
 def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Weights, digest: str) -> str:

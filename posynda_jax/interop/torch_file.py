@@ -79,29 +79,24 @@ class _Storage(NamedTuple):
   array: np.ndarray
 
 
-class _Storages:
-  """The storages of a file. `make(key, dtype, length)` gives the array of a key when a tensor first names it."""
+def _make_resolver(arrays: dict[str, np.ndarray], make: Callable[[str, np.dtype, int], np.ndarray]) -> Callable:
+  """A function from a persistent reference to its storage; `make(key, dtype, length)` adds a new key to `arrays`."""
 
-  def __init__(self, make: Callable[[str, np.dtype, int], np.ndarray]):
-    self.arrays: dict[str, np.ndarray] = {}
-    self._make = make
-
-  def __call__(self, pid) -> _Storage:
-    """The storage of a persistent reference: ("storage", type, key, device, length), and a part of it in old files."""
+  def resolve(pid) -> _Storage:
+    # ("storage", type, key, device, length); old files add (key of the part, offset, length) or None
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in DTYPES:
       raise safe_pickle.Refused("refers to something that is not a storage of numbers")
     dtype, key, length = np.dtype(DTYPES[pid[1]]), pid[2], pid[4]
     if not isinstance(key, str) or type(length) is not int or length < 0:
       raise safe_pickle.Refused(f"names a storage {key!r} of length {length!r}")
-    if key not in self.arrays:
-      self.arrays[key] = self._make(key, dtype, length)
-    array = self.arrays[key]
-    if array.dtype != dtype or len(array) != length:
+    if key not in arrays:
+      arrays[key] = make(key, dtype, length)
+    if arrays[key].dtype != dtype or len(arrays[key]) != length:
       raise safe_pickle.Refused(f"describes storage {key} in two ways")
-    if len(pid) > 5 and pid[5] is not None:
-      _, offset, length = pid[5]
-      array = array[offset : offset + length]
-    return _Storage(array)
+    offset, length = pid[5][1:] if len(pid) > 5 and pid[5] else (0, length)
+    return _Storage(arrays[key][offset : offset + length])
+
+  return resolve
 
 
 def _load_zip(file, path: pathlib.Path) -> Any:
@@ -126,11 +121,12 @@ def _load_zip(file, path: pathlib.Path) -> Any:
         raise safe_pickle.Refused(f"holds {len(raw):,} bytes in storage {key}, its tensors say {size:,}")
       return np.frombuffer(bytearray(raw), dtype)
 
-    return safe_pickle.load(io.BytesIO(archive.read(f"{root}data.pkl")), str(path), "utf-8", _NAMES, _Storages(read))
+    data = io.BytesIO(archive.read(f"{root}data.pkl"))
+    return safe_pickle.load(data, str(path), "utf-8", _NAMES, _make_resolver({}, read))
 
 
 def _load_legacy(file, path: pathlib.Path) -> Any:
-  size = path.stat().st_size
+  size, storages = path.stat().st_size, {}
 
   def load_plain(what: str) -> Any:
     return safe_pickle.load(file, f"{path} ({what})", "utf-8")
@@ -146,17 +142,16 @@ def _load_legacy(file, path: pathlib.Path) -> Any:
     raise ValueError(f"{path} {_BYTE_ORDER}")
 
   def reserve(key: str, dtype: np.dtype, length: int) -> np.ndarray:
-    if sum(array.nbytes for array in storages.arrays.values()) + length * dtype.itemsize > size:
+    if sum(array.nbytes for array in storages.values()) + length * dtype.itemsize > size:
       raise safe_pickle.Refused(f"announces more numbers than its {size:,} bytes hold")
     return np.zeros(length, dtype)  # filled below, because the numbers come after the pickle
 
-  storages = _Storages(reserve)
-  value = safe_pickle.load(file, str(path), "utf-8", _NAMES, storages)
+  value = safe_pickle.load(file, str(path), "utf-8", _NAMES, _make_resolver(storages, reserve))
   keys = load_plain("storage keys")
-  if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages.arrays):
+  if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
     raise ValueError(f"{path} does not hold the storages that its tensors name: {_AGAIN}")
   for key in keys:
-    array = storages.arrays[key]
+    array = storages[key]
     (length,) = struct.unpack("<q", file.read(8))
     raw = file.read(array.nbytes)
     if length != len(array) or len(raw) != array.nbytes:
