@@ -38,17 +38,13 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
   if folder.suffix in TORCH:
     weights = torch_weights.read_torch(folder, hints)
   elif needless := [name for name, value in vars(hints).items() if value is not None]:
-    raise ValueError(f"{path} says itself what --{needless[0]} would: leave it out")
+    raise ValueError(f"{path} is not a PyTorch file and needs no --{needless[0]}: leave it out")
   elif (folder / "config.json").is_file() and "recipe" in (config := runs.read_config(folder)):
     if "base_folder" not in config:
-      raise ValueError(
-          f"{path} holds several adapters and not where their base is: give the base as INPUT and --adapter={path} "
-          "--weights=NAME"
-      )
+      raise ValueError(f"{path} does not name its base: give the base as INPUT, and --adapter={path} --weights=NAME")
     weights = _add_adapter(bases.load(config["base_folder"]), folder, which)
   else:
-    base = bases.load(path)
-    weights = Converted(base.params, base.config, notes=_describe_base(base))
+    weights = _bare(bases.load(path))
   if adapter is None:
     return weights
   if weights.adapter is not None:
@@ -89,8 +85,8 @@ def write(
   return [f"{path}: {what}", f"digest of the base: {digest}"]
 
 
-def _describe_base(base: bases.Base) -> tuple[str, ...]:
-  return (f"base: {torch_weights.describe_model(base.config['model'])}",)
+def _bare(base: bases.Base) -> Converted:
+  return Converted(base.params, base.config, notes=(f"base: {torch_weights.describe_model(base.config['model'])}",))
 
 
 def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Converted:
@@ -100,13 +96,11 @@ def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Converted:
   else:
     config = runs.read_config(path)
     if config.get("base") != base.digest:
-      raise ValueError(
-          f"{path} adapts the base {config.get('base')}, the base here is {base.digest}: give the base it was "
-          "trained on"
-      )
-    found = bases.load_adapter(path, which, base)
-    adapter, settings = found.adapter, found.settings
-  return Converted(base.params, base.config, adapter, settings, _describe_base(base))
+      found = config.get("base")
+      raise ValueError(f"{path} is an adapter of base {found}, not of {base.digest}: give the base it was trained on")
+    weights = bases.load_adapter(path, which, base)
+    adapter, settings = weights.adapter, weights.settings
+  return dataclasses.replace(_bare(base), adapter=adapter, settings=settings)
 
 
 def _check(path: pathlib.Path, kind: str, weights: Converted, part: str | None, dtype: str | None) -> str:
@@ -121,12 +115,11 @@ def _check(path: pathlib.Path, kind: str, weights: Converted, part: str | None, 
     if part in ("keep", "adapter"):
       raise ValueError(f"--lora={part} needs an adapter, and these weights have none")
     return "base"
-  part = part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
-  if part == "keep" and kind == ".safetensors":
+  if (part, kind) == ("keep", ".safetensors"):
     raise ValueError("--lora=keep does not fit in one .safetensors file: write --lora=base and --lora=adapter to two")
   if part == "adapter" and kind != ".safetensors":
     raise ValueError("--lora=adapter writes a .safetensors file: other forms cannot hold an adapter alone")
-  return part
+  return part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
 
 
 def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Converted, digest: str) -> str:
@@ -148,10 +141,11 @@ def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Converted, d
 
 
 def _merge(weights: Converted, bias: str, can_keep: bool) -> Converted:
-  """The base with its adapter merged. The bias of Eq. 11 is one vector per joint.
+  """The base with its adapter merged.
 
-  VideoPose takes it into its last layer. MixSTE cannot, because all joints share its last layer. There `bias` "drop"
-  removes it, and "beside" keeps it as an adapter of nothing else. Raises ValueError as `torch_weights.check_bias`.
+  VideoPose takes the bias by joint (Eq. 11) into its last layer. MixSTE cannot, because all joints share its last
+  layer. There, `bias` "drop" removes it, and "beside" keeps it as an adapter without factors. Raises ValueError as
+  `torch_weights.check_bias`.
   """
   params = adapters.merge(weights.params, weights.adapter, adapters.from_settings(weights.settings).scale)
   offset = weights.adapter["bias"]

@@ -75,16 +75,11 @@ def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: t
 
   Raises ValueError for other K and H, and for a view.
   """
-  if view:
-    raise ValueError(
-        "an ONNX file holds the denoiser alone, and this adapter needs a virtual camera before it (its recipe has one): "
-        "export it as a .jaxexport file"
-    )
-  if (config.sampling_steps, config.num_hypotheses) != (1, 1):
+  if view or (config.sampling_steps, config.num_hypotheses) != (1, 1):
+    camera = " and an adapter with a virtual camera" if view else ""
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
-        f"--hypotheses={config.num_hypotheses} are for a .jaxexport file; leave both at 1 and call the file with other "
-        "noise for other hypotheses"
+        f"--hypotheses={config.num_hypotheses}{camera} need a .jaxexport file; other noise gives other hypotheses"
     )
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 

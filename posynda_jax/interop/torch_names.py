@@ -18,20 +18,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from posynda_jax.diffusion import process
 
 _MODULES = (  # reference -> ours, replaced in this order; {} is the depth
-    (r"Spatial_patch_to_embedding", "embed"),
-    (r"time_mlp\.1", "time_in"),
-    (r"time_mlp\.3", "time_out"),
-    (r"STEblocks\.(\d+)\.", "spatial_{}/"),
-    (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
-    (r"Spatial_norm", "spatial_norm"),
-    (r"Temporal_norm", "temporal_norm"),
-    (r"attn\.", "attention/"),
-    (r"mlp\.fc1", "mlp_in"),
-    (r"mlp\.fc2", "mlp_out"),
-    (r"head\.0", "head_norm"),
-    (r"head\.1", "head"),
-    (r"layers_conv\.(\d+)", "conv_{}"),
-    (r"layers_bn\.(\d+)", "bn_{}"),
+    (r"Spatial_patch_to_embedding", "embed"), (r"time_mlp\.1", "time_in"), (r"time_mlp\.3", "time_out"),
+    (r"STEblocks\.(\d+)\.", "spatial_{}/"), (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
+    (r"attn\.", "attention/"), (r"mlp\.fc1", "mlp_in"), (r"mlp\.fc2", "mlp_out"),
+    (r"Spatial_norm", "spatial_norm"), (r"Temporal_norm", "temporal_norm"),
+    (r"head\.0", "head_norm"), (r"head\.1", "head"),
+    (r"layers_conv\.(\d+)", "conv_{}"), (r"layers_bn\.(\d+)", "bn_{}"),
 )
 _POSITIONS = {"Spatial_pos_embed": "joint_position", "Temporal_pos_embed": "frame_position"}
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}
@@ -112,13 +104,6 @@ def is_adapted(module: str) -> bool:
   return re.fullmatch(r"(STEblocks|TTEblocks)\.\d+\.attn\.(qkv|proj)", module) is not None
 
 
-def injected_name(name: str) -> str:
-  """The name after LoRA injection: for an adapted module `.weight` -> `.linear.weight`, `.up` -> `.lora_up.weight`."""
-  module, _, kind = name.rpartition(".")
-  parts = {plain: part for part, plain in _INJECTED.items()}
-  return f"{module}.{parts[kind]}" if kind in parts and is_adapted(module) else name
-
-
 def eject(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
   """(state before LoRA injection, arrays `<module>.down` and `<module>.up`). The second is empty without injection."""
   plain, factors = {}, {}
@@ -131,12 +116,12 @@ def eject(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
 
 def inject(state: Mapping[str, np.ndarray], factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The state after LoRA injection, in the order and under the names of PoSynDA's code: the inverse of `eject`."""
-  injected = {}
+  parts, injected = {plain: part for part, plain in _INJECTED.items()}, {}
   for name, value in state.items():
-    injected[injected_name(name)] = value
     module, _, kind = name.rpartition(".")
-    if kind == "bias" and is_adapted(module):  # the factors follow the bias
-      injected |= {injected_name(f"{module}.{part}"): factors[f"{module}.{part}"] for part in ("down", "up")}
+    injected[f"{module}.{parts[kind]}" if is_adapted(module) else name] = value
+    if is_adapted(module) and kind == "bias":  # the factors follow the bias
+      injected |= {f"{module}.{parts[factor]}": factors[f"{module}.{factor}"] for factor in ("down", "up")}
   return injected
 
 
