@@ -13,7 +13,6 @@ class CmuMocap(builder.MotionBuilder):
   name = "cmu_mocap"
   ARCHIVE = "cmu"
   FILES = "<subject>/<subject>_<take>.amc beside <subject>/<subject>.asf"
-  SUFFIX = ".amc"
   PATTERN = re.compile(r"(\d+)/(\1_\d+)\.amc", re.I)
   SOURCE_FPS = 120.0
   HOMEPAGE = "http://mocap.cs.cmu.edu"

@@ -13,7 +13,6 @@ class Hdm05Mocap(builder.MotionBuilder):
   name = "hdm05_mocap"
   ARCHIVE = "hdm05"
   FILES = "HDM_<subject>_<action>_<take>_120.amc beside HDM_<subject>.asf"
-  SUFFIX = ".amc"
   PATTERN = re.compile(r"HDM_([a-z]+)_(\w+)_(\d+)_120\.amc", re.I)
   SOURCE_FPS = 120.0
   HOMEPAGE = "https://resources.mpi-inf.mpg.de/HDM05"

@@ -46,14 +46,14 @@ _VIEWS = [
 
 
 class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Base of a motion capture dataset. A subclass sets the constants and defines `take`.
+  """Base of a motion capture dataset. A subclass sets the constants without a value and defines `take`.
 
-  The base reads ASF and AMC files. A dataset of another format overrides `read`.
+  The base reads ASF and AMC files. A dataset of another format overrides SUFFIX and `read`.
   """
 
   ARCHIVE: str  # `<ARCHIVE>.zip` or the folder `<ARCHIVE>/` in manual_dir
   FILES: str  # the archive's file names, for messages
-  SUFFIX: str  # of a motion file's name, in lower case
+  SUFFIX = ".amc"  # of a motion file's name, in lower case
   PATTERN: re.Pattern  # of a motion file's name
   SOURCE_FPS: float
   LICENSE: str
@@ -69,10 +69,7 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The take of a motion file, given the match of its name with PATTERN."""
 
   def takes(self, members: tuple[str, ...]) -> list[Take]:
-    """The takes among an archive's members.
-
-    Raises ValueError for an archive without takes, an unknown motion file name, or a take without its skeleton.
-    """
+    """The takes among an archive's members. Raises ValueError for an unknown file name or a missing skeleton."""
     takes = []
     for member in members:
       if not member.lower().endswith(self.SUFFIX):
@@ -84,8 +81,6 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       skeleton = takes[-1].skeleton
       if skeleton is not None and skeleton not in members:
         raise ValueError(f"{member} needs {skeleton}, which is missing; expected {self.FILES}; fetch it again")
-    if not takes:
-      raise ValueError(f"no motion files in the archive, expected {self.FILES}; fetch it again")
     return takes
 
   def read(self, archive: archives.Archive, take: Take, stride: int) -> np.ndarray:
@@ -110,7 +105,7 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise ValueError(f"{archive.path}: {error}") from error
     splits = {split: [take for take in takes if take.split == split] for split in ("train", "test")}
     if empty := [split for split, members in splits.items() if not members]:
-      raise ValueError(f"{archive.path}: no motion for the split {empty[0]!r}; expected the whole archive, fetch it")
+      raise ValueError(f"{archive.path}: no motion for split {empty[0]!r}, expected {self.FILES}; fetch it again")
     return {split: self._generate_examples(manual_dir, members) for split, members in splits.items()}
 
   def _generate_examples(self, manual_dir, takes: list[Take]) -> Iterator[tuple[str, dict]]:
