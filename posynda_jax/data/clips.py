@@ -5,8 +5,11 @@ before it already holds. A sequence shorter than F is one clip that repeats its 
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from posynda_jax.data.tracks import Track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,3 +49,47 @@ def stitch(clips: np.ndarray, length: int) -> np.ndarray:
   sequence = np.empty((length,) + clips.shape[2:], clips.dtype)
   sequence[plan.frames[plan.mask]] = clips[plan.mask]
   return sequence
+
+
+class ClipSource:
+  """Random access to every clip of the tracks, cut without overlap and in order (the paper's stride = clip length)."""
+
+  def __init__(self, tracks: Sequence[Track], num_frames: int):
+    if not tracks:
+      raise ValueError("no sequences to cut into clips: check the dataset's split")
+    self.tracks = tracks
+    plans = [make_cut(len(track), num_frames) for track in tracks]
+    self._where = [(i, n) for i, plan in enumerate(plans) for n in range(len(plan.frames))]
+    self._plans = plans
+
+  def __len__(self) -> int:
+    return len(self._where)
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    """A clip; `valid` is also 0 where the cut repeats a frame, and `index` tells which clip it is."""
+    return {k: v[0] for k, v in self.take([index]).items()}
+
+  def take(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+    """Clips, stacked: each field [b ...]."""
+    where = [self._where[index] for index in indices]
+    batch = {"index": np.asarray(indices, np.int32)}
+    for name in self.tracks[where[0][0]].arrays:
+      rows = [self.tracks[i].arrays[name] for i, _ in where]
+      if name != "intrinsics":
+        rows = [row.take(self._plans[i].frames[n], 0) for row, (i, n) in zip(rows, where, strict=True)]
+      batch[name] = np.stack(rows)
+    batch["valid"] *= np.stack([self._plans[i].mask[n] for i, n in where])
+    return batch
+
+  def track_of(self, index: int) -> int:
+    """Which track a clip belongs to."""
+    return self._where[index][0]
+
+
+def in_order(source: ClipSource, batch_size: int) -> Iterator[dict]:
+  """Every clip once, in order; the last batch is padded with repeats whose `valid` is 0, so that shapes never change."""
+  for start in range(0, len(source), batch_size):
+    asked = np.arange(start, start + batch_size)
+    batch = source.take(np.minimum(asked, len(source) - 1))
+    batch["valid"][asked >= len(source)] = 0
+    yield batch

@@ -13,13 +13,19 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
-from posynda_jax.runtime import parallel, runs
+from posynda_jax.runtime import parallel, processes, runs
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # what a disk may say, somewhere in a long text
+
+
+def _orbax():
+  """The library, imported at first use: it takes a second, which lifting does not need."""
+  import orbax.checkpoint
+
+  return orbax.checkpoint
 
 
 class Checkpoints:
@@ -35,6 +41,7 @@ class Checkpoints:
     self.folder = pathlib.Path(folder).absolute()
     self._identity = json.loads(json.dumps(identity or {}))
     self._before, self._opened = 0.0, time.perf_counter()
+    ocp = _orbax()
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True)
     self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -52,9 +59,10 @@ class Checkpoints:
       return
     note = {"feed": feed, "identity": self._identity, "seconds": self.seconds, "digest": _state_digest(state)}
     note = {**note, "seal": _seal(note)}
+    args = _orbax().args
     with self._writing():
-      state = ocp.args.StandardSave(parallel.everywhere(state))
-      self._manager.save(step, args=ocp.args.Composite(state=state, run=ocp.args.JsonSave(note)))
+      state = args.StandardSave(parallel.everywhere(state))
+      self._manager.save(step, args=args.Composite(state=state, run=args.JsonSave(note)))
 
   def latest(self) -> int | None:
     """The last whole step, or None."""
@@ -99,24 +107,25 @@ class Checkpoints:
 
   def _read(self, step: int, like: PyTree) -> tuple[PyTree | None, dict[str, Any]]:
     """(state, note) of a step; no state where it belongs to another identity, as it may not fit then."""
-    note = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run
+    args = _orbax().args
+    note = self._manager.restore(step, args=args.Composite(run=args.JsonRestore())).run
     if note.pop("seal") != _seal(note):
       raise ValueError("its JSON is not what was saved")
     if note["identity"] != self._identity:
       return None, note
     like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
+    state = self._manager.restore(step, args=args.Composite(state=args.StandardRestore(like))).state
     if _state_digest(state) != note["digest"]:
       raise ValueError("the values are not those that were saved")
     return state, note
 
   def _set_aside(self, steps: Iterable[int]) -> None:
-    if parallel.is_main():
+    if processes.is_main():
       for step in steps:
         aside = self.folder / f"{step}.damaged"
         shutil.rmtree(aside, ignore_errors=True)
         (self.folder / str(step)).rename(aside)
-    ocp.multihost.sync_global_processes("set_aside")
+    _orbax().multihost.sync_global_processes("set_aside")
     self._manager.reload()
 
   @contextlib.contextmanager
@@ -145,10 +154,10 @@ def _listed(damaged: dict[int, str]) -> str:
 def save_tree(path, tree: PyTree) -> None:
   """Writes a tree (a base, an adapter) to the folder `path`, replacing what was there once the new one is whole."""
   path = pathlib.Path(path).absolute()
-  if parallel.is_main():
+  if processes.is_main():
     for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):  # of a process that was killed here
       shutil.rmtree(leftover, ignore_errors=True)
-  with ocp.StandardCheckpointer() as checkpointer:
+  with _orbax().StandardCheckpointer() as checkpointer:
     checkpointer.save(path, parallel.everywhere(tree), force=True)
 
 
@@ -160,11 +169,12 @@ def load_tree(path, like: PyTree) -> PyTree:
   path = pathlib.Path(path).absolute()
   if not path.exists():
     raise FileNotFoundError(f"no saved parameters at {path}: give a run folder that finished, or train one first")
-  with ocp.StandardCheckpointer() as checkpointer:
+  with _orbax().StandardCheckpointer() as checkpointer:
     metadata = checkpointer.metadata(path)
     found = _shapes(getattr(metadata, "item_metadata", metadata))
     wanted = _shapes(like)
-    wrong = [f"{k}: file {found.get(k)}, model {wanted.get(k)}" for k in sorted(set(found) | set(wanted)) if found.get(k) != wanted.get(k)]
+    names = [name for name in sorted(set(found) | set(wanted)) if found.get(name) != wanted.get(name)]
+    wrong = [f"{name}: file {found.get(name)}, model {wanted.get(name)}" for name in names]
     if wrong:
       more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
       raise ValueError(f"parameters at {path} do not fit this model: {'; '.join(wrong[:4])}{more}")
@@ -196,6 +206,11 @@ def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
 
 
 def describe_data(sources: Mapping[str, Any]) -> dict[str, dict]:
-  """Which data a training reads: of each source (a pipeline.ClipSource) how many clips, and a hash of its arrays."""
-  arrays = lambda source: {str(i): track.arrays for i, track in enumerate(source.tracks)}
-  return {name: {"clips": len(source), "digest": digest(arrays(source))} for name, source in sources.items()}
+  """Which data a training reads: for each source (a data.clips.ClipSource) how many clips, and a hash of its arrays."""
+  return {
+      name: {
+          "clips": len(source),
+          "digest": digest({str(i): track.arrays for i, track in enumerate(source.tracks)}),
+      }
+      for name, source in sources.items()
+  }

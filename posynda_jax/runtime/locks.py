@@ -1,47 +1,41 @@
-"""One owner for a folder: a lock that ends with its process, however that ends."""
+"""One owner for a folder: a lock that ends with its process, however the process ends."""
 
-import errno
-import fcntl
 import os
 import pathlib
 import socket
-from typing import IO
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+import filelock
+
+
 class InUse(ValueError):
-  """Another process has the folder."""
+  """Another process owns the folder."""
 
 
-_held: dict[pathlib.Path, IO] = {}  # a file that is closed, or collected, gives its lock back
+_held: dict[pathlib.Path, filelock.BaseFileLock] = {}  # a lock that is collected is released
 
 
 def take(folder) -> None:
-  """Takes a folder until this process ends; again in the same process it is a no-op.
+  """Takes a folder until this process ends; again in the same process it does nothing.
 
-  The kernel holds the lock, not the file `.lock`, which only says whose it is. Raises InUse that names the owner's process
-  and host where another process has it. A file system that knows no locks is used without one, which is said.
+  The kernel holds the lock of the file `.lock`; `.owner` says which process has it. Raises InUse, which names the owner, where
+  another process has the folder. A file system without locks gets a warning and no lock.
   """
-  path = pathlib.Path(folder).resolve() / ".lock"
-  if path in _held:
+  folder = pathlib.Path(folder).resolve()
+  if folder in _held:
     return
-  file = path.open("a+")
+  lock, owner = filelock.FileLock(folder / ".lock", thread_local=False), folder / ".owner"
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    file.seek(0)
-    owner = file.read().strip() or "another process"
-    raise InUse(f"{folder} is in use by {owner}: wait until it ends, stop it, or choose another --workdir") from None
-  except OSError as error:
-    if error.errno not in _NO_LOCKS:
-      raise
-    print(f"{folder} is on a file system without locks: see to it that no second run uses it", flush=True)
-  file.truncate(0)
-  file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-  file.flush()
-  _held[path] = file
+    lock.acquire(blocking=False)
+  except filelock.Timeout:
+    name = owner.read_text().strip() if owner.exists() else "another process"
+    raise InUse(f"{folder} is in use by {name}: wait until it ends, stop it, or choose another --workdir") from None
+  except NotImplementedError:
+    print(f"warning: {folder} is on a file system without locks: make sure that no second run uses it", flush=True)
+  _held[folder] = lock
+  owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
 
 
 def give_back(folder) -> None:
-  """Lets others take the folder; a no-op where this process has not taken it."""
-  if file := _held.pop(pathlib.Path(folder).resolve() / ".lock", None):
-    file.close()
+  """Releases the folder; does nothing where this process does not own it."""
+  if lock := _held.pop(pathlib.Path(folder).resolve(), None):
+    lock.release()

@@ -1,5 +1,6 @@
-"""The flat loop around a parallel step: draw, step, log, save; stop loudly where a loss is no number, in order at a signal."""
+"""The flat loop around a parallel step: draw, step, log, save. It stops with an error at a non-finite loss, and in order at a signal."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from posynda_jax.runtime import interrupt, parallel
+from posynda_jax.runtime import parallel, processes, signals
 from posynda_jax.runtime.checkpoint import Checkpoints
 
 _AHEAD = 4  # steps the host may be ahead of the device: enough to keep it busy, few enough to stop soon
@@ -26,60 +27,70 @@ def resume(checkpoints: Checkpoints, state: Any, feed, name: str = "train") -> A
   return state
 
 
-def train(
-    step: Callable,
-    state: Any,
-    frozen: Any,
-    feed: Iterator[dict],
-    seed_key: jax.Array,
-    *,
-    num_steps: int,
-    checkpoints: Checkpoints | None = None,
-    save_every: int = 500,
-    log_every: int = 50,
-    write: Callable[[int, dict[str, float]], None] = lambda step, scalars: None,
-    name: str = "train",
-    num_devices: int | None = None,
-) -> tuple[Any, list[dict[str, float]]]:
-  """Runs from `state.step` to `num_steps`. Returns the last state, saved and now on one device, and the logged rows.
+@dataclasses.dataclass(frozen=True)
+class Saving:
+  """Steps between checkpoints and between log rows, and how many checkpoints are kept."""
 
-  Metrics are fetched once per logging interval. Raises FloatingPointError, naming the step, for a non-finite loss; checkpoints
-  are written only after their interval proved finite, so the last one is good. Raises interrupt.Stopped after a signal, the
-  step saved.
+  save_every: int = 500
+  log_every: int = 50
+  keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+  """How long a training is and what it writes: `write(step, scalars)` gets each log row. `num_devices` None is all."""
+
+  num_steps: int
+  save_every: int = 500
+  log_every: int = 50
+  write: Callable[[int, dict[str, float]], None] = lambda step, scalars: None
+  name: str = "train"
+  num_devices: int | None = None
+
+
+def train(
+    step: Callable, state: Any, frozen: Any, feed: Iterator[dict], seed_key: jax.Array, settings: LoopSettings,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[Any, list[dict[str, float]]]:
+  """Runs from `state.step` to `num_steps`. Returns the last state, saved and on one device, and the logged rows.
+
+  Metrics are fetched once per logging interval. A checkpoint is written only after its interval was finite, so the last one is
+  good. Raises FloatingPointError, which names the step, for a non-finite loss; signals.Stopped after a signal, with the step saved.
   """
-  num_devices = num_devices or jax.local_device_count()
+  name, num_steps = settings.name, settings.num_steps
+  num_devices = settings.num_devices or jax.local_device_count()
   state, frozen, seed_key = parallel.replicate((state, frozen, seed_key), jax.local_devices()[:num_devices])
   first, rows, pending = int(state.step), [], []
-  batches, ready = parallel.to_devices(feed, num_devices), []
+  batches, ready = parallel.DeviceFeed(feed, num_devices), []
   if first < num_steps:
     ready = [next(batches)]
     step = parallel.compile_step(step, name, state, frozen, ready[0], seed_key)
   waited, since = 0.0, time.perf_counter()
   bar = tqdm(
       range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2, dynamic_ncols=True,
-      disable=not parallel.is_main(),
+      disable=not processes.is_main(),
   )
-  with interrupt.held():
+  with signals.held():
     for i in bar:
       asked = time.perf_counter()
       batch = ready.pop() if ready else next(batches)
       waited += time.perf_counter() - asked
       state, scalars = step(state, frozen, batch, seed_key)
-      interrupt.hold()  # until now there was nothing to save
+      signals.hold()  # until now there was nothing to save
       pending.append(scalars)
       if len(pending) > _AHEAD:
         jax.block_until_ready(pending[-1 - _AHEAD]["loss"])
       done = i + 1
       last = done == num_steps
-      save = checkpoints and (last or done % save_every == 0)
-      log = save or last or done % log_every == 0
-      stop = interrupt.asked(together=log)
+      save = checkpoints and (last or done % settings.save_every == 0)
+      log = save or last or done % settings.log_every == 0
+      stop = signals.asked(together=log)
       if log or stop:
         row = _reduce(pending, done, name, checkpoints)
         seconds = time.perf_counter() - since
         row |= {"steps_per_second": len(pending) / seconds, "data_wait": waited / seconds}
         rows.append({"step": done, **row})
-        write(done, row)
+        settings.write(done, row)
         bar.set_postfix(loss=f"{row['loss']:.4g}", data_wait=f"{row['data_wait']:.1%}", refresh=False)
         pending, waited, since = [], 0.0, time.perf_counter()
       if save or checkpoints and stop:
@@ -91,7 +102,7 @@ def train(
       checkpoints.wait()
     if first < num_steps and stop:
       kept = ", which is saved" if checkpoints else ""
-      raise interrupt.Stopped(f"Stopped after step {done:,} of {num_steps:,} of {name}{kept}.")
+      raise signals.Stopped(f"Stopped after step {done:,} of {num_steps:,} of {name}{kept}.")
   return jax.device_put(state, jax.local_devices()[0]), rows
 
 

@@ -5,23 +5,12 @@ import importlib.metadata
 import json
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
-import matplotlib.image
-import numpy as np
-import tensorboardX
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
-
-from posynda_jax.runtime import locks, parallel
-
-HEADINGS = {
-    "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm", "reprojection_px": "reprojection px",
-    "closure": "closure %", "frames": "frames", "trainable": "trainable", "seconds": "seconds",
-}
+from posynda_jax.runtime import files, locks, processes, scalars
 
 
 class Run:
@@ -34,61 +23,35 @@ class Run:
   def __init__(self, folder, config: dict[str, Any]):
     self.folder = pathlib.Path(folder).expanduser()
     self.config = json.loads(json.dumps(config))
-    self._events = None
+    self._scalars = scalars.Writer(self.folder)
     path = self.folder / "config.json"
-    with parallel.main_first():
-      if parallel.is_main():
+    with processes.main_first():
+      if processes.is_main():
         self.folder.mkdir(parents=True, exist_ok=True)
         locks.take(self.folder)
       if path.exists():
         check_same(self.folder, json.loads(path.read_text()), self.config)
       else:
-        write_json(path, self.config)
-    if not parallel.is_main():
+        files.write_json(path, self.config)
+    if not processes.is_main():
       return
     (self.folder / "figures").mkdir(exist_ok=True)
     record = {"command": sys.argv, "started": datetime.datetime.now().isoformat(timespec="seconds"), **_provenance()}
     commands = self.folder / "commands.jsonl"
-    write_text(commands, (commands.read_text() if commands.exists() else "") + json.dumps(record) + "\n")
+    files.write_text(commands, (commands.read_text() if commands.exists() else "") + json.dumps(record) + "\n")
 
-  def write_scalars(self, prefix: str):
-    """A function `(step, scalars)` that appends TensorBoard events under `prefix`; does nothing but in the first process."""
-    if not parallel.is_main():
-      return lambda step, scalars: None
-    events = self._open_events()
+  def write_scalars(self, training: str) -> Callable[[int, dict[str, float]], None]:
+    """A function `(step, scalars)` that logs under `training`; it does nothing in processes other than 0."""
+    return self._scalars.write_for(training) if processes.is_main() else lambda step, scalars: None
 
-    def write(step, scalars):
-      for name, value in scalars.items():
-        events.add_scalar(f"{prefix}/{name}", value, step)
-      events.flush()
-
-    return write
-
-  def write_results(self, results: dict[str, Any], step: int) -> None:
-    """Appends the run's figures, as images, and its results, as a table, to the TensorBoard events."""
-    if not parallel.is_main():
-      return
-    events = self._open_events()
-    for path in sorted((self.folder / "figures").glob("*.png")):
-      pixels = np.rint(255 * matplotlib.image.imread(path)[..., :3]).astype(np.uint8)
-      events.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")
-    head, *rows = result_table(results)
-    lines = [head, ["---"] * len(head), *rows]
-    events.add_text("results", "\n".join(f"| {' | '.join(line)} |" for line in lines), step)
-    self.close()
+  def write_results(self, table: list[list[str]], step: int) -> None:
+    """Adds the run's figures and a table, head first, to the TensorBoard events."""
+    if processes.is_main():
+      self._scalars.write_results(table, step)
 
   def close(self) -> None:
-    """Waits until every event is in the file: tensorboardX writes from a thread, which its `flush` does not wait for."""
-    if self._events is not None:
-      self._events.close()
-      self._events = None
-
-  def _open_events(self) -> tensorboardX.SummaryWriter:
-    if self._events is None:
-      folder = self.folder / "events"
-      earlier = len(list(folder.glob("*")))  # a file's name has only the second in it: two in one second would be one
-      self._events = tensorboardX.SummaryWriter(str(folder), filename_suffix=f".{earlier}")
-    return self._events
+    """Waits until all events are written."""
+    self._scalars.close()
 
 
 def read_config(folder) -> dict[str, Any]:
@@ -100,95 +63,9 @@ def read_config(folder) -> dict[str, Any]:
 
 
 def read_metrics(folder) -> dict[str, Any]:
-  """What the run found: its `components.json` or `metrics.json`; empty where it has neither yet."""
-  paths = [pathlib.Path(folder).expanduser() / name for name in ("components.json", "metrics.json")]
-  return next((json.loads(path.read_text()) for path in paths if path.exists()), {})
-
-
-def read_scalars(folder) -> dict[str, dict[int, float]]:
-  """What the run logged: step -> value for each tag `<training>/<name>`; of a step logged twice (a resumed run), the later.
-
-  Raises ValueError for a damaged event file; the unfinished record at the end of a running one is left out.
-  """
-  scalars: dict[str, dict[int, float]] = {}
-  for path in sorted((pathlib.Path(folder).expanduser() / "events").glob("events.out.tfevents.*")):
-    for event in read_events(path):
-      for value in event.summary.value:
-        if value.HasField("simple_value"):
-          scalars.setdefault(value.tag, {})[event.step] = value.simple_value
-  return scalars
-
-
-def read_rows(folder, prefix: str) -> list[dict[str, float]]:
-  """What one training logged in all starts of its run, by step: rows of its scalars, those that were written whole."""
-  curves = {tag.partition("/")[2]: values for tag, values in read_scalars(folder).items() if tag.startswith(f"{prefix}/")}
-  steps = set.intersection(*map(set, curves.values())) if curves else set()
-  return [{"step": step, **{name: values[step] for name, values in curves.items()}} for step in sorted(steps)]
-
-
-def read_events(path) -> list[Event]:
-  """The whole records of a TensorBoard event file: length (8 bytes), event, a checksum (4) after each. Raises ValueError."""
-  data, at, events = pathlib.Path(path).read_bytes(), 0, []
-
-  def checked(start: int, end: int) -> bytes:
-    if struct.unpack_from("<I", data, end)[0] != masked_crc32c(data[start:end]):
-      raise ValueError(f"{path} is damaged at byte {start}: its checksum is another; remove the file to do without it")
-    return data[start:end]
-
-  while len(data) - at >= 12:
-    end = at + 12 + struct.unpack("<Q", checked(at, at + 8))[0]
-    if end + 4 > len(data):
-      break
-    events.append(Event.FromString(checked(at + 12, end)))
-    at = end + 4
-  return events
-
-
-def result_table(results: dict[str, Any]) -> list[list[str]]:
-  """Results as text, the head first: one row for each result and test, its columns as HEADINGS orders them.
-
-  `results` is a run's metrics, {row: scores}, or that of `components`, {"rows": {row: {"scores": {test: scores}}}}. The share of
-  the gap that a row closes stands beside it where `source_only` and `ceiling` are there.
-  """
-  rows = [
-      (name, test, {**row, **score})
-      for name, row in results.get("rows", results).items() if isinstance(row, dict) and name != "protocol"
-      for test, score in row.get("scores", {"": row}).items()
-  ]
-  mpjpe = {(name, test): row["mpjpe_mm"] for name, test, row in rows if "mpjpe_mm" in row}
-  for name, test, row in rows:
-    ends = [mpjpe.get((end, test)) for end in ("source_only", "ceiling")]
-    if None not in ends and ends[0] != ends[1] and name not in ("source_only", "ceiling"):
-      row["closure"] = 100 * (ends[0] - row["mpjpe_mm"]) / (ends[0] - ends[1])
-  columns = [name for name in HEADINGS if any(name in row for _, _, row in rows)]
-  tests = list(dict.fromkeys(test for _, test, _ in rows))
-  rows.sort(key=lambda row: (tests.index(row[1]), {"source_only": 0, "ceiling": 2}.get(row[0], 1)))
-  cell = lambda value: "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-  return [
-      ["", *(HEADINGS[name] for name in columns), *(["on"] if any(tests) else [])],
-      *([name, *(cell(row.get(column)) for column in columns), *([test] if test else [])] for name, test, row in rows),
-  ]
-
-
-def adapter_settings(folder, name: str) -> dict[str, Any]:
-  """AdaptConfig of a run's adapter `name`, as a dict; its `body` is that of the people it was trained on, where training found it."""
-  found = pathlib.Path(folder).expanduser() / f"{name}_body.json"
-  return read_config(folder)["adapt"] | (json.loads(found.read_text()) if found.exists() else {})
-
-
-def write_json(path, value) -> None:
-  """Writes as `write_text` does."""
-  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def write_text(path, text: str) -> None:
-  """Writes beside its place, then renames: a reader sees the old file or the new one."""
-  if not parallel.is_main():
-    return
-  path = pathlib.Path(path)
-  beside = path.with_suffix(path.suffix + ".part")
-  beside.write_text(text)
-  beside.replace(path)
+  """metrics.json of the run: what it found; empty where there is none yet."""
+  path = pathlib.Path(folder).expanduser() / "metrics.json"
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def check_same(folder, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.runtime import checkpoint, interrupt, loop, parallel, runs
+from posynda_jax.runtime import checkpoint, loop, parallel, runs, signals
 
 STEPS, SAVE_EVERY, SIZE = 60, 2, 220
 
@@ -51,7 +51,7 @@ class Feed:
 
 
 def main(folder: str) -> None:
-  interrupt.listen()
+  signals.listen()
   run = runs.Run(folder, {"size": SIZE})
   zeros = lambda: jnp.zeros((SIZE, SIZE))
   state, feed = State(jnp.zeros((), jnp.int32), jnp.eye(SIZE), (zeros(), zeros())), Feed()
@@ -73,7 +73,7 @@ def main(folder: str) -> None:
 if __name__ == "__main__":
   try:
     main(sys.argv[1])
-  except interrupt.Stopped as stopped:
-    print(stopped, interrupt.hint())
+  except signals.Stopped as stopped:
+    print(stopped, signals.hint())
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")

@@ -265,10 +265,10 @@ def test_a_second_sigint_ends_at_once(start, tmp_path):
 
 SLEEPER = """
 import time
-from posynda_jax.runtime import interrupt
-interrupt.listen()
-with interrupt.held():
-  interrupt.hold()
+from posynda_jax.runtime import signals
+signals.listen()
+with signals.held():
+  signals.hold()
   print("held", flush=True)
   time.sleep(60)
 """

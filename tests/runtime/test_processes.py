@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.adaptation import adapt, bases, pretrain
-from posynda_jax.data import pipeline
+from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.runtime import checkpoint, parallel, runs
 from tests import LIGHT
@@ -27,16 +27,16 @@ UPDATES = 20
 FLAGS = (SMOKE, f"--updates={UPDATES}", "--log_every=1", "--save_every=1")
 
 
-def sources() -> dict[str, pipeline.ClipSource]:
-  cut = lambda frames, fields, name: pipeline.ClipSource(pipeline.make_tracks([record(frames, name=name)], fields, 50.0), 9)
-  return {"source": cut(100, pipeline.LABELLED, "walk"), "target": cut(170, pipeline.UNLABELLED, "run")}
+def sources() -> dict[str, clips.ClipSource]:
+  cut = lambda frames, fields, name: clips.ClipSource(tracks.make_tracks([record(frames, name=name)], fields, 50.0), 9)
+  return {"source": cut(100, tracks.LABELLED, "walk"), "target": cut(170, tracks.UNLABELLED, "run")}
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_parts_of_all_processes_are_the_batch_of_one(count):
   sizes, start = {"source": 4, "target": 8}, 5
-  whole = pipeline.Feed(sources(), sizes, 3, part=(0, 1))
-  parts = [pipeline.Feed(sources(), sizes, 3, start, (i, count)) for i in range(count)]
+  whole = feed.Feed(sources(), sizes, 3, part=(0, 1))
+  parts = [feed.Feed(sources(), sizes, 3, start, (i, count)) for i in range(count)]
   for _ in range(start):
     next(whole)
   for _ in range(7):  # past the end of an epoch
@@ -47,12 +47,12 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(count):
 
 def test_a_batch_that_the_processes_cannot_share_is_refused():
   with pytest.raises(ValueError, match="target batch size 6 is not divisible by 4 processes"):
-    pipeline.Feed(sources(), {"source": 4, "target": 6}, 0, part=(0, 4))
+    feed.Feed(sources(), {"source": 4, "target": 6}, 0, part=(0, 4))
 
 
 def test_batches_wait_on_the_devices_and_the_state_counts_those_handed_out():
-  draw = lambda: pipeline.batches(sources(), {"source": 4, "target": 4}, 0)
-  ahead, plain = parallel.to_devices(draw(), 2), draw()
+  draw = lambda: feed.batches(sources(), {"source": 4, "target": 4}, 0)
+  ahead, plain = parallel.DeviceFeed(draw(), 2), draw()
   assert ahead.get_state() == {"step": 0}
   for step in range(1, 4):
     batch = next(ahead)

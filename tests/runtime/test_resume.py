@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from posynda_jax.data import pipeline
+from posynda_jax.data import clips, tracks
 from posynda_jax.runtime import checkpoint, loop, runs
 from tests.data.test_pipeline import record
 from tests.runtime.fault_driver import Feed, State
@@ -73,7 +73,7 @@ def test_another_identity_is_refused_by_what_differs_and_nothing_is_lost(tmp_pat
 
 
 def test_data_is_told_apart_by_one_changed_number():
-  source = lambda records: {"target": pipeline.ClipSource(pipeline.make_tracks(records, pipeline.UNLABELLED, 50.0), 9)}
+  source = lambda records: {"target": clips.ClipSource(tracks.make_tracks(records, tracks.UNLABELLED, 50.0), 9)}
   first = checkpoint.describe_data(source([record(47), record(20, name="run")]))
   assert first == checkpoint.describe_data(source([record(47), record(20, name="run")]))
   other = record(47)

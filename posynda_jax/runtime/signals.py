@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT end a run in order: exit code 0, and one line that says how to go on.
 
-A thread hears the signals, because Python runs no handler while XLA compiles. Where nothing would be lost the process ends at
-once; inside `held` a signal is only noted, and the loop asks for it after each step.
+A thread waits for signals, because Python runs no handler while XLA compiles. Where nothing can be lost it ends the process at
+once. Inside `held` it only notes the signal, and the loop asks for it after each step.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from posynda_jax.runtime import parallel
+from posynda_jax.runtime import processes
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _noted = threading.Event()
@@ -31,28 +31,28 @@ class Stopped(Exception):
 
 
 def listen() -> None:
-  """From now on SIGTERM and SIGINT end the process with exit code 0 and a hint; a second SIGINT ends it whatever it does."""
+  """Makes SIGTERM and SIGINT end the process with exit code 0 and a hint; a second SIGINT ends it at once."""
   reader, writer = socket.socketpair()
   writer.setblocking(False)
   _ends.extend((reader, writer))
-  jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself where there are several processes
+  jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM where there are several processes
   for number in SIGNALS:
     signal.signal(number, lambda *_: None)  # the byte that `set_wakeup_fd` writes is enough
   signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-  threading.Thread(target=_hear, args=(reader,), daemon=True).start()
+  threading.Thread(target=_wait, args=(reader,), daemon=True).start()
 
 
-def _hear(reader: socket.socket) -> None:
+def _wait(reader: socket.socket) -> None:
   while True:
     number = reader.recv(1)[0]
     with _lock:
       if number == signal.SIGINT and _noted.is_set():
-        parallel.leave_at_once(130)
+        processes.leave_at_once(130)
       if number in SIGNALS:
         _noted.set()
         if not _holding:
           os.write(1, f"\nStopped between saved steps: nothing is lost. {hint()}\n".encode())  # the main thread may hold `print`
-          parallel.leave_at_once(0)
+          processes.leave_at_once(0)
 
 
 @contextlib.contextmanager
@@ -69,15 +69,16 @@ def held() -> Iterator[None]:
 
 
 def hold() -> None:
-  """From now until the end of `held` there is something to lose."""
+  """From now until the end of `held` a signal is only noted."""
   global _holding
   with _lock:
     _holding = True
 
 
 def asked(together: bool) -> bool:
-  """Whether to stop after this step. Several processes have to stop after the same one: they answer, all alike, when all ask
-  `together`, which waits for the slowest."""
+  """Whether to stop after this step. Several processes must stop after the same step, so they answer only when all ask
+  `together`, which waits for the slowest.
+  """
   if jax.process_count() == 1:
     return _noted.is_set()
   return together and bool(multihost_utils.process_allgather(np.array(_noted.is_set())).any())
