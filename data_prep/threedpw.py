@@ -19,6 +19,7 @@ from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, published, sequence_file, smpl
 from posynda_jax.datasets.threedpw import threedpw_dataset_builder as builder
 from posynda_jax.geometry import camera
+from posynda_jax.runtime.files import writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error, stop_at_faults
@@ -55,13 +56,11 @@ def count(path: pathlib.Path) -> str:
   with archives.open_archive(_home(path), builder.ARCHIVE) as archive:
     for split, members in builder.members_by_split(archive).items():
       actors = [actor for m in members for actor in sequence_file.parse(archive.read(m), archive.label(m)).actors]
-      frames = sum(len(a.valid) for a in actors)
-      valid = sum(a.valid.sum() for a in actors)
-      detected = sum((a.valid & (a.detections[..., 2] > 0).any(1)).sum() for a in actors)
-      rows.append((split, *(f"{n:,}" for n in (len(members), len(actors), frames, valid, detected))))
-  lines = ["".join(f"{cell:>12}" for cell in row) for row in rows]
+      valid = np.concatenate([actor.valid for actor in actors])
+      detected = valid & np.concatenate([(actor.detections[..., 2] > 0).any(1) for actor in actors])
+      rows.append((split, len(members), len(actors), len(valid), int(valid.sum()), int(detected.sum())))
   legend = "frames: of all actors; valid: campose_valid; detected: valid, with at least one OpenPose point"
-  return "\n".join([*lines, legend])
+  return f"{command.table(rows)}\n{legend}"
 
 
 def gather(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> tuple[int, int]:
@@ -84,8 +83,9 @@ def _write(path: pathlib.Path, content: bytes) -> bool:
   """Whether `path` had other content and was written."""
   if path.exists() and path.read_bytes() == content:
     return False
-  with command.whole(path) as part:
-    part.write_bytes(content)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with writing(path) as file:
+    file.write(content)
   return True
 
 

@@ -2,13 +2,11 @@
 
 import re
 
-import h5py
 import numpy as np
 import pytest
-import scipy.io
 
 from data_prep import mpi_inf_3dhp as prep
-from posynda_jax.data import pipeline
+from posynda_jax.data import tracks
 from posynda_jax.datasets import load, record
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import dummy_data, mpi_inf_3dhp_dataset_builder, processed, raw, tables
@@ -68,8 +66,8 @@ def test_official_files_come_back_in_h36m_order_metres_and_pixels(official, data
   assert (test["subject"], test["action"], test["intrinsics_from"]) == ("TS5", "TS5", "table")
   assert test["resolution"].tolist() == [1920, 1080]
   assert 0 < test["valid"].mean() < 1 and set(test["activity"]) == set(range(1, 8))
-  tracks = pipeline.make_tracks(records[-2:], pipeline.LABELLED, 50)
-  assert [track.arrays["valid"].sum() for track in tracks] == [r["valid"].sum() for r in records[-2:]]
+  made = tracks.make_tracks(records[-2:], tracks.LABELLED, 50)
+  assert [track.arrays["valid"].sum() for track in made] == [r["valid"].sum() for r in records[-2:]]
 
 
 @pytest.mark.parametrize("config, cameras", [("chest", [0, 2, 4, 7, 8]), ("all", list(range(14)))])
@@ -78,30 +76,10 @@ def test_a_config_is_a_set_of_cameras(official, data_dir, config, cameras):
   assert [int(r["camera"]) for r in records] == 2 * cameras
 
 
-def test_the_written_files_have_the_formats_of_matlab(official):
-  folder, _ = official
-  assert (folder / "S1/Seq1/annot.mat").read_bytes()[:19] == b"MATLAB 5.0 MAT-file"
-  content = scipy.io.loadmat(folder / "S1/Seq1/annot.mat")
-  cells = content["univ_annot3"]
-  assert cells.shape == (14, 1) and cells.dtype == object
-  assert cells[0, 0].shape == (43, 84) and cells[0, 0].dtype == float and content["annot2"][13, 0].shape == (43, 56)
-  assert content["cameras"].shape == (1, 14) and content["frames"].shape == (43, 1)
-  test = folder / raw.TEST_FOLDERS[2] / "TS5/annot_data.mat"
-  with pytest.raises(NotImplementedError, match="HDF"):
-    scipy.io.loadmat(test)
-  with h5py.File(test) as file:
-    shapes = {name: file[name].shape for name in file if name != "#refs#"}
-    assert file[file["bb_crop"][3, 0]].shape == (34, 1)
-  points = {"annot2": (54, 1, 17, 2), "annot3": (54, 1, 17, 3), "univ_annot3": (54, 1, 17, 3)}
-  assert shapes == points | dict.fromkeys(("valid_frame", "activity_annotation", "bb_crop"), (54, 1))
-
-
-@pytest.mark.parametrize("config, suffix, annotation", [("processed", "", "univ_annot3"), ("processed_ori", "_ori", "annot3")])
-def test_processed_npz_come_back_and_reprojection_names_their_annotation(tmp_path, config, suffix, annotation):
-  truth = dummy_data.write_processed_train(
-      tmp_path / f"data_train_3dhp{suffix}.npz", ["S3/Seq2", "S3/Seq1"], annotation
-  ) | dummy_data.write_processed_test(tmp_path / f"data_test_3dhp{suffix}.npz", ["TS6", "TS2"], annotation)
-  records = load.load(f"mpi_inf_3dhp/{config}", "TS2+TS6+S3", data_dir=tmp_path / "data", manual_dir=tmp_path)
+@pytest.mark.parametrize("suffix, annotation", [("", "univ_annot3"), ("_ori", "annot3")])
+def test_processed_npz_come_back_and_reprojection_names_their_annotation(tmp_path, suffix, annotation):
+  truth = dummy_data.write_processed(tmp_path, suffix, ["S3/Seq2", "S3/Seq1", "TS6", "TS2"], annotation)
+  records = load.load(f"mpi_inf_3dhp/processed{suffix}", "TS2+TS6+S3", data_dir=tmp_path / "data", manual_dir=tmp_path)
   assert [r["sequence"] for r in records] == ["TS2", "TS6"] + 8 * ["S3/Seq1"] + 8 * ["S3/Seq2"]
   for got in records:
     key = got["sequence"], int(got["camera"])
@@ -128,12 +106,18 @@ def test_a_missing_part_of_train_is_named(official, data_dir, tmp_path):
 
 
 def test_the_tables_are_the_published_ones():
-  """The valid frames sum to the readme's, and the focal lengths are those of the calibration text."""
+  """The valid frames sum to the readme's, and the intrinsics are those of the calibration text, which is in mm."""
   aliases = mpi_inf_3dhp_dataset_builder.MpiInf3dhp.SPLIT_ALIASES
   assert aliases == {"train": "S1+S2+S3+S4+S5+S6+S7+S8", "test": "TS1+TS2+TS3+TS4+TS5+TS6"}
   assert sum(valid for _, valid in TRUE_TEST.values()) == 2929
-  aspects = [fy / fx for fx, fy, *_ in (camera_tables.DHP_TEST_INTRINSICS[s][1] for s in ("TS1", "TS6"))]
-  assert aspects == pytest.approx([1.00044, 0.993236423], abs=1e-5)
+  for sequence, focal, aspect, offset, sensor in (
+      ("TS1", 7.32506, 1.00044, (-0.0322884, 0.0929296), (10, 10)),
+      ("TS6", 8.770747185, 0.993236423, (-0.104908645, 0.104899704), (10, 5.625)),
+  ):
+    size, intrinsics = camera_tables.DHP_TEST_INTRINSICS[sequence]
+    px = np.array(size) / sensor  # pixels a millimetre
+    expected = [focal * px[0], focal * px[0] * aspect, *(np.array(size) / 2 + offset * px)]
+    assert intrinsics[:4] == pytest.approx(expected, abs=1e-3)
 
 
 def test_univ_annot3_is_found_whatever_its_name(tmp_path):

@@ -1,6 +1,5 @@
 """3DPW records from small files in the true format."""
 
-import json
 import pathlib
 import pickle
 import shutil
@@ -8,14 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from posynda_jax.data import pipeline
+from posynda_jax.data import tracks
 from posynda_jax.datasets import load
 from posynda_jax.datasets.threedpw import dummy_data, joints, smpl
 from posynda_jax.geometry import camera, skeleton
 from posynda_jax.interop.keypoints import layouts
 from tests import ROOT
 from tests.datasets import test_smpl
-from tests.datasets.planted import run
 from tests.tolerance import assert_close
 
 ENDS = dummy_data.H36M_ENDS
@@ -128,15 +126,15 @@ def test_joints_behind_the_camera_have_no_confidence(tmp_path):
   dummy_data.write(tmp_path, spoil=turn_away)
   record = load.load("threedpw/approx_gt", "test", data_dir=tmp_path, manual_dir=tmp_path)[0]
   assert not record["confidence"][4].any() and record["confidence"][[3, 5]].all() and record["valid"][4]
-  track = pipeline.make_tracks([record], pipeline.LABELLED, 30)[0]
+  track = tracks.make_tracks([record], tracks.LABELLED, 30)[0]
   np.testing.assert_array_equal(track.arrays["valid"], [0, 1, 1, 1, 0] + [1] * 9)
 
 
 def test_tracks_are_valid_only_in_aligned_frames_with_a_person(opened):
   records = opened("approx_detected", "test")
-  tracks = pipeline.make_tracks(records, pipeline.LABELLED, 50)
-  np.testing.assert_array_equal(tracks[1].arrays["valid"], [0, 1, 0, 1, 1, 0] + [1] * 8)
-  portrait = (tracks[0].arrays["keypoints"] * 1080 + [1080, 1920]) / 2  # both axes were divided by half the width
+  first, second = tracks.make_tracks(records, tracks.LABELLED, 50)[:2]
+  np.testing.assert_array_equal(second.arrays["valid"], [0, 1, 0, 1, 1, 0] + [1] * 8)
+  portrait = (first.arrays["keypoints"] * 1080 + [1080, 1920]) / 2  # both axes were divided by half the width
   np.testing.assert_allclose(portrait[3], records[0]["keypoints_px"][3], atol=1e-3)
 
 
@@ -178,30 +176,3 @@ def test_a_missing_smpl_file_is_named(tmp_path, truth, manual_dir):
     (folder / "smpl" / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name} does not exist"):
       load.load("threedpw/regressor", "test", data_dir=tmp_path, manual_dir=folder)
-
-
-EVALUATE = """
-import sys, types
-from absl import flags
-from experiments import common, evaluate
-
-model = types.SimpleNamespace(num_frames=9)
-base = types.SimpleNamespace(model=model, params=None, digest="none", view=(), clip_fps=30.0, diffusion_steps=1000)
-common.load_weights = lambda *_: (base, None, 1.0)
-evaluate.adapt.make_denoiser = lambda *weights: lambda keypoints, noisy, t: 0 * noisy
-flags.FLAGS(["evaluate", *sys.argv[1:]])
-evaluate.main()
-"""
-
-
-def test_the_mesh_protocol_scores_a_built_download_through_the_command(tmp_path, opened, manual_dir):
-  """A lifter that answers with the root everywhere is off by each joint's distance from the middle of the hips."""
-  flags = f"--run={tmp_path}", "--protocol=3dpw_14", f"--manual_dir={manual_dir}", f"--data_dir={tmp_path / 'data'}"
-  run("-c", EVALUATE, *flags)
-  row = json.loads((tmp_path / "evaluations.jsonl").read_text())
-  poses = np.concatenate([r["poses_camera_m"][r["valid"]] for r in opened("regressor_gt", "test")])
-  poses = poses - (poses[:, 1:2] + poses[:, 4:5]) / 2
-  assert row["counts"]["frames"] == len(poses) == 32
-  expected = 1000 * np.linalg.norm(poses[:, MESH_14], axis=-1).mean()
-  assert row["result"]["mpjpe_mm"] == pytest.approx(expected, rel=1e-5)
-  assert row["records"]["joints_source"] == ["smpl_h36m_regressor"]
