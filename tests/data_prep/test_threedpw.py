@@ -50,7 +50,8 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(copied, name, config):
     np.savez(path, v_template=value)
   else:
     np.save(path, value)
-  with pytest.raises(ValueError, match=rf"{path.name}.*names \S*mkdir, which is not plain data.* nothing of it was run"):
+  message = rf"{path.name}.*names \S*mkdir, which is not plain data.* nothing of it was run"
+  with pytest.raises(ValueError, match=message):
     load.load(f"threedpw/{config}", "train", data_dir=copied / "data", manual_dir=copied)
   (fault,) = faults(copied)
   assert "not plain data" in fault.what and not mark.exists()
@@ -116,8 +117,8 @@ FAULTS = {
     "another joint order": (reorder([*range(3, 24), 0, 1, 2]), "apart|head is below|misses the 2D"),
     "millimetres": (MILLIMETRES, "looks like millimetres"),
     "y up": (change("cam_poses", lambda poses: np.diag([1.0, -1, -1, 1]) @ poses), "head is below the pelvis"),
-    "actors exchanged": (change("poses2d", lambda people: people[::-1]), "misses .* they fit actor 1: exchange the actors"),
-    "half resolution": (change("cam_intrinsics", lambda m: m * [[0.5], [0.5], [1]]), "centre of neither a 1920x1080 nor"),
+    "actors exchanged": (change("poses2d", lambda people: people[::-1]), "they fit actor 1: exchange the actors"),
+    "half resolution": (change("cam_intrinsics", lambda m: m * [[0.5], [0.5], [1]]), "centre of neither a 1920x1080"),
     "another focal length": (change("cam_intrinsics", lambda m: m * OTHER_FOCAL), "misses the 2D by"),
     "frame counts": (change("poses2d", lambda people: [a[:-1] for a in people]),
                      r"poses2d has shape \(13, 3, 18\), expected \(14, 3, 18\) \(cam_poses has the number"),

@@ -128,7 +128,7 @@ def build(folder, config="gt"):
 @pytest.mark.parametrize("name, key, change, message", [
     (files.FILE_3D, "positions_3d", lambda p: p.pop("S9"), r"data_3d_h36m\.npz, S9: the subject is missing; fetch"),
     (files.FILE_3D, "positions_3d", lambda p: [p[s].pop("Eating 1") for s in ("S1", "S5")], r"S1: .*Eating.*\(2 fault"),
-    (GT, "positions_2d", lambda p: p["S9"].update(Photo=[v[:2] for v in p["S9"]["Photo"]]), "Photo/54138969: the 2D has 2"),
+    (GT, "positions_2d", lambda p: p["S9"].update(Photo=[v[:2] for v in p["S9"]["Photo"]]), "54138969: the 2D has 2"),
     (GT, "metadata", lambda m: m.update(keypoints_symmetry=COCO), r"left joints \[1, 3, .* COCO joints"),
 ])  # fmt: skip
 def test_a_build_refuses_incomplete_files(copied, name, key, change, message):

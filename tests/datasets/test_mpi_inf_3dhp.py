@@ -61,7 +61,8 @@ def test_official_files_come_back_in_h36m_order_metres_and_pixels(official, data
     np.testing.assert_allclose(got["intrinsics"][:4], truth[key]["intrinsics"], atol=1e-3)
     assert got["annotation"] == "annot3" and got["reprojection_px"] < 1e-3 and not got["intrinsics"][4:].any()
   first, fast, test = records[0], records[8], records[-2]
-  assert (first["subject"], first["action"], first["fps"], first["intrinsics_from"]) == ("S1", "Seq1", 25, "calibration")
+  assert (first["subject"], first["action"], first["fps"]) == ("S1", "Seq1", 25)
+  assert first["intrinsics_from"] == "calibration"
   assert fast["fps"] == 50 and first["resolution"].tolist() == [2048, 2048]
   assert (test["subject"], test["action"], test["intrinsics_from"]) == ("TS5", "TS5", "table")
   assert test["resolution"].tolist() == [1920, 1080]
@@ -95,7 +96,7 @@ def test_processed_npz_come_back_and_reprojection_names_their_annotation(tmp_pat
 
 def test_a_missing_part_of_train_is_named(official, data_dir, tmp_path):
   load.load("mpi_inf_3dhp/chest", "S1", data_dir=data_dir, manual_dir=official[0])
-  with pytest.raises(ValueError, match="'train' of mpi_inf_3dhp/chest needs S2, S3, S4, S5, S6, S7, absent when it was built"):
+  with pytest.raises(ValueError, match="'train' of mpi_inf_3dhp/chest needs S2, S3, S4, S5, S6, S7, absent"):
     load.load("mpi_inf_3dhp/chest", "train", data_dir=data_dir)
   dummy_data.write_train(tmp_path, "S4/Seq2")
   with pytest.raises(FileNotFoundError, match="holds no file of mpi_inf_3dhp/processed. Put S1..S8/Seq1,Seq2"):

@@ -163,7 +163,7 @@ def test_regressor_records_are_the_posed_mesh_in_the_camera(opened, truth, manua
 
 
 def test_the_14_joints_of_readme_are_those_of_the_mesh_papers():
-  mesh = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]  # SPIN's and VIBE's H36M_TO_J14, of the regressor's own order
+  mesh = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]  # SPIN's and VIBE's H36M_TO_J14, in the regressor's order
   assert str(MESH_14) in (ROOT / "posynda_jax/datasets/threedpw/README.md").read_text()
   own = np.arange(17.0)[:, None]
   np.testing.assert_array_equal(skeleton.to_h36m(own, "spin17")[MESH_14], own[mesh])

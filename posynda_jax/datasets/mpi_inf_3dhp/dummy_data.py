@@ -134,7 +134,7 @@ def _walk(rng: np.random.Generator, num_frames: int) -> np.ndarray:
   return dummy.among(poses, PLACES, len(NAMES))
 
 
-def _project(points: np.ndarray, azimuth: float, intrinsics: np.ndarray, scale=UNIVERSAL_SCALE) -> dict[str, np.ndarray]:
+def _project(points: np.ndarray, azimuth: float, intrinsics: np.ndarray, scale=UNIVERSAL_SCALE) -> dict:
   """annot2, annot3 and univ_annot3 of world points [f 28 3] for a camera that points at the room from 4.5 m."""
   centre = np.array([4500 * np.sin(azimuth), 1400, 4500 * np.cos(azimuth)])
   forward = np.array([0, 900, 0]) - centre

@@ -75,8 +75,9 @@ def sequence(rng: np.random.Generator, spec: Spec) -> tuple[dict, list[dict]]:
   cx, cy = (541.5, 957.5) if spec.portrait else (961.5, 537.5)
   matrix = np.array([[1969.2, 0, cx], [0, 1961.9, cy], [0, 0, 1]])
   people = [_person(rng, frames, 0.9 * actor) for actor in range(spec.actors)]
+  rotations, translations = cam_poses[:, :3, :3], cam_poses[:, :3, 3]
   in_camera = [
-      {name: np.einsum("tab,tb->ta", cam_poses[:, :3, :3], points) + cam_poses[:, :3, 3] for name, points in person.items()}
+      {name: np.einsum("tab,tb->ta", rotations, points) + translations for name, points in person.items()}
       for person in people
   ]
   detections = [_detect(rng, person, matrix) for person in in_camera]
