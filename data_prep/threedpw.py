@@ -33,9 +33,8 @@ SMPL_FILES = (builder.REGRESSOR_FILE, *builder.MODEL_FILES.values())
 
 def inspect(path: pathlib.Path) -> Iterator[Finding]:
   """Findings of the download in `path`, which holds sequenceFiles.zip or sequenceFiles/, and perhaps smpl/."""
-  home = _home(path)
   try:
-    with archives.open_archive(home, builder.ARCHIVE) as archive:
+    with archives.open_archive(path, builder.ARCHIVE) as archive:
       members = [(split, m) for split, names in builder.members_by_split(archive).items() for m in names]
       yield from _inspect_names(archive, members)
       for split, member in tqdm.tqdm(members, "inspecting", unit="file", disable=None):
@@ -45,15 +44,15 @@ def inspect(path: pathlib.Path) -> Iterator[Finding]:
         except ValueError as error:
           yield of_error(error, member, "get the file from its owner, or leave the sequence out")
   except (FileNotFoundError, ValueError) as error:
-    yield of_error(error, home, AGAIN)
-  if (home / "smpl").is_dir():
-    yield from _inspect_smpl(home / "smpl")
+    yield of_error(error, path, AGAIN)
+  if (path / "smpl").is_dir():
+    yield from _inspect_smpl(path / "smpl")
 
 
 def count(path: pathlib.Path) -> str:
   """A table of sequences, actors and frames by split; frames are counted once for every actor."""
   rows = [("split", "sequences", "actors", "frames", "valid", "detected")]
-  with archives.open_archive(_home(path), builder.ARCHIVE) as archive:
+  with archives.open_archive(path, builder.ARCHIVE) as archive:
     for split, members in builder.members_by_split(archive).items():
       actors = [actor for m in members for actor in sequence_file.parse(archive.read(m), archive.label(m)).actors]
       valid = np.concatenate([actor.valid for actor in actors])
@@ -69,9 +68,9 @@ def gather(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | No
   Raises ValueError for an archive whose members lead outside it, FileNotFoundError for missing files.
   """
   written = []
-  with archives.open_archive(_home(path), builder.ARCHIVE) as archive:
+  with archives.open_archive(path, builder.ARCHIVE) as archive:
     members = [member for names in builder.members_by_split(archive).values() for member in names]
-    in_place = output.resolve() == _home(path).resolve()
+    in_place = output.resolve() == path.resolve()
     for member in tqdm.tqdm(members, "gathering", unit="file", disable=None):
       written.append(not in_place and _write(output / builder.ARCHIVE / member, archive.read(member)))
   for name in SMPL_FILES if smpl_dir else ():
@@ -87,11 +86,6 @@ def _write(path: pathlib.Path, content: bytes) -> bool:
   with writing(path) as file:
     file.write(content)
   return True
-
-
-def _home(path: pathlib.Path) -> pathlib.Path:
-  """The folder that holds the archive, from a path to it or to the archive itself."""
-  return path.parent if path.name in (builder.ARCHIVE, f"{builder.ARCHIVE}.zip") else path
 
 
 def _inspect_names(archive: archives.Archive, members: list[tuple[str, str]]) -> Iterator[Finding]:

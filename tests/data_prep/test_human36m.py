@@ -12,7 +12,7 @@ from data_prep import geometry_checks, human36m
 from posynda_jax.datasets import load
 from posynda_jax.datasets.human36m import dummy_data, files, views
 from posynda_jax.geometry import camera, skeleton
-from tests.datasets.planted import edit, run, told
+from tests.datasets.planted import edit, listed, run
 from tests.tolerance import assert_close
 
 CPN = dummy_data.CPN
@@ -122,15 +122,15 @@ PLANTED = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_faults_are_found(planted, name):
   kind, change, message = PLANTED[name]
-  found = told(planted(kind, change))
+  found = listed(planted(kind, change))
   assert any(re.search(message, fault) for fault in found), found
   assert len(found) <= human36m.MAX_LISTED + 1
 
 
 def test_a_clean_download_has_no_fault(manual_dir):
   findings = list(human36m.inspect(manual_dir))
-  assert told(findings) == told(findings, "warning") == []
-  notes = "".join(told(findings, "note"))
+  assert listed(findings) == listed(findings, "warning") == []
+  notes = "".join(listed(findings, "note"))
   assert "209 takes" in notes and "836 views have up to 3 frames more" in notes
 
 
@@ -141,10 +141,10 @@ def test_a_few_shifted_views_are_a_warning_and_many_are_a_fault(planted):
     takes.update({name: [(view + offset).astype(np.float32) for view in takes[name]] for name in names})
 
   findings = planted(CPN, lambda p: shift(p["S9"], "Waiting"))
-  warnings = told(findings, "warning")
-  assert told(findings) == [] and len(warnings) == 4
+  warnings = listed(findings, "warning")
+  assert listed(findings) == [] and len(warnings) == 4
   assert "S9/Waiting/54138969: 3D misses the 2D" in warnings[0] and "known to be shifted" in warnings[0]
-  assert "do not belong together" in told(planted(CPN, lambda p: shift(p["S6"], *p["S6"])))[0]
+  assert "do not belong together" in listed(planted(CPN, lambda p: shift(p["S6"], *p["S6"])))[0]
 
 
 def test_the_official_archives_become_files_that_train_and_score(archive, truth, tmp_path):
@@ -174,12 +174,12 @@ def test_the_official_archives_become_files_that_train_and_score(archive, truth,
 def test_a_finished_conversion_is_left_unchanged(archive, tmp_path):
   official, output = shutil.copytree(archive, tmp_path / "official"), tmp_path / "manual"
   findings = list(human36m.inspect(official))
-  assert told(findings) == [] and "209 takes" in told(findings, "note")[0]
+  assert listed(findings) == [] and "209 takes" in listed(findings, "note")[0]
   assert human36m.convert(official, output)
   before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
   assert not human36m.convert(official, output)
   assert before == {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
-  assert told(human36m.inspect(output)) == []
+  assert listed(human36m.inspect(output)) == []
   with pytest.raises(ValueError, match="ready as manual_dir"):
     human36m.convert(output, tmp_path / "again")
   target = official / "S9" / "MyPoseFeatures" / "D3_Positions"
@@ -196,14 +196,14 @@ def test_faults_of_the_official_archives_are_found(archive, tmp_path):
   tgz = official / "Poses_D3_Positions_S1.tgz"
   tgz.write_bytes(tgz.read_bytes()[:-2000])
   (official / "Poses_D3_Positions_S5.tgz").unlink()
-  found = "\n".join(told(human36m.inspect(official)))
+  found = "\n".join(listed(human36m.inspect(official)))
   assert re.search(rf"{takes[0].name}: is not a whole D3_Positions file", found)
   assert "Poses_D3_Positions_S1.tgz: is not a whole archive" in found
   assert "S5: the subject is missing" in found and "S9: the action Directions has 0 takes, expected 2" in found
   with pytest.raises(ValueError, match="not a whole"):
     human36m.convert(official, tmp_path / "manual")
   assert not (tmp_path / "manual").exists()
-  assert "holds none of Human3.6M's 3D positions" in told(human36m.inspect(tmp_path))[0]
+  assert "holds none of Human3.6M's 3D positions" in listed(human36m.inspect(tmp_path))[0]
 
 
 @pytest.mark.parametrize("member", ["../S1/MyPoseFeatures/D3_Positions/Eating.cdf", "/S1/MyPoseFeatures/a.cdf", "link"])

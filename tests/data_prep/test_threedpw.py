@@ -12,7 +12,7 @@ import pytest
 from data_prep import threedpw
 from posynda_jax.datasets import dummy, load
 from posynda_jax.datasets.threedpw import dummy_data, published
-from tests.datasets.planted import Payload, run, told
+from tests.datasets.planted import Payload, listed, run
 
 SPEC = dummy_data.SPECS[3]
 
@@ -78,8 +78,8 @@ def test_a_zip_that_leads_outside_is_refused(tmp_path):
 
 def test_the_clean_files_have_no_fault_and_their_gaps_are_named(manual_dir):
   findings = list(threedpw.inspect(manual_dir))
-  warnings = told(findings, "warning")
-  assert not told(findings) and len(warnings) == 3 + len(dummy_data.SPECS)
+  warnings = listed(findings, "warning")
+  assert not listed(findings) and len(warnings) == 3 + len(dummy_data.SPECS)
   missing = "11 of 12 sequences are missing: courtyard_basketball_01, courtyard_dancing_00"
   for what in (missing, "2 actors and 14 frames, published are 2 and 1387"):
     assert what in "".join(warnings)
@@ -144,14 +144,14 @@ def test_missing_and_misplaced_files_are_found(tmp_path):
   dummy_data.write(tmp_path, dummy_data.SPECS[:3])
   assert "no <sequence>.pkl in test" in next(iter(threedpw.inspect(tmp_path))).what
   dummy_data.write(tmp_path, [dummy_data.Spec("test", "courtyard_hug_00", 2, 14, True)])
-  (fault,) = faults(tmp_path / "sequenceFiles")
+  (fault,) = faults(tmp_path)
   assert (fault.where, fault.what) == ("test/courtyard_hug_00.pkl", "belongs to the split validation")
   assert "found neither" in next(iter(threedpw.inspect(tmp_path / "nowhere"))).what
 
 
 def test_a_sequence_without_valid_frames_is_a_warning(tmp_path):
   dummy_data.write(tmp_path, spoil=change("campose_valid", lambda people: [0 * v for v in people]))
-  assert "no frame is valid (campose_valid)" in "".join(told(threedpw.inspect(tmp_path), "warning"))
+  assert "no frame is valid (campose_valid)" in "".join(listed(threedpw.inspect(tmp_path), "warning"))
 
 
 def test_the_command_gathers_counts_and_leaves_finished_files_unchanged(tmp_path, manual_dir):

@@ -31,7 +31,7 @@ def run(*command: str, returncode: int = 0) -> subprocess.CompletedProcess:
   return done
 
 
-def told(findings, level: str = "fault") -> list[str]:
+def listed(findings, level: str = "fault") -> list[str]:
   """The findings of a level as text."""
   return [str(finding) for finding in findings if finding.level == level]
 

@@ -12,7 +12,7 @@ from posynda_jax.data import safe_pickle
 from posynda_jax.datasets import load, record
 from posynda_jax.datasets.human36m import dummy_data, files, views
 from posynda_jax.geometry import camera, camera_tables
-from tests.datasets.planted import Payload, edit, told
+from tests.datasets.planted import Payload, edit, listed
 from tests.tolerance import assert_close
 
 CPN, HOURGLASS, GT = dummy_data.CPN, dummy_data.HOURGLASS, "data_2d_h36m_gt.npz"
@@ -136,7 +136,7 @@ def test_a_build_refuses_incomplete_files(copied, name, key, change, message):
   with pytest.raises(ValueError, match=message) as error:
     build(copied)
   assert "\n" not in str(error.value)
-  assert told(human36m.inspect(copied))
+  assert listed(human36m.inspect(copied))
 
 
 def test_missing_truncated_and_foreign_files_are_named(copied):
@@ -147,7 +147,7 @@ def test_missing_truncated_and_foreign_files_are_named(copied):
     (copied / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=f"{name} is not a whole npz file .* fetch it again"):
       build(copied)
-    assert any(f"{name} is not a whole npz file" in fault for fault in told(human36m.inspect(copied)))
+    assert any(f"{name} is not a whole npz file" in fault for fault in listed(human36m.inspect(copied)))
     np.savez(copied / name, reconstruction=np.zeros(3))
     with pytest.raises(ValueError, match=f"{name} holds reconstruction, expected the dictionary positions_"):
       build(copied)
@@ -160,5 +160,5 @@ def test_a_program_in_a_file_is_refused_by_name_and_not_run(copied, name, key):
   edit(copied / name, key, lambda positions: positions["S1"].update(Eating=Payload(planted)))
   with pytest.raises(ValueError, match=rf"{name}: {key} names (posix|nt)\.mkdir"):
     build(copied)
-  assert any(re.search("mkdir, which is not plain data", fault) for fault in told(human36m.inspect(copied)))
+  assert any(re.search("mkdir, which is not plain data", fault) for fault in listed(human36m.inspect(copied)))
   assert not planted.exists()

@@ -50,9 +50,9 @@ def check(got, truth):
 def test_official_files_come_back_in_h36m_order_metres_and_pixels(official, data_dir, capsys):
   folder, truth = official
   records = load.load("mpi_inf_3dhp/vnect", "S1+S8+test", data_dir=data_dir, manual_dir=folder)
-  told = capsys.readouterr().err
-  assert "not splits of this build: S2, S3, S4, S5, S6, S7." in told
-  assert "S8/Seq1: 54 frames, 54 valid\n" in told and "TS6: 55 frames, 45 valid (readme: 45)" in told
+  printed = capsys.readouterr().err
+  assert "not splits of this build: S2, S3, S4, S5, S6, S7." in printed
+  assert "S8/Seq1: 54 frames, 54 valid\n" in printed and "TS6: 55 frames, 45 valid (readme: 45)" in printed
   keys = [(s, c) for s in SOME for c in (0, 1, 2, 4, 5, 6, 7, 8)] + [(s, 0) for s in tables.TEST]
   assert [(r["sequence"], int(r["camera"])) for r in records] == keys
   for got, key in zip(records, keys, strict=True):

@@ -3,11 +3,11 @@
 People walk before a phone in a world with y up. Joints are found by name, not by the reader's tables.
 """
 
-import dataclasses
 import itertools
 import pathlib
 import pickle
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -31,8 +31,7 @@ NAMES = [_RENAMED.get(name, name) for name in skeleton.JOINTS]
 H36M_ENDS = NAMES[1:7] + NAMES[11:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
   """A sequence to write."""
 
   split: str
