@@ -1,14 +1,14 @@
-"""2D keypoints of a video in, 3D poses out: what `experiments.lift` does, as functions and as one call.
+"""2D keypoints of a video in, 3D poses out: functions, and one call.
 
-    lift = lifter.load()                                     # the base that ships; or a run's folder, or a .safetensors file
+    lift = lifter.load()                                     # the base that ships; or a run's folder or a file
     lifted = lift(keypoints_px, resolution=(1920, 1080), fps=30, intrinsics=(1450, 1450, 960, 540))
-    lifted.pose + lifted.root[:, None]                       # [T 17 3] metres before the camera
+    lifted.pose + lifted.root[:, None]                       # [T 17 3] m, camera frame
 
-Keypoints are px, poses metres; both in Human3.6M-17 order unless another `layout` is named for the keypoints.
+Keypoints are px and poses metres, both in Human3.6M-17 order unless `layout` names another one for the keypoints.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,20 +25,19 @@ from posynda_jax.interop.keypoints import recordings
 
 @dataclasses.dataclass(frozen=True)
 class Lifted:
-  """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root` [T 3] solved
-  (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated; `frame` [T], their numbers in the video."""
+  """Poses of one recording, frame by frame, in the camera frame (m)."""
 
-  pose: np.ndarray
-  hypotheses: np.ndarray
-  root: np.ndarray
-  reprojection_px: np.ndarray
-  frame: np.ndarray
+  pose: np.ndarray  # [T 17 3] relative to the root
+  hypotheses: np.ndarray  # [T H 17 3] relative to the root
+  root: np.ndarray  # [T 3] solved by reprojection
+  reprojection_px: np.ndarray  # [T] weighted by confidence; NaN in frames that were interpolated
+  frame: np.ndarray  # [T] numbers of the frames in the video
 
 
 def make_lifter(make_denoiser: Callable, config: evaluate.EvaluateConfig) -> Callable:
   """Compiled `(weights, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for `make_denoiser(weights)`.
 
-  Joints count by their confidence; in frames that nobody detected, where all are 0, they count alike.
+  Confidence weighs the joints. Where it is 0 for all joints of a frame, all count alike.
   """
   key = jax.random.key(config.seed)
 
@@ -56,42 +55,71 @@ def make_lifter(make_denoiser: Callable, config: evaluate.EvaluateConfig) -> Cal
   return lift
 
 
-def lift_record(lifter: Callable, weights, record: dict, clip_fps: float, num_frames: int, batch_size: int) -> Lifted:
-  """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their order."""
+def lift_record(
+    lifter: Callable, weights, record: dict, clip_fps: float, num_frames: int, batch_size: int
+) -> Lifted:
+  """Poses of every frame of a record, by a lifter of `make_lifter`.
+
+  The record's tracks are cut into clips of `num_frames` at `clip_fps`, and the lifted frames return to their order.
+  """
   tracks = pipeline.make_tracks([record], pipeline.UNLABELLED, clip_fps)
   source = pipeline.ClipSource(tracks, num_frames)
   parts: list[list[dict]] = [[] for _ in tracks]
   batches = -(-len(source) // batch_size)
-  for clip in tqdm(pipeline.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
+  bar = {"total": batches, "desc": "lift", "unit": "batch", "disable": batches < 3}
+  for clip in tqdm(pipeline.in_order(source, batch_size), **bar):
     lifted = jax.tree.map(np.asarray, lifter(weights, clip))
     first = int(clip["index"][0])
     for row in range(min(batch_size, len(source) - first)):
       parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
   whole = {}
-  for field in ("pose", "hypotheses", "root", "reprojection"):
-    of_clips = [np.stack([one[field] for one in part]) for part in parts]
-    stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, tracks, strict=True)]
-    whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
-    for phase, values in enumerate(stitched):
+  for field in parts[0][0]:
+    for phase, (part, track) in enumerate(zip(parts, tracks, strict=True)):
+      values = clips.stitch(np.stack([clip[field] for clip in part]), len(track))
+      whole.setdefault(field, np.empty((len(record["valid"]), *values.shape[1:]), np.float32))
       whole[field][phase :: len(tracks)] = values
   px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
   px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
   return Lifted(**whole, reprojection_px=px, frame=np.arange(len(px)))
 
 
+def rate(
+    lifter: Callable, weights, records: Sequence[dict], clip_fps: float, num_frames: int, batch_size: int
+) -> dict[str, float]:
+  """Mean reprojection error in px over the frames of the records with a detection, and the number of these frames."""
+  lifted = (lift_record(lifter, weights, record, clip_fps, num_frames, batch_size) for record in records)
+  errors = np.concatenate([one.reprojection_px for one in lifted])
+  return {"reprojection_px": float(np.nanmean(errors)), "frames": int(np.isfinite(errors).sum())}
+
+
+def save_comparison(
+    path, recording: recordings.Recording, lifters: Mapping[str, tuple], clip_fps: float, num_frames: int,
+    batch_size: int,
+) -> None:
+  """Saves a picture of a few frames, lifted by each named (lifter, weights)."""
+  from posynda_jax.interop.keypoints import pictures  # loads matplotlib
+
+  columns = {
+      name: lift_record(lifter, weights, recording.record, clip_fps, num_frames, batch_size)
+      for name, (lifter, weights) in lifters.items()
+  }
+  pictures.save_lifted(path, recording, columns)
+
+
 def rate_warning(record: dict, clip_fps: float) -> list[str]:
-  """A warning where the tracks of a record are far from the frame rate a base was trained at."""
+  """A warning if the frame rate of the record's tracks is far from that of the base's training clips."""
   fps = float(record["fps"])
   tracks_fps = fps / max(1, round(fps / clip_fps))
   if 0.8 < tracks_fps / clip_fps < 1.25:
     return []
   looks = "faster" if tracks_fps < clip_fps else "slower"
-  return [f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}: motion looks {looks} to it"]
+  rates = f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}"
+  return [f"{rates}: motion looks {looks} to it"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Lifter:
-  """A base, an adapter on it or None, and how poses are sampled; `load` makes one."""
+  """A base with an adapter or None, and its compiled lifter. `load` makes one."""
 
   base: bases.Base
   adapter: dict | None
@@ -102,12 +130,12 @@ class Lifter:
       self, keypoints_px, *, resolution: tuple[float, float], fps: float | None = None,
       intrinsics: tuple[float, ...] | None = None, layout: str = "h36m17",
   ) -> Lifted:
-    """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (width, height).
+    """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (w, h).
 
-    `intrinsics` are fx, fy, cx, cy in px, or with k1, k2, k3, p1, p2 as `camera.distort` takes them; None guesses the focal
-    length as the longest side. `fps` None means 30. `layout` names the joint order (`interop.keypoints.layouts.LAYOUTS`);
-    poses come in Human3.6M-17 order. NaN, (0, 0) or score 0 mean unseen: such joints are interpolated, such frames come back
-    with a NaN reprojection error. Raises ValueError for another shape, unit or layout.
+    `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.distort`. The default
+    focal length is the longest side, the default `fps` 30. `layout` names the joint order of the keypoints, one of
+    `geometry.layouts.LAYOUTS`. NaN, (0, 0) or score 0 mark lost joints, which are interpolated. A frame without any
+    joint has the reprojection error NaN. Raises ValueError for another shape, unit or layout.
     """
     options = recordings.Options(resolution=resolution, fps=fps, intrinsics=intrinsics, layout=layout)
     recording = recordings.from_array(keypoints_px, options)
@@ -117,11 +145,12 @@ class Lifter:
 
 
 def load(base=bases.DEFAULT, adapter: dict | None = None, scale: float = 1.0, **settings) -> Lifter:
-  """A lifter of `base` (`bases.load`): with `adapter` ({"lora", "bias"}) or bare; `settings` are fields of `EvaluateConfig`.
+  """A lifter of `base` (as for `bases.load`) and `adapter` ({"lora", "bias"}) or None.
 
-  Settings `refine="body"` takes the base's own mean body unless `body` is given.
+  `settings` are fields of EvaluateConfig. With `refine="body"`, `body` is the base's mean body unless it is given.
   """
   base = base if isinstance(base, bases.Base) else bases.load(base)
-  config = evaluate.EvaluateConfig(**{"body": base.body, "view": base.view, "diffusion_steps": base.diffusion_steps, **settings})
+  defaults = {"body": base.body, "view": base.view, "diffusion_steps": base.diffusion_steps}
+  config = evaluate.EvaluateConfig(**defaults | settings)
   lift = make_lifter(lambda weights: adapt.make_denoiser(base.model, *weights, scale), config)
   return Lifter(base, adapter, lift, config.batch_size)

@@ -1,32 +1,35 @@
 """Lifted motion as a BVH file for Blender and game engines: a Human3.6M-17 hierarchy with rotations.
 
-Camera frame poses (x right, y down, z forward) become Y up: x right, y up, z towards the camera; up is the image's up. Offsets
-are mean bone lengths along a T-pose that faces +Z. Every bone keeps its direction; its length is the mean, since BVH has one.
-Where several bones part, at hip and thorax, no one rotation can aim them all: the joint takes the rotation nearest to all three,
-and each bone a joint of its own at the same place, `hip_to_spine`, that turns it the rest of the way.
+Poses in the camera frame (x right, y down, z forward) become x right, y up, z towards the camera. Offsets are mean
+bone lengths along a T-pose that faces +Z. A bone keeps its direction in every frame, but BVH gives it one length for
+all frames. Hip and thorax have several bones, and one rotation cannot aim them all. Such a joint takes the rotation
+nearest to all of them. Each of its bones has another joint at the same place, such as `hip_to_spine`, for the rest of
+the rotation.
 
-BVH names no unit. Centimetres are written by default, what game engines expect; Blender's importer then takes scale 0.01.
+BVH names no unit. The default is centimetres, as game engines expect; Blender's importer then takes scale 0.01.
 """
 
 import pathlib
+import warnings
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from posynda_jax.geometry import skeleton
 
 UNITS = {"cm": 100.0, "m": 1.0}
 _CHANNELS = "Zrotation Xrotation Yrotation"
 _RIGHT, _UP = np.array([-1.0, 0, 0]), np.array([0, 1.0, 0])
-# The T-pose: where each joint lies from its parent.
+# The T-pose: the direction of each joint from its parent.
 _REST = np.array([
     _UP, _RIGHT, -_UP, -_UP, -_RIGHT, -_UP, -_UP, _UP, _UP, _UP, _UP, -_RIGHT, -_RIGHT, -_RIGHT, _RIGHT, _RIGHT, _RIGHT
 ])  # fmt: skip
 
 
 def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> float:
-  """Writes absolute poses [T 17 3] (camera frame, metres). Returns how far (m) a joint lies from its BVH place at most.
+  """The largest distance (m) of a joint from its place in the file of absolute poses [T 17 3] (camera frame, m).
 
-  That is 0 where bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
+  It is 0 if bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
   """
   poses = np.asarray(poses_camera_m, np.float64)
   if poses.ndim != 3 or poses.shape[1:] != (17, 3) or not len(poses) or not np.isfinite(poses).all():
@@ -34,8 +37,7 @@ def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> flo
   if unit not in UNITS or not fps > 0:
     raise ValueError(f"unit {unit!r}, fps {fps}: expected {' or '.join(UNITS)}, and a positive rate")
   poses = poses * [1, -1, -1]
-  parents = np.array(skeleton.PARENTS[1:])
-  bones = poses[:, 1:] - poses[:, parents]
+  bones = poses[:, 1:] - poses[:, np.array(skeleton.PARENTS[1:])]
   lengths = np.linalg.norm(bones, axis=-1)
   mean = lengths.mean(0)
   directions = np.divide(bones, lengths[..., None], out=np.zeros_like(bones), where=lengths[..., None] > 1e-9)
@@ -53,11 +55,11 @@ def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> flo
 
 
 def _walk(offsets: np.ndarray, directions: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-  """Lines of the hierarchy, its numbers as fields for `offsets`, and local rotations [T 3 3], in the same order of joints."""
+  """Lines of the hierarchy, with fields for the numbers of `offsets`, and its joints' local rotations [T 3 3]."""
   lines, rotations = [], []
 
   def add(name: str, joint: int | None, turn: np.ndarray, frame: np.ndarray, children: list[int], depth: int) -> None:
-    """A joint that turns by `turn` in its parent's `frame`, both from the world, and what hangs on it."""
+    """Adds a joint and its children. `turn` and `frame`, of the joint and its parent, are rotations from the world."""
     pad = "  " * depth
     place = "0 0 0" if joint is None else " ".join(f"{{{3 * joint + axis}:.6f}}" for axis in range(3))
     channels = f"3 {_CHANNELS}" if depth else f"6 Xposition Yposition Zposition {_CHANNELS}"
@@ -89,38 +91,27 @@ def _walk(offsets: np.ndarray, directions: np.ndarray) -> tuple[list[str], list[
 
 
 def _swing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """The least rotations [T 3 3] that turn unit vectors a [T 3] into b [T 3]; the identity where b is zero."""
+  """The least rotations [T 3 3] from unit vectors a [T 3] to b [T 3]; the identity where b is zero."""
   half = a + b
   size = np.linalg.norm(half, axis=-1, keepdims=True)
-  aside = np.cross(a, np.where(np.abs(a[:, :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0]))  # any axis across a, for half turns
-  aside = aside / np.linalg.norm(aside, axis=-1, keepdims=True)
-  opposite = size < 1e-7
-  half = np.divide(half, size, out=np.zeros_like(half), where=~opposite)
-  w = np.where(opposite, 0, (a * half).sum(-1, keepdims=True))
-  v = np.where(opposite, aside, np.cross(a, half))
-  still = ~b.any(-1, keepdims=True)
-  return _from_quaternion(np.concatenate([np.where(still, 1, w), np.where(still, 0, v)], -1))
-
-
-def _from_quaternion(q: np.ndarray) -> np.ndarray:
-  w, v = q[:, :1, None], q[:, 1:]
-  cross = np.cross(np.eye(3)[None], v[:, None, :])  # rows e_i x v: the matrix of v x
-  return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+  aside = np.cross(a, np.where(np.abs(a[:, :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0]))  # an axis across a, for half turns
+  half = np.divide(half, size, out=np.zeros_like(half), where=size > 1e-7)
+  quaternion = np.concatenate([np.cross(a, half), (a * half).sum(-1, keepdims=True)], -1)  # x, y, z, w
+  quaternion = np.where(size > 1e-7, quaternion, np.pad(aside, ((0, 0), (0, 1))))
+  quaternion = np.where(b.any(-1, keepdims=True), quaternion, [0.0, 0, 0, 1])
+  return Rotation.from_quat(quaternion).as_matrix()
 
 
 def _nearest_rotation(rest: np.ndarray, directions: np.ndarray) -> np.ndarray:
   """Rotations [T 3 3] that bring the offsets [n 3] nearest to the directions [T n 3] (Kabsch)."""
   u, _, vt = np.linalg.svd(np.swapaxes(directions, -1, -2) @ rest)
-  sign = np.linalg.det(u @ vt)
-  u[..., 2] *= sign[:, None]
+  u[..., 2] *= np.linalg.det(u @ vt)[:, None]
   return u @ vt
 
 
-def _angles(r: np.ndarray) -> np.ndarray:
-  """Degrees [T 3] about Z, X and Y whose product is the rotation [T 3 3]; without jumps of a full turn from frame to frame."""
-  z, x = np.arctan2(-r[:, 0, 1], r[:, 1, 1]), np.arctan2(r[:, 2, 1], np.hypot(r[:, 0, 1], r[:, 1, 1]))
-  y = np.arctan2(-r[:, 2, 0], r[:, 2, 2])
-  locked = np.hypot(r[:, 0, 1], r[:, 1, 1]) < 1e-7  # X a quarter turn: only the sum or difference of the others matters
-  z = np.where(locked, np.arctan2(r[:, 1, 0], r[:, 0, 0]), z)
-  y = np.where(locked, 0, y)
-  return np.degrees(np.unwrap(np.stack([z, x, y], 1), axis=0))
+def _angles(rotations: np.ndarray) -> np.ndarray:
+  """Degrees [T 3] about Z, X and Y of rotations [T 3 3], without jumps of a full turn between frames."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # X a quarter turn: SciPy warns, and sets Y to 0
+    angles = Rotation.from_matrix(rotations).as_euler("ZXY")
+  return np.degrees(np.unwrap(angles, axis=0))

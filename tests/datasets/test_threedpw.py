@@ -9,9 +9,8 @@ import pytest
 
 from posynda_jax.data import tracks
 from posynda_jax.datasets import load
-from posynda_jax.datasets.threedpw import dummy_data, joints, smpl
+from posynda_jax.datasets.threedpw import dummy_data, smpl
 from posynda_jax.geometry import camera, skeleton
-from posynda_jax.interop.keypoints import layouts
 from tests import ROOT
 from tests.datasets import test_smpl
 from tests.tolerance import assert_close
@@ -103,12 +102,6 @@ def test_detected_keypoints_are_openposes_with_their_confidence(opened, truth):
       least = np.min([found[name][:, 2] for name in names], 0)
       np.testing.assert_array_equal(record["confidence"][:, joint], np.float32(least))
     np.testing.assert_array_equal(record["num_detected"][:5], [18, 18, 0, 17, 18])
-
-
-def test_openpose_points_follow_the_rule_of_the_keypoint_reader():
-  points = np.random.default_rng(0).uniform(1, 9, (4, 18, 3))
-  keypoints, confidence = layouts.to_h36m(points[..., :2], points[..., 2], "coco18")
-  assert_close(joints.from_coco18(points), (keypoints, confidence))
 
 
 def test_both_2d_sources_have_the_same_3d(opened):

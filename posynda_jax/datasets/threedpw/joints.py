@@ -2,14 +2,11 @@
 
 import numpy as np
 
+from posynda_jax.geometry import layouts
+
 # Row i lists the SMPL joints whose mean stands for joint i of `skeleton.JOINTS`. README.md says where they differ.
 FROM_SMPL24 = (
     (0,), (2,), (5,), (8,), (1,), (4,), (7,), (6,), (12,), (12, 15), (15,), (16,), (18,), (20,), (17,), (19,), (21,),
-)  # fmt: skip
-# The same for OpenPose points, by the rule "simple" of interop's layout coco18.
-FROM_COCO18 = (
-    (11, 8), (8,), (9,), (10,), (11,), (12,), (13,), (5, 2, 11, 8), (5, 2), (0,), (15, 14), (5,), (6,), (7,), (2,),
-    (3,), (4,),
 )  # fmt: skip
 
 
@@ -19,13 +16,12 @@ def from_smpl24(joints: np.ndarray) -> np.ndarray:
 
 
 def from_coco18(detections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(keypoints [T 17 2] in px, confidence [T 17]) of OpenPose points [T 18 3].
+  """(keypoints [T 17 2] in px, confidence [T 17]) of OpenPose points [T 18 3], by the rule "simple" of `layouts`.
 
   The confidence of a mean is the least of its points. A joint with an undetected point has confidence 0 and keypoint
   (0, 0).
   """
-  keypoints = np.stack([detections[:, row, :2].mean(1) for row in FROM_COCO18], 1)
-  confidence = np.stack([detections[:, row, 2].min(1) for row in FROM_COCO18], 1)
+  keypoints, confidence = layouts.convert(detections[..., :2], detections[..., 2], "coco18")
   return np.where(confidence[..., None] > 0, keypoints, 0), np.maximum(confidence, 0)
 
 

@@ -1,6 +1,7 @@
-"""Keypoints as a folder with one file a frame: OpenPose (JSON), Ultralytics YOLO-pose (txt), MMPose and AlphaPose on images.
+"""Keypoints in a folder with one file for each frame: OpenPose, MMPose and AlphaPose (JSON), YOLO-pose (txt).
 
-Every reader is `(path, layout or None) -> list of Detections`; YOLO also takes a single file. Files are read one at a time.
+Every reader is `(path, layout or None) -> list of Detections` and also takes a single file. Readers hold one file at
+a time.
 """
 
 import os
@@ -13,11 +14,11 @@ from posynda_jax.interop.keypoints import detections, documents, json_stream
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_FILES = 1_000_000
-_YOLO_BOX = 5  # class, and the box's centre and size
+_YOLO_BOX = 5  # numbers before the joints: class, centre and size of the box
 
 
 def files(path, ending: str) -> list[pathlib.Path]:
-  """The folder's files of that ending, sorted by name. Raises ValueError for none, or too many."""
+  """The folder's files of that ending, sorted by name. Raises ValueError if there are none or too many."""
   path = pathlib.Path(path)
   names = []
   with os.scandir(path) as entries:
@@ -31,46 +32,47 @@ def files(path, ending: str) -> list[pathlib.Path]:
   return [path / name for name in sorted(names)]
 
 
-def _frames(path, ending: str) -> Iterator[tuple[int, pathlib.Path]]:
+def _frames(path, ending: str) -> list[tuple[int, pathlib.Path]]:
+  """A number and a file for each frame; frame 0 for a single file."""
+  if pathlib.Path(path).is_file():
+    return [(0, pathlib.Path(path))]
   found = files(path, ending)
-  yield from zip(detections.frame_numbers(file.name for file in found), found, strict=True)
+  return list(zip(detections.frame_numbers(file.name for file in found), found, strict=True))
 
 
 def openpose(path, layout=None) -> list[Detections]:
-  """OpenPose's `--write_json` folder, one `..._keypoints.json` a frame; also AlphaPose's `sep-json`."""
-  if pathlib.Path(path).is_file():
-    return documents.openpose(path, layout)
-  return _one_document_a_frame(path, layout, documents.add_people)
+  """OpenPose's `--write_json` folder, one `..._keypoints.json` for each frame; also AlphaPose's `sep-json`."""
+  return _read_frames(path, layout, documents.add_people)
+
+
+def _read_frames(path, layout, add: Callable) -> list[Detections]:
+  collector, frames = Collector(path, layout), _frames(path, ".json")
+  for frame, file in frames:
+    add(collector, frame, json_stream.load(file))
+  return [collector.finish(num_frames=len(frames))]
 
 
 def mmpose_inferencer(path, layout=None) -> list[Detections]:
   """MMPose's inferencer: the file of a video or image, or the folder `predictions` of many images."""
-  if pathlib.Path(path).is_file():
-    return documents.mmpose_inferencer(path, layout)
-  if len(found := files(path, ".json")) == 1:  # perhaps of a whole video
-    return documents.mmpose_inferencer(found[0], layout)
-  return _one_document_a_frame(path, layout, documents.add_instances)
-
-
-def _one_document_a_frame(path, layout, add: Callable) -> list[Detections]:
-  collector, number = Collector(path, layout), 0
-  for frame, file in _frames(path, ".json"):
-    number += 1
-    add(collector, frame, json_stream.load_small(file))
-  return [collector.finish(num_frames=number)]
+  frames = _frames(path, ".json")
+  if len(frames) == 1:  # perhaps of a whole video
+    return documents.mmpose_inferencer(frames[0][1], layout)
+  return _read_frames(path, layout, documents.add_instances)
 
 
 def yolo(path, layout=None) -> list[Detections]:
-  """YOLO-pose `save_txt`: `class cx cy w h (x y [v]) x 17 [conf] [track]` as shares of width and height, frames from 1; frames
-  without people have no file. A last column of whole numbers is the track."""
-  path = pathlib.Path(path)
-  found = [(1, path)] if path.is_file() else list(_frames(path, ".txt"))
+  """YOLO-pose `save_txt`: lines `class cx cy w h (x y [v]) x 17 [conf] [track]` in shares of width and height.
+
+  Frames are numbered from 1, and frames without people have no file. A last column of whole numbers is the track.
+  """
+  found = _frames(path, ".txt")
   first = min(1, min(frame for frame, _ in found))
   rows, frames = [], []
   for frame, file in found:
     for row in _yolo_rows(file):
       if rows and len(row) != len(rows[0]):
-        raise ValueError(f"{file} has {len(row)} columns, others {len(rows[0])}: runs with and without save_conf, track mixed")
+        mixed = "runs with and without save_conf, track mixed"
+        raise ValueError(f"{file} has {len(row)} columns, others {len(rows[0])}: {mixed}")
       rows.append(row)
       frames.append(frame - first)
     if len(rows) > detections.MAX_DETECTIONS:
@@ -80,9 +82,10 @@ def yolo(path, layout=None) -> list[Detections]:
   table = np.stack(rows)
   coordinates = next((c for c in (3, 2) if 0 <= table.shape[1] - _YOLO_BOX - 17 * c <= 2), None)
   if coordinates is None:
-    raise ValueError(f"{path} has lines of {table.shape[1]} numbers, expected 5, 17 times x y [v], conf and track: not YOLO-pose")
-  joints = table[:, _YOLO_BOX : _YOLO_BOX + 17 * coordinates].reshape(-1, 17, coordinates)
-  rest = table[:, _YOLO_BOX + 17 * coordinates :]
+    expected = "expected 5, 17 times x y [v], conf and track"
+    raise ValueError(f"{path} has lines of {table.shape[1]} numbers, {expected}: not YOLO-pose")
+  joints, rest = np.split(table[:, _YOLO_BOX:], [17 * coordinates], axis=1)
+  joints = joints.reshape(-1, 17, coordinates)
   tracked = rest.shape[1] == 2 or (rest.shape[1] == 1 and (rest == np.round(rest)).all())
   scores = joints[..., 2] if coordinates == 3 else np.ones(joints.shape[:2])
   person = rest[:, -1].astype(np.int64) if tracked else None
@@ -101,15 +104,18 @@ def _yolo_rows(file: pathlib.Path) -> Iterator[np.ndarray]:
 
 
 def recognise(path) -> str:
-  """The format's name, by the ending of the folder's files and the first of them that shows somebody."""
-  names = os.listdir(path)
-  endings = {ending: sum(name.lower().endswith(ending) for name in names) for ending in (".json", ".txt")}
-  if endings[".txt"] > endings[".json"]:
+  """The format's name, by the ending of the folder's files and the first of them in which somebody is found.
+
+  Raises ValueError if there is no such file or it holds a whole video; UnknownFormat.
+  """
+  names = [name.lower() for name in os.listdir(path)]
+  if sum(name.endswith(".txt") for name in names) > sum(name.endswith(".json") for name in names):
     return "yolo"
   for file in files(path, ".json"):
     name = documents.recognise(file)
     if name in ("openpose", "mmpose_inferencer"):
       return name
     if name is not None:
-      raise ValueError(f"{path} is a folder, but {file.name} in it is a whole video's {name} output: give the file itself")
+      whole = f"{file.name} in it is a whole video's {name} output"
+      raise ValueError(f"{path} is a folder, but {whole}: give the file itself")
   return "mmpose_inferencer"  # images without anybody

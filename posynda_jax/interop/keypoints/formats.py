@@ -1,9 +1,23 @@
-"""The detector formats by name, and telling them by content: never by the ending of a file alone."""
+"""The table of detector formats, and their recognition by content.
 
+To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or `folders` (a file for each frame), add
+a row to FORMATS, and let `recognise` of the reader's file return the name.
+"""
+
+import dataclasses
 import pathlib
+from collections.abc import Callable
 
 from posynda_jax.interop.keypoints import arrays, documents, folders
-from posynda_jax.interop.keypoints.detections import Detections
+from posynda_jax.interop.keypoints.detections import Detections, UnknownFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """`read(path, layout or None) -> list of Detections`, and whether a folder may be given."""
+
+  read: Callable
+  folder: bool = False
 
 
 def _mediapipe(path, layout=None) -> list[Detections]:
@@ -11,20 +25,19 @@ def _mediapipe(path, layout=None) -> list[Detections]:
 
 
 FORMATS = {
-    "videopose3d": arrays.videopose3d,
-    "detectron": arrays.detectron,
-    "video_to_pose3d": arrays.video_to_pose3d,
-    "mhformer": arrays.mhformer,
-    "openpose": folders.openpose,
-    "alphapose": documents.alphapose,
-    "coco_results": documents.alphapose,  # the same list; HRNet and ViTPose write it
-    "mmpose": documents.mmpose,
-    "mmpose_inferencer": folders.mmpose_inferencer,
-    "yolo": folders.yolo,
-    "mediapipe": _mediapipe,
-    "plain": arrays.plain,
+    "videopose3d": Format(arrays.videopose3d),
+    "detectron": Format(arrays.detectron),
+    "video_to_pose3d": Format(arrays.video_to_pose3d),
+    "mhformer": Format(arrays.mhformer),
+    "openpose": Format(folders.openpose, folder=True),
+    "alphapose": Format(documents.alphapose),
+    "coco_results": Format(documents.alphapose),  # the same list; HRNet and ViTPose write it
+    "mmpose": Format(documents.mmpose),
+    "mmpose_inferencer": Format(folders.mmpose_inferencer, folder=True),
+    "yolo": Format(folders.yolo, folder=True),
+    "mediapipe": Format(_mediapipe),
+    "plain": Format(arrays.plain),
 }
-_FOLDERS = ("openpose", "mmpose_inferencer", "yolo")
 
 
 def _head(path) -> bytes:
@@ -37,35 +50,43 @@ def _is_array_file(path) -> bool:
 
 
 def recognise(path) -> str:
-  """The name in `FORMATS` of a file or folder. Raises FileNotFoundError, and ValueError where nothing known is in it."""
+  """The name in FORMATS of a file or folder. Raises ValueError for an unknown format."""
   path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f"{path} does not exist: give the file or folder that the detector wrote")
+  try:
+    name = _recognise(path)
+  except UnknownFormat as error:
+    raise ValueError(f"{error}; known formats are {', '.join(FORMATS)}: name yours with --format") from None
+  if name is None:
+    raise ValueError(f"{path} is an empty list: the detector found nobody, or did not run")
+  return name
+
+
+def _recognise(path: pathlib.Path) -> str | None:
   if path.is_dir():
     return folders.recognise(path)
-  head = _head(path)
   if _is_array_file(path):
     return arrays.recognise(path)
+  head = _head(path)
   if head[:1] in (b"{", b"["):
-    name = documents.recognise(path)
-    if name is None:
-      raise ValueError(f"{path} is an empty list: the detector found nobody, or did not run")
-    return name
+    return documents.recognise(path)
   if head[:1].isdigit() and path.suffix == ".txt":
     return "yolo"
-  what = "is empty" if not head else "is neither npz, npy, JSON nor YOLO-pose txt"
-  raise ValueError(f"{path} {what}; known formats are {', '.join(FORMATS)}")
+  raise UnknownFormat(f"{path} {'is neither npz, npy, JSON nor YOLO-pose txt' if head else 'is empty'}")
 
 
-def read(path, name: str, layout: str | None = None) -> list[Detections]:
-  """The videos in a file or folder of the named format, each as `Detections`. Raises ValueError."""
+def read(path, name: str | None = None, layout: str | None = None) -> tuple[str, list[Detections]]:
+  """The format's name, recognised without `name`, and the detections of every video in a file or folder.
+
+  Raises FileNotFoundError, and ValueError for all else.
+  """
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist: give the file or folder that the detector wrote")
-  if path.is_dir() and name not in _FOLDERS:
+  name = name or recognise(path)
+  if path.is_dir() and not FORMATS[name].folder:
     raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
   try:
-    return FORMATS[name](path, layout)
-  except (TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:  # other nesting than any reader foresaw
+    return name, FORMATS[name].read(path, layout)
+  except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     raise ValueError(f"{path} is not nested as {name} writes it ({what}): not of this format, see --format") from error

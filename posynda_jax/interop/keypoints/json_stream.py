@@ -1,119 +1,113 @@
-"""JSON files of any length, one element at a time: what is held is a chunk of text and the element at hand."""
+"""JSON files of any length, parsed by `ijson` one element at a time. Memory holds one chunk of bytes and one element.
 
-import json
+Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN,
+which JSON does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
+"""
+
+import codecs
 import os
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
-MAX_BYTES = 2**30  # of a file: 100,000 frames of a person with 136 joints have about 800 MB
-MAX_ELEMENT = 2**26  # characters of one frame or detection
-CHUNK = 2**18
-_SPACE = re.compile(r"\s*")
+import ijson
+
+MAX_BYTES = 2**30  # of a file; 100,000 frames of a person with 136 joints have about 800 MB
+MAX_ELEMENT = 2**26  # bytes of one frame or detection
+MAX_DEPTH = 100  # of nested lists and objects
+CHUNK = 2**16
+_NOT_JSON = re.compile(rb"-?\b(?:NaN|Infinity)\b")
+_DEPTH = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+_DAMAGES = {"UTF8": "it is not text", "trailing garbage": "it goes on after its end"}  # part of yajl's message -> cause
 
 
 class Reader:
-  """Walks through a JSON document. Every error is a ValueError that names the file and what is wrong with it."""
+  """Walks through the document in a file. Its methods raise ValueError where the file is damaged or too large."""
 
-  def __init__(self, path, max_bytes: int | None = None):
-    self.path = pathlib.Path(path)
-    limit = max_bytes or MAX_BYTES
-    size = os.path.getsize(path)
-    if size > limit:
-      raise ValueError(f"{path} has {size:,} bytes, more than {limit:,}: it is refused; cut the video into pieces")
-    self._file = open(path, encoding="utf-8-sig")
-    self._text, self._at, self._decoder = "", 0, json.JSONDecoder()
+  def __init__(self, path):
+    self.path = path
+    self._unused = 0  # bytes read since the last value began
+    self._events = self._parse()
+    self._event = next(self._events)
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *error):
-    self._file.close()
-
-  def _more(self) -> bool:
-    """Reads on; twice as much each time an element does not end, so that long ones cost no more than their length."""
-    rest = self._text[self._at :]
-    if len(rest) > MAX_ELEMENT:
-      raise ValueError(f"{self.path} has one element of more than {MAX_ELEMENT:,} characters: it is refused")
+  def _parse(self) -> Iterator[tuple[str, Any]]:
+    events = ijson.sendable_list()
+    parser = ijson.basic_parse_coro(events, use_float=True)
     try:
-      new = self._file.read(max(CHUNK, len(rest)))
-    except UnicodeDecodeError as error:
-      raise self._damaged("it is not text") from error
-    self._text, self._at = rest + new, 0
-    return bool(new)
+      for chunk in _chunks(self.path):
+        self._unused += len(chunk)
+        if self._unused > MAX_ELEMENT + CHUNK:
+          raise ValueError(f"{self.path} has one element of more than {MAX_ELEMENT:,} bytes: it is refused")
+        parser.send(chunk)
+        yield from events
+        events.clear()
+      parser.close()
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+      message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0]
+      known = (what for part, what in _DAMAGES.items() if part in message)
+      raise self._damaged(next(known, f"it breaks off or is damaged: {message}")) from error
+    yield from events
+    yield "end", None
 
   def _damaged(self, what: str) -> ValueError:
     return ValueError(f"{self.path} is not whole JSON ({what}): write or fetch it again")
 
-  def peek(self) -> str:
-    """The next character that is not white space; empty at the end."""
-    while True:
-      self._at = _SPACE.match(self._text, self._at).end()
-      if self._at < len(self._text):
-        return self._text[self._at]
-      if not self._more():
-        return ""
+  @property
+  def is_list(self) -> bool:
+    """Whether the next value is a list."""
+    return self._event[0] == "start_array"
 
-  def _take(self, expected: str) -> str:
-    found = self.peek()
-    if not found or found not in expected:
-      raise self._damaged(f"{repr(found) if found else 'its end'} where {' or '.join(expected)} is expected")
-    self._at += 1
-    return found
+  @property
+  def is_object(self) -> bool:
+    """Whether the next value is an object."""
+    return self._event[0] == "start_map"
 
   def value(self) -> Any:
-    """The value that comes next, whole."""
-    self.peek()
+    """The next value."""
+    builder, depth, self._unused = ijson.ObjectBuilder(), 0, 0
     while True:
-      try:
-        value, end = self._decoder.raw_decode(self._text, self._at)
-      except RecursionError as error:
-        raise self._damaged("nested too deeply") from error
-      except ValueError as error:
-        if not self._more():
-          raise self._damaged(f"it breaks off or is damaged: {error}") from error
-      else:
-        length = end - self._at
-        if end < len(self._text) or not self._more():  # a number at the end of the chunk may go on
-          self._at += length
-          return value
+      kind, value = self._event
+      builder.event(kind, value)
+      self._event = next(self._events)
+      depth += _DEPTH.get(kind, 0)
+      if depth > MAX_DEPTH:
+        raise self._damaged("nested too deeply")
+      if depth == 0:
+        return builder.value
 
   def elements(self) -> Iterator[Any]:
-    """The values of the array that comes next."""
-    self._take("[")
-    if self.peek() == "]":
-      self._at += 1
-      return
-    while True:
+    """The values of the next list."""
+    self._enter(self.is_list, "[")
+    while self._event[0] != "end_array":
       yield self.value()
-      if self._take(",]") == "]":
-        return
+    self._event = next(self._events)
 
   def members(self) -> Iterator[str]:
-    """The keys of the object that comes next; the caller takes each one's value before asking for the next."""
-    self._take("{")
-    if self.peek() == "}":
-      self._at += 1
-      return
-    while True:
-      if self.peek() != '"':
-        self._take('"')
-      key = self.value()
-      self._take(":")
-      yield key
-      if self._take(",}") == "}":
-        return
+    """The keys of the next object. The caller takes the value of each key before the next key."""
+    self._enter(self.is_object, "{")
+    while (key := self._event)[0] != "end_map":
+      self._event = next(self._events)
+      yield key[1]
+    self._event = next(self._events)
 
-  def end(self) -> None:
-    """Raises ValueError where the document goes on: two runs written into one file."""
-    if self.peek():
-      raise self._damaged("it goes on after its end")
+  def _enter(self, fits: bool, opening: str) -> None:
+    if not fits:
+      raise self._damaged(f"another value where {opening} is expected")
+    self._event = next(self._events)
 
 
-def load_small(path, max_bytes: int = 2**24) -> Any:
-  """The whole document of a small file."""
-  with Reader(path, max_bytes) as reader:
-    value = reader.value()
-    reader.end()
-    return value
+def load(path) -> Any:
+  """The document in a small file, such as one frame. Raises ValueError."""
+  return Reader(path).value()
+
+
+def _chunks(path) -> Iterator[bytes]:
+  """The bytes of a file without its byte order mark. Raises ValueError above MAX_BYTES."""
+  if (size := os.path.getsize(path)) > MAX_BYTES:
+    raise ValueError(f"{path} has {size:,} bytes, more than {MAX_BYTES:,}: it is refused; cut the video into pieces")
+  with open(path, "rb") as file:
+    file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
+    while chunk := file.read(CHUNK):
+      for _ in range(8):  # so that no chunk ends inside of NaN or Infinity
+        chunk += file.read(1 if chunk.endswith(b"-") or chunk[-1:].isalpha() else 0)
+      yield _NOT_JSON.sub(b"null", chunk) if b"NaN" in chunk or b"Infinity" in chunk else chunk

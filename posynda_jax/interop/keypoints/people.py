@@ -1,7 +1,7 @@
-"""Who is who: detections of a video become people, each seen at most once in a frame, the most seen first.
+"""The people of a video: detections grouped by person, each person at most once a frame, the most detected first.
 
-A detector's own ids are used where every detection has one and no frame has one twice. Else, where no frame shows two people, all
-is one person; where one does, people are followed from frame to frame, the nearest boxes first.
+The detector's own numbers are used if every detection has one and no frame repeats one. Otherwise people are tracked
+from frame to frame, nearest boxes first. If no frame has two detections, all are one person.
 """
 
 import dataclasses
@@ -11,22 +11,24 @@ import numpy as np
 
 from posynda_jax.interop.keypoints.detections import Detections
 
-MAX_LOST = 30  # frames after which somebody who comes back counts as somebody else
-MAX_PEOPLE = 100  # in a frame, and looked for at once
-_NEAR = 0.5  # of the boxes' diagonal: how far a person may move between two sightings without overlap
+MAX_LOST = 30  # frames without a detection after which a person counts as a new one
+MAX_PEOPLE = 100  # in a frame, and among those who were detected before
+_NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
+
+Box = list[float]  # left, top, right, bottom
 
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-  """`rows` [n] of the detections in the order of frames; the detector's own `number`, None where people were followed here."""
+  """One person of a video."""
 
-  rows: np.ndarray
-  number: int | None
-  confidence: float  # mean over the frames in which the person is seen
+  rows: np.ndarray  # [n] indices of the detections, in the order of frames
+  number: int | None  # the detector's own; None if people were tracked here
+  confidence: float  # mean over the person's frames
 
 
 def find(found: Detections, label) -> list[Person]:
-  """The people, greatest sum of confidence (mean confidence times frames) first. Raises ValueError where nobody is seen."""
+  """The people, by mean confidence times number of frames, largest first. Raises ValueError if there are none."""
   seen = np.flatnonzero((found.scores > 0).any(-1))
   if not len(seen):
     of = f" in any of {found.num_frames:,} frames" if found.num_frames else ""
@@ -34,51 +36,44 @@ def find(found: Detections, label) -> list[Person]:
   seen = seen[np.argsort(found.frame[seen], kind="stable")]
   frames = found.frame[seen]
   people = None if found.person is None else found.person[seen]
-  own_ids = people is not None and _once_a_frame(frames, people)
-  if not own_ids:
-    people = follow(frames, *_boxes(found.points[seen]), label)
-  order = np.argsort(people, kind="stable")
-  starts = np.flatnonzero(np.diff(people[order], prepend=people[order[0]] - 1))
+  own = people is not None and len(np.unique([frames, people], axis=1).T) == len(frames)
+  if not own:
+    people = track(frames, _boxes(found.points[seen]), label)
   confidence = found.scores.mean(-1)
-  groups = [seen[rows] for rows in np.split(order, starts[1:])]
-  numbers = [int(n) if own_ids else None for n in people[order[starts]]]
-  made = [Person(rows, number, float(confidence[rows].mean())) for rows, number in zip(groups, numbers, strict=True)]
+  order = np.argsort(people, kind="stable")
+  numbers, starts = np.unique(people[order], return_index=True)
+  groups = np.split(seen[order], starts[1:])
+  made = [Person(rows, int(n) if own else None, float(confidence[rows].mean())) for rows, n in zip(groups, numbers)]
   return sorted(made, key=lambda person: -person.confidence * len(person.rows))
 
 
-def _once_a_frame(frames: np.ndarray, people: np.ndarray) -> bool:
-  return len(np.unique(np.stack([frames, people]), axis=1).T) == len(frames)
-
-
-def _boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Corners [n 2] and [n 2] of what is seen of each person."""
+def _boxes(points: np.ndarray) -> np.ndarray:
+  """Boxes [n 4] around the detected joints of points [n j 2]."""
   lost = np.isnan(points)
-  return np.where(lost, np.inf, points).min(1), np.where(lost, -np.inf, points).max(1)
+  return np.concatenate([np.where(lost, np.inf, points).min(1), np.where(lost, -np.inf, points).max(1)], 1)
 
 
-def follow(frames: np.ndarray, low: np.ndarray, high: np.ndarray, label="detections") -> np.ndarray:
-  """A number of the person [n] for boxes in the order of frames. The pairs of least distance less overlap are joined first."""
+def track(frames: np.ndarray, boxes: np.ndarray, label="detections") -> np.ndarray:
+  """A number of the person [n] for each of the boxes [n 4], in the order of frames. Raises ValueError for a crowd.
+
+  In each frame the pair of a box and a person of least `_cost` is joined first.
+  """
   starts = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
   if len(starts) == len(frames):
     return np.zeros(len(frames), np.int64)
-  boxes = np.concatenate([low, high], 1).astype(float).tolist()
+  boxes = boxes.astype(float).tolist()
   people = np.empty(len(frames), np.int64)
-  active: dict[int, tuple[int, list[float]]] = {}  # number -> last frame, last box
+  last: dict[int, tuple[int, Box]] = {}  # person -> frame and box of the last detection
   count = 0
   for start, end in zip(starts, [*starts[1:], len(frames)], strict=True):
     frame = int(frames[start])
     if end - start > MAX_PEOPLE:
       raise ValueError(f"{label}, frame {frame}: {end - start} people, more than {MAX_PEOPLE}: keep those of interest")
-    recent = sorted((last[0], number) for number, last in active.items() if frame - last[0] <= MAX_LOST)[-MAX_PEOPLE:]
-    active = {number: active[number] for _, number in recent}
-    pairs = sorted(
-        (cost, row, number)
-        for row in range(start, end)
-        for number, (_, box) in active.items()
-        if (cost := _cost(boxes[row], box)) is not None
-    )
-    taken, given = set(), {}
-    for _, row, number in pairs:
+    recent = sorted((before, number) for number, (before, _) in last.items() if frame - before <= MAX_LOST)
+    last = {number: last[number] for _, number in recent[-MAX_PEOPLE:]}
+    costs = ((_cost(boxes[row], box), row, number) for row in range(start, end) for number, (_, box) in last.items())
+    given, taken = {}, set()
+    for _, row, number in sorted(pair for pair in costs if pair[0] is not None):
       if row not in given and number not in taken:
         given[row] = number
         taken.add(number)
@@ -86,12 +81,12 @@ def follow(frames: np.ndarray, low: np.ndarray, high: np.ndarray, label="detecti
       if row not in given:
         given[row], count = count, count + 1
       people[row] = given[row]
-      active[given[row]] = frame, boxes[row]
+      last[given[row]] = frame, boxes[row]
   return people
 
 
-def _cost(a: list[float], b: list[float]) -> float | None:
-  """Distance of two boxes' centres as a share of the larger diagonal, less their intersection over union; None for strangers."""
+def _cost(a: Box, b: Box) -> float | None:
+  """Distance of the centres as a share of the larger diagonal, less intersection over union; None if too far apart."""
   diagonal = max(math.dist(a[:2], a[2:]), math.dist(b[:2], b[2:]), 1.0)
   distance = math.hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3]) / 2 / diagonal
   common = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
@@ -100,7 +95,7 @@ def _cost(a: list[float], b: list[float]) -> float | None:
 
 
 def choose(people: list[Person], which: str, label) -> int:
-  """The index of the person that `--person` asks for: "auto" is 0. Raises ValueError that lists them."""
+  """The index of the person "auto" (0) or "0", "1", ... Raises ValueError that lists the people."""
   index = 0 if which == "auto" else int(which)
   if index >= len(people):
     raise ValueError(f"{label} has no person {which}; there are {describe(people)}")
@@ -109,6 +104,8 @@ def choose(people: list[Person], which: str, label) -> int:
 
 def describe(people: list[Person]) -> str:
   """One line: "0 (id 7, 120 frames, confidence 0.91), 1 (...)"."""
-  one = lambda p: (f"id {p.number}, " if p.number is not None else "") + f"{len(p.rows):,} frames, confidence {p.confidence:.2f}"
-  shown = [f"{i} ({one(person)})" for i, person in enumerate(people[:8])]
+  shown = []
+  for i, person in enumerate(people[:8]):
+    number = f"id {person.number}, " if person.number is not None else ""
+    shown.append(f"{i} ({number}{len(person.rows):,} frames, confidence {person.confidence:.2f})")
   return ", ".join(shown) + (f" and {len(people) - 8} more" if len(people) > 8 else "")

@@ -1,16 +1,15 @@
-"""From a detector's file to the package's records: one person, every frame from first to last sighting, Human3.6M-17.
+"""Records of one person from a detector's file: every frame from the first to the last detection, in Human3.6M-17.
 
-Nothing is made up silently: what was interpolated, guessed or never seen is counted in the report and has confidence 0.
+The report counts what was interpolated, guessed or never detected, and all of that has confidence 0.
 """
 
 import dataclasses
-import math
 import pathlib
 
 import numpy as np
 
-from posynda_jax.geometry import skeleton
-from posynda_jax.interop.keypoints import detections, formats, layouts, people
+from posynda_jax.geometry import layouts, skeleton
+from posynda_jax.interop.keypoints import detections, formats, people
 from posynda_jax.interop.keypoints.detections import Detections
 
 MAX_FRAMES = 1_000_000
@@ -19,26 +18,26 @@ GUESSED_FPS = 30.0
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What the file does not tell. `intrinsics` are 4 or 9 numbers in px; None means the stated guess, as for `fps`."""
+  """Facts about the video that its file does not hold. Raises ValueError for impossible ones."""
 
-  resolution: tuple[float, float] | None = None  # (w, h) px
-  intrinsics: tuple[float, ...] | None = None
-  fps: float | None = None
-  layout: str | None = None
-  rule: str = "simple"
-  format: str | None = None
-  person: str = "auto"
-  sequence: str | None = None
+  resolution: tuple[float, float] | None = None  # width, height (px); None: as the file says
+  intrinsics: tuple[float, ...] | None = None  # fx, fy, cx, cy, or these and k1, k2, k3, p1, p2 (px); None: guessed
+  fps: float | None = None  # None: GUESSED_FPS
+  layout: str | None = None  # one of LAYOUTS; None: as the file says
+  rule: str = "simple"  # one of RULES
+  format: str | None = None  # one of FORMATS; None: recognised
+  person: str = "auto"  # "auto", or the person's place in the list of the report
+  sequence: str | None = None  # name of one video of several
 
   def __post_init__(self):
-    positive = lambda values: all(math.isfinite(v) and v > 0 for v in values)
-    if self.resolution is not None and not (len(self.resolution) == 2 and positive(self.resolution)):
+    if self.resolution is not None and not (len(self.resolution) == 2 and _all_positive(self.resolution)):
       raise ValueError(f"resolution {self.resolution} is not a width and a height in px")
     if self.intrinsics is not None:
       finite = np.isfinite(self.intrinsics).all()
-      if len(self.intrinsics) not in (4, 9) or not finite or not positive(self.intrinsics[:2]):
-        raise ValueError(f"intrinsics {self.intrinsics} are not fx,fy,cx,cy[,k1,k2,k3,p1,p2] in px with positive fx, fy")
-    if self.fps is not None and not positive([self.fps]):
+      if len(self.intrinsics) not in (4, 9) or not finite or not _all_positive(self.intrinsics[:2]):
+        expected = "fx,fy,cx,cy[,k1,k2,k3,p1,p2] in px with positive fx, fy"
+        raise ValueError(f"intrinsics {self.intrinsics} are not {expected}")
+    if self.fps is not None and not _all_positive(self.fps):
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person != "auto" and not self.person.isdecimal():
       raise ValueError(f"person {self.person!r} is neither auto nor a number from 0")
@@ -50,37 +49,42 @@ class Options:
         raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
 
 
+def _all_positive(values) -> bool:
+  return bool(np.isfinite(values).all() and np.min(values) > 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """A `record` as of `datasets.record` without poses, the numbers of its `frames` [T] in the video, and the report on both."""
+  """One person of one video."""
 
-  record: dict
-  frames: np.ndarray
-  report: dict
+  record: dict  # as `datasets.record` has it, without poses
+  frames: np.ndarray  # [T] numbers of the frames in the video
+  report: dict  # what was read, chosen, interpolated and guessed
 
 
 def read(path, options: Options) -> list[Recording]:
-  """The chosen person of every video in a file or folder. Raises FileNotFoundError; ValueError, one line, for all else."""
+  """A recording of each video in a file or folder. Raises FileNotFoundError, and ValueError of one line."""
   path = pathlib.Path(path).expanduser()
-  name = options.format or formats.recognise(path)
-  found = formats.read(path, name, options.layout)
+  name, found = formats.read(path, options.format, options.layout)
   if options.sequence is not None:
     known = [one.sequence for one in found]
     found = [one for one in found if one.sequence == options.sequence]
     if not found:
-      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {', '.join(known) or 'one without a name'}")
+      names = ", ".join(known) or "one without a name"
+      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {names}")
   how = "given" if options.format else "recognised"
   return [_recording(one, path, {"format": name, "format_was": how}, options) for one in found]
 
 
 def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -> Recording:
-  """The recording of one person's keypoints [T j 2] or, with scores, [T j 3], in px and the order of `options.layout`.
+  """The recording of one person's keypoints [T j 2] (px), or [T j 3] with scores, in the order of `options.layout`.
 
-  NaN, (0, 0) or score 0 mean unseen. Raises ValueError, one line, for another shape or unit.
+  NaN, (0, 0) or score 0 mark joints that were not detected. Raises ValueError, one line, for another shape or unit.
   """
   found = detections.dense(points, label, options.layout)
   if found.layout is None:
-    raise ValueError(f"the joint order of {label} is not given; name its layout, one of {', '.join(layouts.LAYOUTS)}")
+    known = ", ".join(layouts.LAYOUTS)
+    raise ValueError(f"the joint order of {label} is not given; name its layout, one of {known}")
   return _recording(found, pathlib.Path(label), {"format": "array", "format_was": "given"}, options)
 
 
@@ -94,18 +98,21 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
   _check_units(points, resolution, label)
   frames = found.frame[rows]
   points, scores, seen, filled = fill(frames, points, found.scores[rows], label)
-  keypoints, confidence = layouts.to_h36m(points, scores, found.layout, options.rule)
+  keypoints, confidence = layouts.convert(points, scores, found.layout, options.rule)
   never = _place_unseen(keypoints)
-  warnings = _warnings(keypoints, confidence, never, options, resolution)
   intrinsics = options.intrinsics or (max(resolution), max(resolution), resolution[0] / 2, resolution[1] / 2)
+  guess = "guessed: focal length = longest side, centre of the image"
   report |= {
       "path": str(path), "sequence": found.sequence,
       "layout": found.layout, "joint_rule": layouts.rule_name(found.layout, options.rule),
-      "people": people.describe(ranked), "num_people": len(ranked), "person": index, "person_id": ranked[index].number,
-      "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]), "video_frames": found.num_frames,
+      "people": people.describe(ranked), "num_people": len(ranked),
+      "person": index, "person_id": ranked[index].number,
+      "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),
+      "video_frames": found.num_frames,
       "mean_confidence": round(float(confidence[seen].mean()), 4), **filled, "never_seen": never,
-      "intrinsics": "given" if options.intrinsics else "guessed: focal length = longest side, centre of the image",
-      "fps": "given" if options.fps else f"guessed: {GUESSED_FPS:g}", "warnings": warnings,
+      "intrinsics": "given" if options.intrinsics else guess,
+      "fps": "given" if options.fps else f"guessed: {GUESSED_FPS:g}",
+      "warnings": _warnings(keypoints, never, options, resolution),
   }
   record = {
       "keypoints_px": keypoints.astype(np.float32), "confidence": confidence.astype(np.float32), "valid": seen,
@@ -131,7 +138,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   """Raises ValueError for coordinates that are not px of this resolution."""
   seen = points[np.isfinite(points).all(-1)]
   if (largest := np.abs(seen).max()) <= 2:
-    raise ValueError(f"{label} has no coordinate beyond {largest:.3g}: shares of the image, expected px; multiply by its size")
+    shares = f"no coordinate beyond {largest:.3g}: shares of the image"
+    raise ValueError(f"{label} has {shares}, expected px; multiply by its size")
   inside = ((seen >= 0) & (seen <= resolution)).all(-1).mean()
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)
@@ -139,10 +147,10 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
 
 
 def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keypoints"):
-  """Every frame from the first to the last: (points [T j 2], scores [T j], seen [T], counts), lost joints interpolated linearly.
+  """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
 
-  Before its first and after its last sighting a joint stays where it was. What is filled has score 0. A joint that is never seen
-  stays NaN. `frames` [n] increase. Raises ValueError for a span of more than MAX_FRAMES.
+  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A
+  joint without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
   """
   length = int(frames[-1] - frames[0]) + 1
   if length > MAX_FRAMES:
@@ -150,15 +158,13 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
     raise ValueError(f"{label} runs over {span}, more than {MAX_FRAMES:,}: number the frames one by one")
   at = frames - frames[0]
   out = np.full((length, *points.shape[1:]), np.nan)
-  for joint in range(points.shape[1]):
-    known = np.isfinite(points[:, joint]).all(-1)
+  for joint, axis in np.ndindex(points.shape[1:]):
+    values = points[:, joint, axis]
+    known = np.isfinite(values)
     if known.any():
-      for axis in (0, 1):
-        out[:, joint, axis] = np.interp(np.arange(length), at[known], points[known, joint, axis])
-  all_scores = np.zeros(out.shape[:2], scores.dtype)
-  all_scores[at] = scores
-  seen = np.zeros(length, bool)
-  seen[at] = True
+      out[:, joint, axis] = np.interp(np.arange(length), at[known], values[known])
+  all_scores, seen = np.zeros(out.shape[:2], scores.dtype), np.zeros(length, bool)
+  all_scores[at], seen[at] = scores, True
   counts = {
       "interpolated_frames": int(length - len(at)),
       "longest_gap": int(np.diff(at).max(initial=1)) - 1,
@@ -168,25 +174,21 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
 
 
 def _place_unseen(keypoints: np.ndarray) -> list[str]:
-  """Puts joints [T 17 2] that no frame shows (NaN) on the nearest joint towards the hip, in place. Returns their names."""
-  never = [j for j in range(17) if np.isnan(keypoints[0, j]).any()]
-  if skeleton.ROOT in never:
-    rest = [j for j in range(17) if j not in never]
-    if not rest:
-      raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
-    keypoints[:, skeleton.ROOT] = keypoints[:, rest].mean(1)
-  for j in never:
-    if j != skeleton.ROOT:
-      keypoints[:, j] = keypoints[:, skeleton.PARENTS[j]]
+  """Names of the joints of keypoints [T 17 2] that are NaN. Each is put on the next joint towards the hip, in place."""
+  never = np.flatnonzero(np.isnan(keypoints[0]).any(-1))
+  if len(never) == 17:
+    raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
+  for j in never:  # parents come before their children
+    keypoints[:, j] = keypoints[:, skeleton.PARENTS[j]] if j else np.delete(keypoints, never, 1).mean(1)
   return [skeleton.JOINTS[j] for j in never]
 
 
-def _warnings(keypoints, confidence, never, options: Options, resolution) -> list[str]:
-  """What a reader of the result must know, in plain words."""
+def _warnings(keypoints, never, options: Options, resolution) -> list[str]:
+  """Sentences that a reader of the result needs."""
   found = []
   if options.intrinsics is None:
-    guess = f"{max(resolution):g} px, the longest side"
-    found.append(f"intrinsics not given: focal length guessed as {guess}; distances from the camera are as far off as it is")
+    guess = f"focal length guessed as {max(resolution):g} px, the longest side"
+    found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
   if options.fps is None:
     found.append(f"fps not given: {GUESSED_FPS:g} assumed")
   if never:

@@ -1,0 +1,98 @@
+"""Joint layouts of 2D detectors, and the rules that make the Human3.6M-17 joints of them (DATASETS.md 4.1).
+
+A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least
+score. The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints
+from spine to head.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from posynda_jax.geometry import skeleton
+
+RULES = ("simple", "gast")
+
+# COCO-17 is nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
+# COCO[name][i] is the index, in that layout, of joint i of COCO-17.
+COCO = {
+    "coco17": tuple(range(17)),
+    "coco18": (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),  # OpenPose's COCO model: neck at 1
+    "body25": (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11),  # OpenPose: neck at 1, mid-hip at 8
+    "halpe26": tuple(range(17)),  # then 17 head, 18 neck, 19 hip, feet
+    "halpe136": tuple(range(17)),  # halpe26, then face and hands
+    "wholebody133": tuple(range(17)),  # COCO-17, then feet, face and hands
+    "mediapipe33": (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28),
+}
+# The simple rule on COCO-17, and the rows of layouts that have a joint of Human3.6M themselves.
+_SIMPLE = (
+    (11, 12), (12,), (14,), (16,), (11,), (13,), (15,), (5, 6, 11, 12), (5, 6), (0,), (1, 2),
+    (5,), (7,), (9,), (6,), (8,), (10,),
+)  # fmt: skip
+_HALPE = {0: (19,), 7: (18, 19), 8: (18,), 10: (17,)}
+_OWN = {"halpe26": _HALPE, "halpe136": _HALPE, "body25": {0: (8,), 7: (1, 8), 8: (1,)}}
+# The COCO joints that the formulas of the rule gast use for each Human3.6M joint.
+_FACE = {7: (0, 5, 6, 11, 12), 8: (0, 1, 2, 5, 6), 9: (0, 5, 6), 10: (0, 1, 2, 3, 4)}
+_GAST = tuple(_FACE.get(joint, row) for joint, row in enumerate(_SIMPLE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A detector's `num_joints`; the rules need the first `used`. The mean of `means[i]` is Human3.6M joint i."""
+
+  num_joints: int
+  used: int
+  means: tuple[tuple[int, ...], ...]
+
+
+def _layout(name: str) -> Layout:
+  num_joints = int(re.search(r"\d+$", name)[0])
+  if name not in COCO:
+    return Layout(num_joints, num_joints, tuple((i,) for i in skeleton.ORDERS[name]))
+  simple = enumerate(tuple(COCO[name][i] for i in row) for row in _SIMPLE)
+  means = tuple(_OWN.get(name, {}).get(joint, row) for joint, row in simple)
+  return Layout(num_joints, max(COCO[name] + sum(means, ())) + 1, means)
+
+
+LAYOUTS = {name: _layout(name) for name in (*COCO, *skeleton.ORDERS)}
+BY_COUNT = {LAYOUTS[name].num_joints: name for name in COCO}
+
+
+def rule_name(layout: str, rule: str) -> str:
+  """The rule to print beside a result: `simple`, `gast`, the layout if its own joints are used, or `LAYOUT order`."""
+  if layout not in COCO:
+    return f"{layout} order"
+  return layout if rule == "simple" and layout in _OWN else rule
+
+
+def convert(
+    points: np.ndarray, scores: np.ndarray, layout: str, rule: str = "simple"
+) -> tuple[np.ndarray, np.ndarray]:
+  """Points [T 17 2] and scores [T 17] in Human3.6M-17 order, from a detector's points [T j 2] and scores [T j].
+
+  A mean is NaN if one of its joints is. Raises ValueError for "gast" on a layout without COCO joints.
+  """
+  if rule == "gast" and layout not in COCO:
+    raise ValueError(f"joint rule gast needs COCO joints, layout {layout} has others: leave --joint_rule out")
+  if rule == "simple":
+    return _combine(points, LAYOUTS[layout].means), _combine(scores, LAYOUTS[layout].means, np.min)
+  coco = list(COCO[layout])
+  return _gast(points[:, coco]), _combine(scores[:, coco], _GAST, np.min)
+
+
+def _combine(values: np.ndarray, rows, how=np.mean) -> np.ndarray:
+  return np.stack([how(values[:, list(row)], axis=1) for row in rows], 1)
+
+
+def _gast(coco: np.ndarray) -> np.ndarray:
+  """GAST-Net's `coco_h36m` without its collapse of legs of low score, which confidence replaces here."""
+  out = _combine(coco, _SIMPLE)
+  nose, shoulders, eyes_y = coco[:, 0], out[:, 8].copy(), out[:, 10, 1].copy()
+  out[:, 8] += (nose - shoulders) / 3
+  out[:, 7, 0] += 2 * (out[:, 7, 0] - (out[:, 0, 0] + out[:, 8, 0]) / 2)
+  out[:, 8, 1] -= (eyes_y - nose[:, 1]) * 2 / 3
+  out[:, 9] -= (nose - shoulders) / 4
+  out[:, 10, 0] = coco[:, 1:5, 0].mean(1)
+  out[:, 10, 1] = 2 * eyes_y - nose[:, 1]
+  return out
