@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.adaptation import bases
+from posynda_jax.datasets import load
 from posynda_jax.datasets.human36m import dummy_data as h36m
 from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp
 from posynda_jax.datasets.mpi_inf_3dhp import tables
@@ -58,9 +59,12 @@ def h36m_runs(tmp_path_factory, data_dir):
   return folder / "runs", run_all("Human3.6M", places, data_dir)
 
 
-def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs):
+def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs, data_dir):
   folder, printed = h36m_runs
   assert "No fault found" in printed[0] and "S11" in printed[1]
+  base = json.loads((folder / "base_s1" / "metrics.json").read_text())
+  scored = load.load("human36m/gt", "S9[:5%]", data_dir=data_dir)
+  assert base["base"]["frames"] == sum(len(r["valid"]) for r in scored) and 100 < base["base"]["mpjpe_mm"] < 2000
   row = json.loads((folder / "s1_to_s5678" / "evaluations.jsonl").read_text().splitlines()[-1])
   assert row["protocol"]["protocol"] == "h36m_s1_to_s5678" and row["missing"] == [] and row["counts"]["action"] == 15
   assert "paper  PoSynDA" in printed[-1] and "headline" in printed[-1]
