@@ -149,7 +149,7 @@ def test_a_few_shifted_views_are_a_warning_and_many_are_a_fault(planted):
 def test_the_official_archives_become_the_files_of_a_build(archive, truth, tmp_path):
   done = run("-m", "data_prep.human36m", f"--path={archive}", f"--output={tmp_path}/manual")
   frames = sum(len(poses) for s in ("S9", "S11") for poses in truth[s].values())
-  assert re.search(rf"test +59 +{frames} +{4 * frames:,} +543344\n", done.stdout) and "ready" in done.stdout
+  assert re.search(rf"test +59 +{frames} +{4 * frames:,} +543,344\n", done.stdout) and "ready" in done.stdout
   loaded = np.load(tmp_path / "manual" / files.FILE_3D, allow_pickle=True)  # as VideoPose3D reads it
   positions = loaded["positions_3d"].item()
   assert {s: sorted(takes) for s, takes in positions.items()} == {s: sorted(takes) for s, takes in truth.items()}
