@@ -1,6 +1,6 @@
 """2D keypoints of a video in, 3D poses out, as one call.
 
-    lift = lifter.load()                                     # the base that ships; or a run's folder, or a .safetensors file
+    lift = lifter.load()                                     # the base that ships; or a folder or file of yours
     lifted = lift(keypoints_px, resolution=(1920, 1080), fps=30, intrinsics=(1450, 1450, 960, 540))
     lifted.pose + lifted.root[:, None]                       # [T 17 3] metres, camera frame
 
