@@ -96,9 +96,15 @@ def test_generated_tables_equal_the_committed_results(tmp_path):
   assert sorted(f"tables/{name}" for name in shown) == sorted(name for name in RESULTS if name.startswith("tables/"))
 
 
+def table_rows(text: str) -> set[str]:
+  """Rows of Markdown tables without the padding of their cells."""
+  return {re.sub(" +", " ", line) for line in text.splitlines() if line.startswith("| ") and set(line) - set("|:- ")}
+
+
 def test_the_speed_tables_equal_the_committed_results():
   results, page = RESULTS["benchmark"], PAGES["performance.md"]
-  assert report.markdown(results["cases"]) in page and report.growth(results["cases"]) in page
+  for table in (report.markdown(results["cases"]), report.growth(results["cases"])):
+    assert table_rows(table) <= table_rows(page)
   assert results["machine"]["processor"] in page
   for name in ("adapt_step", "compact_gradient"):
     assert f"time: {results['cases'][name]['ratio_to_torch_eager']:.2f}" in page
