@@ -1,7 +1,7 @@
 """Sequences as clips of f frames, and clips as sequences. Each frame counts in exactly one clip.
 
-Clips do not overlap, except the last, which ends with the sequence. Its mask is False on the frames that the clip before
-it holds. A sequence of less than f frames is one clip; it repeats its last frame, where its mask is False.
+Clips do not overlap, except the last, which ends with the sequence. Its mask is False on the frames that the clip
+before it holds. A sequence of less than f frames is one clip; it repeats its last frame, where its mask is False.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from posynda_jax.data.tracks import Track
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-  """Frames of each clip: `frames` [n f] are indices into the sequence, and `mask` [n f] is True where a frame counts."""
+  """Frames of each clip: `frames` [n f] are indices into the sequence; `mask` [n f] is True where a frame counts."""
 
   frames: np.ndarray
   mask: np.ndarray
@@ -85,7 +85,7 @@ class ClipSource:
 
 
 def in_order(source: ClipSource, batch_size: int) -> Iterator[dict]:
-  """Batches of every clip once, in order. The last one is padded with repeats, whose `valid` is 0, to the same shape."""
+  """Batches of every clip once, in order. The last is padded to the same shape with repeats, whose `valid` is 0."""
   for start in range(0, len(source), batch_size):
     wanted = np.arange(start, start + batch_size)
     batch = source.take(np.minimum(wanted, len(source) - 1))

@@ -114,6 +114,6 @@ def purpose_key(seed_key: Array, step: Array, purpose: int) -> Array:
 
 
 def clip_keys(key: Array, num_clips: int) -> Array:
-  """One key for each clip of this device's share, by the clip's place in the whole batch. For use in a parallel step."""
+  """Keys of the clips of this device's share, by their places in the whole batch. For use in a parallel step."""
   first = jax.lax.axis_index(AXIS) * num_clips
   return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(np.arange(num_clips))

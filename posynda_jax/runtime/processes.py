@@ -59,7 +59,8 @@ def start(
   _reporters.append(subprocess.Popen([
       sys.executable, "-S", "-c", _REPORT,
       f"error: process {me.process_id} of {me.num_processes} was ended: it was killed, or another one did not answer "
-      f"for {peer_timeout} s (see above); start all of them again with the same flags, which resumes the last checkpoint",
+      f"for {peer_timeout} s (see above); start all of them again with the same flags, which resumes the last "
+      "checkpoint",
   ], stdin=subprocess.PIPE, text=True, start_new_session=True))
   atexit.register(_leave)
 
@@ -87,7 +88,7 @@ def is_main() -> bool:
 
 @contextlib.contextmanager
 def main_first():
-  """Runs the block in process 0 first, then in the others, which find the files it made. They run after an error too."""
+  """Runs the block in process 0 first, then in the others, which find its files. They run after an error too."""
   if not is_main():
     wait()
   try:
