@@ -13,7 +13,7 @@ import sys
 
 from posynda_jax.adaptation import tensors_file
 from posynda_jax.interop import convert
-from posynda_jax.peft import lora
+from posynda_jax.peft import counting
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
   hints = {field.name: getattr(args, field.name) for field in dataclasses.fields(convert.Hints)}
   try:
     weights = convert.read(args.input, adapter=args.adapter, which=args.weights, hints=convert.Hints(**hints))
-    print(f"{args.input}: {lora.count(weights.params['params']):,} parameters", *weights.notes, sep="\n  ")
+    print(f"{args.input}: {counting.count(weights.params['params']):,} parameters", *weights.notes, sep="\n  ")
     lines = convert.write(args.output, weights, part=args.lora, layout=args.layout, bias=args.bias, dtype=args.dtype)
     print("->", *lines, sep="\n  ")
   except (ValueError, OSError) as error:

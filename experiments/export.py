@@ -8,7 +8,7 @@ The adapter is merged into the base. `model.jaxexport` runs on CPU, CUDA and TPU
 jax, numpy and flatbuffers only. `model_example.py`, written beside it, calls it. Takes ten seconds with a compact base.
 
     jaxexport: keypoints [b f j 2], and index [b], the clips' numbers, which give their noise -> poses [b f j 3];
-               with --view=source also confidence [b f j] and intrinsics [b 9], screen-normalised
+               with a virtual camera also confidence [b f j] and intrinsics [b 9], screen-normalised
     onnx:      keypoints [b f j 2], and noise [b f j 3], standard normal -> poses [b f j 3]; K = 1 only
 
 Keypoints are screen-normalised (x in [-1, 1] across the image, y divided by half the width too), in Human3.6M-17 order.
@@ -22,7 +22,8 @@ import shutil
 import jax
 from absl import flags
 
-from posynda_jax.evaluation import evaluate
+from posynda_jax.adaptation import bases
+from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import skeleton
 from posynda_jax.interop import serving
 from posynda_jax.runtime import checkpoint
@@ -47,34 +48,35 @@ def main() -> None:
     raise ValueError(f"--output={output} ends neither in .jaxexport nor in .onnx: its ending names the form to write")
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
-  base, adapter, scale = common.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
-  config = evaluate.EvaluateConfig(
-      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, view=base.view,
+  weights = bases.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
+  base = weights.base
+  config = scoring.SamplingConfig(
+      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value,
       diffusion_steps=base.diffusion_steps,
   )
-  denoise, merged = serving.merge_adapter(base.model, base.params, adapter, scale)
+  denoise, merged = serving.merge_adapter(base.model, base.params, weights.adapter, weights.config.scale)
   shape = (base.model.num_frames, base.model.num_joints)
   metadata = {
       "num_frames": shape[0], "num_joints": shape[1], "joints": skeleton.JOINTS, "clip_fps": base.clip_fps,
       "keypoints": "[b f j 2] screen-normalised: (2 pixels - (width, height)) / width",
       "poses": "[b f j 3] metres, root-relative (joint 0), camera axes: x right, y down, z forward",
-      "weights": "base" if adapter is None else WEIGHTS.value, "base": base.digest,
+      "weights": weights.name, "base": base.digest,
       "digest": checkpoint.digest(merged), "source": base.config.get("source"), "hypotheses": config.num_hypotheses,
       "selection": config.select, "sampling_steps": config.sampling_steps, "flip": config.flip,
       "diffusion_steps": config.diffusion_steps, "jax": jax.__version__,
   }
   if output.suffix == ".onnx":
     metadata["noise"] = "[b f j 3] standard normal; the same noise gives the same pose"
-    serving.save_onnx(output, serving.make_call(denoise, config), *shape, metadata)
+    serving.save_onnx(output, serving.make_call(denoise, config, weights.view), *shape, metadata)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, ONNX, any batch size")
     return
   metadata |= {"index": "[b] int32, numbers of the clips, which give their noise", "seed": config.seed}
-  if base.view:
+  if weights.view:
     metadata |= {
-        "view": base.view, "confidence": "[b f j] 0..1, of each keypoint",
+        "view": weights.view, "confidence": "[b f j] 0..1, of each keypoint",
         "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: 2 f / width, centre as a keypoint",
     }
-  exported = serving.export_lift(serving.make_lift(denoise, config), *shape, bool(base.view))
+  exported = serving.export_lift(serving.make_lift(denoise, config, weights.view), *shape, bool(weights.view))
   serving.save_jaxexport(output, exported, metadata | {"platforms": exported.platforms})
   example = output.with_name(f"{output.stem}_example.py")
   shutil.copyfile(pathlib.Path(__file__).with_name("exported_example.py"), example)

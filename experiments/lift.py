@@ -91,7 +91,10 @@ def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: i
   """A few frames, spread over those with a detection: the 2D input and the 3D pose."""
   detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
   picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
-  figures.save_comparison(path, recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]})
+  captions = {"lifted": [f"reprojection {error:.1f} px" for error in lifted.reprojection_px[picked]]}
+  labels = [f"frame {frame}" for frame in recording.frames[picked]]
+  keypoints, columns = recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]}
+  figures.save(path, figures.methods_figure(keypoints, columns, labels, captions))
 
 
 def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, metadata: dict) -> None:

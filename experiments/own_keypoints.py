@@ -1,9 +1,12 @@
 """Flags that describe the keypoints of your own video, for the scripts that read them."""
 
+import functools
+
 from absl import flags
 
+from posynda_jax.adaptation import sources
 from posynda_jax.geometry import layouts
-from posynda_jax.interop.keypoints import formats, recordings
+from posynda_jax.interop.keypoints import formats, recordings, targets
 
 RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video of own keypoints.")
 INTRINSICS = flags.DEFINE_list(
@@ -34,3 +37,18 @@ def _numbers(flag: str, texts: list[str]) -> tuple[float, ...]:
   except ValueError as error:
     example = "write --resolution=1920x1080, --intrinsics=fx,fy,cx,cy"
     raise ValueError(f"--{flag}={','.join(texts)}: {error}; {example}") from None
+
+
+@functools.cache
+def read(path: str) -> list[recordings.Recording]:
+  """The recordings of a file or folder under the flags; what was read, chosen and guessed is printed once."""
+  found = recordings.read(path, options_from_flags())
+  print(targets.describe(found), flush=True)
+  return found
+
+
+def load_target(name: str) -> str | sources.Unlabelled:
+  """The target of a job: `keypoints:FILE` is read, and another name is returned as it is."""
+  if not targets.is_own(name):
+    return name
+  return targets.from_recordings(name, read(name.removeprefix(targets.PREFIX)), options_from_flags())

@@ -1,74 +1,83 @@
-"""Parameter-efficient tuning as functions: what rank, rule and rate do, and what can be done with adapters once they are trained.
+"""Parameter-efficient tuning as functions: what rank, rule and rate do, and what can be done with trained adapters.
 
     python -m experiments.peft --flagfile=experiments/presets/embedded.flags --base=runs/embedded/base --workdir=runs/peft
 
-One vmapped sweep of --ranks x --rates for each of --rules, two more seeds at the flags' own rank and rate for arithmetic. WORKDIR/peft.json
-and peft.png hold the scores on the target's test split, adapter arithmetic (`lora.combine`), merge error and norms by layer;
-`docs/peft.md` reads them. Two such adapters are also what a user gets from two runs of `adapt`.
+One sweep of --ranks x --rates for each of --rules, and two seeds at the recipe's own rank and rate for arithmetic. WORKDIR/peft.json
+and peft.png hold the scores on the target's test split, adapter arithmetic (`lora.combine`), the merge error, and norms by
+layer. docs/peft.md reads them.
 """
 
+import dataclasses
 import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 from absl import flags
-from absl.testing import flagsaver
 
-from experiments import adapt as script
-from experiments import common
-from posynda_jax.adaptation import adapt
-from posynda_jax.data import pipeline
+from posynda_jax.adaptation import adapters, bases, recipes, sweep_job, task
+from posynda_jax.adaptation.job import Job
+from posynda_jax.data import clips
 from posynda_jax.peft import lora
-from posynda_jax.runtime import runs
+from posynda_jax.runtime import files
+
+from . import adapt, common
 
 RANKS = flags.DEFINE_list("ranks", ["1", "4", "16"], "Ranks to sweep.")
 RATES = flags.DEFINE_list("rates", ["3e-4", "1e-3", "3e-3"], "Adam rates to sweep.")
-RULES = flags.DEFINE_list("rules", ["attention", "attention+mlp", "spatial", "temporal"], "Target rules, names of this script's table.")
 PATTERNS = {
-    "attention": lora.ATTENTION, "attention+mlp": r".*/(attention/(qkv|proj)|mlp_(in|out))",
+    "attention": lora.ATTENTION, "attention+mlp": recipes.EVERYWHERE,
     "spatial": r"spatial_\d+/attention/(qkv|proj)", "temporal": r"temporal_\d+/attention/(qkv|proj)",
 }
+RULES = flags.DEFINE_list("rules", list(PATTERNS), f"Rules of adapted modules, of {', '.join(PATTERNS)}.")
 SHARES = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of one adapter's update
 
 
-def sweep_rule(rule: str, folder: pathlib.Path, what: str) -> dict[str, dict]:
+def sweep_rule(job: Job, rule: str, folder: pathlib.Path, what: str) -> dict[str, dict]:
   """Members of one sweep with their scores, trained in `folder` or found there."""
-  with flagsaver.flagsaver(workdir=str(folder), lora_rule=PATTERNS[rule], sweep=what):
-    script.main()
+  adapter = dataclasses.replace(job.recipe.adapter, rule=PATTERNS[rule])
+  changed = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, adapter=adapter), workdir=str(folder))
+  if not (folder / "sweep.json").exists():
+    sweep_job.run(changed, sweep_job.read_members(what))
   return json.loads((folder / "sweep.json").read_text())["members"]
 
 
-def study_arithmetic(base, task, folder: pathlib.Path) -> dict:
-  """Scores of what is made of two adapters that differ in their seed alone, without training."""
-  one, two = (_load(base, folder / f"seed_{seed}") for seed in (0, 1))
-  rate = lambda adapter: task.rate(adapter)["mpjpe_mm"]
-  scaled = lambda share: {"lora": lora.combine([one["lora"]], [share]), "bias": share * one["bias"]}
-  mean = lambda w: {"lora": lora.combine([one["lora"], two["lora"]], [1 - w, w]), "bias": (1 - w) * one["bias"] + w * two["bias"]}
-  naive = jax.tree.map(lambda a, b: (a + b) / 2, one, two)
+def study_arithmetic(opened: task.Task, one: bases.Weights, two: bases.Weights) -> dict:
+  """Scores of combinations of two adapters that differ in their seed alone, without training."""
+
+  def rate(factors, bias):
+    return opened.rate(one, {"lora": factors, "bias": bias})["mpjpe_mm"]
+
+  first, second = one.adapter, two.adapter
+  both = [first["lora"], second["lora"]]
   return {
-      "share_of_one": {str(share): rate(scaled(share)) for share in SHARES},
-      "between_seeds": {str(w): rate(mean(w)) for w in (0.0, 0.25, 0.5, 0.75, 1.0)},
-      "mean_of_factors": rate(naive),
+      "share_of_one": {
+          str(share): rate(lora.combine([first["lora"]], [share]), share * first["bias"]) for share in SHARES},
+      "between_seeds": {
+          str(w): rate(lora.combine(both, [1 - w, w]), (1 - w) * first["bias"] + w * second["bias"])
+          for w in (0.0, 0.25, 0.5, 0.75, 1.0)},
+      "mean_of_factors": rate(
+          jax.tree.map(lambda a, b: (a + b) / 2, *both), (first["bias"] + second["bias"]) / 2),
   }
 
 
-def study_merge(base, adapter, task, scale: float) -> dict[str, float]:
-  """How far the merged model is from the factorised one on a batch of test clips, and merging from unmerging."""
-  clip = next(pipeline.in_order(task.test, 16))
+def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
+  """Largest difference between merged and factorised answers on test clips, and between unmerged weights and the base."""
+  base, scale = weights.base, weights.config.scale
+  clip = next(clips.in_order(opened.test, 16))
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
   t = jnp.full(16, base.diffusion_steps - 1)
-  answer = lambda form: jax.jit(adapt.make_denoiser(base.model, base.params, adapter, scale, form))(clip["keypoints"], noise, t)
-  back = lora.unmerge(lora.merge(base.params, adapter["lora"], scale), adapter["lora"], scale)
+  answers = [
+      jax.jit(adapters.make_denoiser(base.model, *weights.params, scale, form))(clip["keypoints"], noise, t)
+      for form in ("merged", "factorised")
+  ]
+  factors = weights.adapter["lora"]
+  back = lora.unmerge(lora.merge(base.params, factors, scale), factors, scale)
   apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), back, base.params)
   return {
-      "merged_against_factorised_mm": 1000 * float(jnp.abs(answer("merged") - answer("factorised")).max()),
+      "merged_against_factorised_mm": 1000 * float(jnp.abs(answers[0] - answers[1]).max()),
       "unmerged_against_base": max(jax.tree.leaves(apart)),
   }
-
-
-def _load(base, folder: pathlib.Path):
-  return common.load_adapter(folder, "adapted", base, runs.read_config(folder))[0]
 
 
 def save_picture(path, results: dict) -> None:
@@ -80,9 +89,9 @@ def save_picture(path, results: dict) -> None:
 
   figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
   colours = dict(zip(results["rules"], ("#33658a", "#d1495b", "#758e4f", "#86608e"), strict=False))
-  styles = dict(zip(sorted({row["rank"] for rows in results["rules"].values() for row in rows}), ("-", "--", ":", "-.")))
+  ranks = sorted({row["rank"] for rows in results["rules"].values() for row in rows})
   for rule, rows in results["rules"].items():
-    for rank, style in styles.items():
+    for rank, style in zip(ranks, ("-", "--", ":", "-.")):
       line = sorted((row["rate"], row["mpjpe_mm"]) for row in rows if row["rank"] == rank and row["mpjpe_mm"] is not None)
       left.plot(*zip(*line), style, color=colours[rule], marker="o", markersize=3, label=f"{rule}, r = {rank}")
   left.set(xscale="log", xlabel="Adam rate", ylabel="MPJPE, mm", title="rank, rule and rate")
@@ -102,37 +111,30 @@ def save_picture(path, results: dict) -> None:
 
 
 def main() -> None:
-  if common.WORKDIR.value is None:
-    raise ValueError("--workdir is not given: name a folder for the sweeps")
+  folder = pathlib.Path(common.need_workdir()).expanduser()
   if unknown := [rule for rule in RULES.value if rule not in PATTERNS]:
     raise ValueError(f"rules {', '.join(unknown)} are unknown; choose of {', '.join(PATTERNS)}")
-  folder = pathlib.Path(common.WORKDIR.value).expanduser()
-  base, base_folder = script.load_base()
-  with flagsaver.flagsaver(base=str(base_folder)):
-    grid = f"rank={','.join(RANKS.value)};adapt_rate={','.join(RATES.value)}"
-    rules, source_only = {}, None
-    for rule in RULES.value:
-      rules[rule] = []
-      for row in sweep_rule(rule, folder / rule, grid).values():
-        changes, diverged = row["changes"], "diverged" in row
-        source_only = source_only or (None if diverged else row["source_only"]["mpjpe_mm"])
-        rules[rule].append({
-            "rank": changes["rank"], "rate": changes["adapt_rate"], "mpjpe_mm": None if diverged else row["adapted"]["mpjpe_mm"],
-            "trainable": None if diverged else row["adapted"]["trainable"],
-        })
-    sweep_rule("attention", folder / "seeds", "seed=0,1")
-    with flagsaver.flagsaver(lora_rule=PATTERNS["attention"]):
-      source = script.load_source(base)
-      config = script.adapt_config(base, source)
-      task = script.make_task(base, source, config, script.open_test(base, script.TARGET.value, script.TEST_SPLIT.value))
-  one = _load(base, folder / "seeds" / "seed_0")
+  job = adapt.job_from_flags()
+  grid = f"rank={','.join(RANKS.value)};adapt_rate={','.join(RATES.value)}"
+  swept, source_only = {}, None
+  for rule in RULES.value:
+    swept[rule] = []
+    for row in sweep_rule(job, rule, folder / rule, grid).values():
+      scores = row.get("adapted", {"mpjpe_mm": None, "trainable": None})
+      source_only = source_only or row.get("source_only", {}).get("mpjpe_mm")
+      changes = {"rank": row["changes"]["rank"], "rate": row["changes"]["adapt_rate"]}
+      swept[rule].append(changes | {name: scores[name] for name in ("mpjpe_mm", "trainable")})
+  sweep_rule(job, "attention", folder / "seeds", "seed=0,1")
+  opened = task.load_task(job)
+  one, two = (bases.load_adapter(folder / "seeds" / f"seed_{seed}", "adapted", opened.base) for seed in (0, 1))
   results = {
-      "source_only": source_only, "rules": rules, "arithmetic": study_arithmetic(base, task, folder / "seeds"),
-      "merge": study_merge(base, one, task, config.scale), "relative_norms": lora.relative_norms(base.params, one["lora"], config.scale),
-      "target": f"{script.TARGET.value}:{script.TEST_SPLIT.value}", "base": base.digest, "updates": config.num_steps,
-      "clips": script.CLIPS.value,
+      "source_only": source_only, "rules": swept, "arithmetic": study_arithmetic(opened, one, two),
+      "merge": study_merge(opened, one),
+      "relative_norms": lora.relative_norms(opened.base.params, one.adapter["lora"], one.config.scale),
+      "target": f"{job.target_name}:{job.test_split}", "base": opened.base.digest, "updates": job.recipe.updates,
+      "clips": job.recipe.clips,
   }
-  runs.write_json(folder / "peft.json", results)
+  files.write_json(folder / "peft.json", results)
   save_picture(folder / "peft.png", results)
   print(json.dumps({name: results[name] for name in ("source_only", "rules", "arithmetic", "merge")}, indent=1), flush=True)
 

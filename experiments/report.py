@@ -13,8 +13,8 @@ import pathlib
 
 from absl import flags
 
-from posynda_jax.evaluation import tally
-from posynda_jax.runtime import runs
+from posynda_jax.evaluation import results, tally
+from posynda_jax.runtime import files, runs, scalars
 from posynda_jax.visuals import run_page
 
 from . import common
@@ -29,35 +29,34 @@ def read_run(folder) -> run_page.RunPage:
   Raises FileNotFoundError or ValueError for another folder.
   """
   folder = pathlib.Path(folder).expanduser()
-  config, results, scalars = runs.read_config(folder), runs.read_metrics(folder), runs.read_scalars(folder)
-  if "adapt" in config:
-    target = f"{config.get('target')}, split {config.get('target_split')}"
-    summary = f"Adaptation from {config.get('source')} to {target}; base {config.get('base')}"
-  elif "pretrain" in config and "model" in config:
-    summary = f"Pretraining on {config.get('source')}, split {config.get('split')}"
+  config, found, logged = runs.read_config(folder), runs.read_metrics(folder), scalars.read_scalars(folder)
+  if "recipe" in config:
+    target = f"{config['target']}, split {config['target_split']}"
+    summary, updates = f"Adaptation from {config['source']} to {target}", config["recipe"]["updates"]
+  elif "pretrain" in config:
+    summary, updates = f"Pretraining on {config['source']}, split {config['split']}", config["pretrain"]["num_steps"]
   else:
     raise ValueError(f"{folder} is not a run with a report: give the folder of a pretraining or adaptation run")
-  num_steps = config["adapt" if "adapt" in config else "pretrain"]["num_steps"]
   # The page draws the curves itself, so it leaves out their pictures, which have the names of the trainings.
-  trainings = {tag.partition("/")[0] for tag in scalars}
+  trainings = {tag.partition("/")[0] for tag in logged}
   pictures = [path for path in sorted((folder / "figures").glob("*")) if path.suffix in (".png", ".gif")]
   return run_page.RunPage(
-      title=folder.resolve().name, summary=summary, unfinished=[] if results else _unfinished(scalars, num_steps),
-      results=runs.result_table(results), protocol=results.get("protocol", {}),
-      pictures={path.name: path.read_bytes() for path in pictures if path.stem not in trainings}, scalars=scalars,
+      title=folder.resolve().name, summary=summary, unfinished=[] if found else _unfinished(logged, updates),
+      results=results.result_table(found), protocol=found.get("protocol", {}),
+      pictures={path.name: path.read_bytes() for path in pictures if path.stem not in trainings}, scalars=logged,
       evaluations=[_evaluation(row) for row in _json_lines(folder / "evaluations.jsonl")],
       config=config, commands=_json_lines(folder / "commands.jsonl"),
   )
 
 
-def _unfinished(scalars: dict[str, dict[int, float]], num_steps: int) -> list[str]:
+def _unfinished(logged: dict[str, dict[int, float]], updates: int) -> list[str]:
   """One line per training: its last logged step."""
   last: dict[str, int] = {}
-  for tag, values in scalars.items():
+  for tag, values in logged.items():
     training = tag.partition("/")[0]
     last[training] = max(last.get(training, 0), *values)
   text = "Not finished: {} is logged up to step {:,} of {:,} and not scored."
-  return [text.format(*item, num_steps) for item in last.items()] or ["Not finished: no step is logged yet."]
+  return [text.format(*item, updates) for item in last.items()] or ["Not finished: no step is logged yet."]
 
 
 def _evaluation(row: dict) -> run_page.Evaluation:
@@ -67,7 +66,7 @@ def _evaluation(row: dict) -> run_page.Evaluation:
   if "groups" in row:
     return run_page.Evaluation(title, text=tally.table(row))
   scores = {name: value for name, value in row.items() if name not in ("run", "weights", "protocol")}
-  return run_page.Evaluation(title, runs.result_table({row["weights"]: scores}), protocol=protocol)
+  return run_page.Evaluation(title, results.result_table({row["weights"]: scores}), protocol=protocol)
 
 
 def _json_lines(path: pathlib.Path) -> list[dict]:
@@ -81,7 +80,7 @@ def main() -> None:
   output = pathlib.Path(OUTPUT.value or f"{RUN.value}/report.html").expanduser()
   if not output.parent.is_dir():
     raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
-  runs.write_text(output, text)
+  files.write_text(output, text)
   print(f"{output}: {output.stat().st_size / 1e3:,.0f} kB")
 
 

@@ -75,13 +75,13 @@ def test_golden_intermediate_activations(name):
   arrays = golden.load(name)
   model, (b, f, j, _) = make_mixste(arrays), arrays["x_2d"].shape
   params = torch_names.params_from_torch(golden.params(arrays))
-  seen = run(arrays, params, capture_intermediates=lambda *_: True, mutable=["intermediates"])[1]["intermediates"]
+  captured = run(arrays, params, capture_intermediates=lambda *_: True, mutable=["intermediates"])[1]["intermediates"]
   if model.diffusion:
     close(time_sinusoid(arrays["t"], model.width), arrays["act/time_sinusoid"], 3e-4)
-    close(seen["time_out"]["__call__"][0][:, 0], arrays["act/time_embed"], 3e-4)
+    close(captured["time_out"]["__call__"][0][:, 0], arrays["act/time_embed"], 3e-4)
 
   def tokens(module, call=0):  # [(b f j) h d], or [(b f j) d] of the original lifter, as [b h f j d]
-    return np.asarray(seen[module]["__call__"][call]).reshape(b, f, j, -1, model.width).transpose(0, 3, 1, 2, 4)
+    return np.asarray(captured[module]["__call__"][call]).reshape(b, f, j, -1, model.width).transpose(0, 3, 1, 2, 4)
 
   close(tokens("spatial_0").reshape(-1, j, model.width), arrays["act/ste0_block"], 3e-4)
   close(tokens("temporal_0").swapaxes(2, 3).reshape(-1, f, model.width), arrays["act/tte0_block"], 3e-4)

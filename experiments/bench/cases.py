@@ -1,7 +1,7 @@
 """The cases of the benchmark: sizes, inputs and FLOPs.
 
-Each side makes weights and inputs from names and seeds in its own process. This file imports NumPy alone, so that neither side
-loads the other's libraries.
+Each side makes weights and inputs from names and seeds in its own process. This file imports NumPy alone, so that
+neither side loads the other's libraries.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ LEARNING_RATE = 6e-5
 DIFFUSION_STEPS = 1000
 INTRINSICS = (2.3, 2.3, 0.02, -0.01, -0.2, 0.24, -0.001, -0.0009, -0.0014)  # screen-normalised
 _STANDING = np.array([  # metres, camera axes, root at the origin (H36M-17 order)
-    [0, 0, 0], [-0.13, 0, 0], [-0.14, 0.45, 0.03], [-0.14, 0.87, 0], [0.13, 0, 0], [0.14, 0.45, 0.03], [0.14, 0.87, 0],
-    [0, -0.23, 0], [0, -0.48, 0], [0, -0.58, 0.04], [0, -0.7, 0], [0.16, -0.45, 0], [0.2, -0.17, 0], [0.22, 0.08, 0.05],
-    [-0.16, -0.45, 0], [-0.2, -0.17, 0], [-0.22, 0.08, 0.05],
+    [0, 0, 0], [-0.13, 0, 0], [-0.14, 0.45, 0.03], [-0.14, 0.87, 0], [0.13, 0, 0], [0.14, 0.45, 0.03],
+    [0.14, 0.87, 0], [0, -0.23, 0], [0, -0.48, 0], [0, -0.58, 0.04], [0, -0.7, 0], [0.16, -0.45, 0],
+    [0.2, -0.17, 0], [0.22, 0.08, 0.05], [-0.16, -0.45, 0], [-0.2, -0.17, 0], [-0.22, 0.08, 0.05],
 ], np.float32)
 
 
@@ -26,7 +26,7 @@ _STANDING = np.array([  # metres, camera axes, root at the origin (H36M-17 order
 class Case:
   """One unit of work. A batch has `clips` clips; adaptation takes as many source as target clips."""
 
-  kind: str  # forward, teacher, adapt, infer, pretrain, gradient, evaluate, cold_start or sweep
+  kind: str  # a name of jax_side.UNITS
   what: str
   frames: int = 27
   clips: int = 4
@@ -40,40 +40,40 @@ class Case:
   devices: int = 1  # forced on a CPU
   members: int = 1  # adaptations of a sweep
   over: tuple = ()  # (field, values): time our side at each value of the field
-  target: float | None = None  # wanted ratio of time to eager PyTorch, at most
-  memory_target: float | None = None
 
   def smaller(self) -> "Case":
     """The same case in a tiny size, for tests."""
-    return dataclasses.replace(
-        self, width=16, depth=1, heads=2, frames=min(self.frames, 5), clips=min(self.clips, 2),
-        length=min(self.length, 23), hypotheses=min(self.hypotheses, 3), over=self.over and (self.over[0], self.over[1][:2]),
-    )
+    limits = dict(width=16, depth=1, heads=2, frames=5, clips=2, length=23, hypotheses=3)
+    sizes = {name: min(getattr(self, name), limit) for name, limit in limits.items()}
+    return dataclasses.replace(self, **sizes, over=self.over and (self.over[0], self.over[1][:2]))
 
 
 _COMPACT = dict(width=64, depth=4, heads=8)
 _ADAPT = dict(hypotheses=3)
 CASES = {
-    "forward_243": Case("forward", "denoiser, one clip of 243 frames", 243, 1, target=0.8),
+    "forward_243": Case("forward", "denoiser, one clip of 243 frames", 243, 1),
     "forward_27": Case("forward", "denoiser, 32 clips of 27 frames", 27, 32),
-    **{f"teacher_h{h}": Case("teacher", f"teacher, H = {h}, 4 clips of 27 frames", hypotheses=h) for h in (1, 3, 8, 20)},
-    "adapt_step": Case("adapt", "adaptation step, 4 + 4 clips of 27 frames, H = 3", target=0.75, memory_target=0.6, **_ADAPT),
+    **{f"teacher_h{h}": Case("teacher", f"teacher, H = {h}, 4 clips of 27 frames", hypotheses=h)
+       for h in (1, 3, 8, 20)},
+    "adapt_step": Case("adapt", "adaptation step, 4 + 4 clips of 27 frames, H = 3", **_ADAPT),
     "adapt_step_243": Case("adapt", "adaptation step, 1 + 1 clips of 243 frames, H = 3", 243, 1, **_ADAPT),
     "inference_k1": Case("infer", "inference with flip, K = 1, 4 clips of 27 frames"),
     "inference_k5": Case("infer", "inference with flip, K = 5, 4 clips of 27 frames", steps=5),
     "pretrain_step": Case("pretrain", "pretraining step, 4 clips of 27 frames"),
     "compact_step": Case("pretrain", "pretraining step, compact, 48 clips of 27 frames", clips=48, **_COMPACT),
-    "compact_gradient": Case("gradient", "loss and gradient, compact, 48 clips of 27 frames", clips=48, target=0.8, **_COMPACT),
+    "compact_gradient": Case("gradient", "loss and gradient, compact, 48 clips of 27 frames", clips=48, **_COMPACT),
     "evaluation": Case("evaluate", "evaluation of 10,000 frames, compact", clips=64, length=10_000, **_COMPACT),
-    "cold_start": Case("cold_start", "process start to first adaptation step, compact, 4 + 4 clips", **_ADAPT, **_COMPACT),
+    "cold_start": Case("cold_start", "process start to first adaptation step, compact, 4 + 4 clips", **_ADAPT,
+                       **_COMPACT),
     "sweep": Case("sweep", "8 adaptations in one step, compact, 4 + 4 clips each", members=8, **_ADAPT, **_COMPACT),
-    "growth_hypotheses": Case(
-        "teacher", "teacher, 1 clip of 27 frames, by H", clips=1, over=("hypotheses", (1, 2, 4, 8, 20))),
-    "growth_hypotheses_chunked": Case("teacher", "teacher, 1 clip of 27 frames, 4 hypotheses at once, by H", clips=1, chunk=4,
-                                      over=("hypotheses", (4, 8, 20, 40))),
+    "growth_hypotheses": Case("teacher", "teacher, 1 clip of 27 frames, by H", clips=1,
+                              over=("hypotheses", (1, 2, 4, 8, 20))),
+    "growth_hypotheses_chunked": Case("teacher", "teacher, 1 clip of 27 frames, 4 hypotheses at once, by H", clips=1,
+                                      chunk=4, over=("hypotheses", (4, 8, 20, 40))),
     "growth_frames": Case("forward", "denoiser, 1 clip, by F", clips=1, over=("frames", (9, 27, 81, 243))),
     "growth_clips": Case("forward", "denoiser, clips of 27 frames, by B", over=("clips", (1, 2, 4, 8, 16, 32))),
-    "growth_steps": Case("infer", "inference with flip, 1 clip of 27 frames, by K", clips=1, over=("steps", (1, 2, 5, 10))),
+    "growth_steps": Case("infer", "inference with flip, 1 clip of 27 frames, by K", clips=1,
+                         over=("steps", (1, 2, 5, 10))),
     "growth_devices": Case("adapt", "adaptation step, compact, 8 + 8 clips in all, by forced devices", clips=8,
                            over=("devices", (1, 2, 4, 8)), **_ADAPT, **_COMPACT),
 }
@@ -102,17 +102,17 @@ def lora_shapes(case: Case) -> dict[str, tuple[int, ...]]:
 
 
 def inputs(case: Case) -> dict:
-  """The arrays of a case: `source` and `target` clips, `sequence` (one clip of `length` frames), `noise` and `t` [b]."""
-  shape = (case.clips, case.frames, JOINTS, 3)
+  """The arrays of a case: `source` and `target` clips, `sequence` (a clip of `length` frames), `noise`, `t` [b]."""
+  noise = np.random.default_rng(1).standard_normal((case.clips, case.frames, JOINTS, 3), dtype=np.float32)
   return {
       "source": clips(case.clips, case.frames, 0), "target": clips(case.clips, case.frames, 1),
-      "sequence": clips(1, case.length, 0), "noise": np.random.default_rng(1).standard_normal(shape, dtype=np.float32),
+      "sequence": clips(1, case.length, 0), "noise": noise,
       "t": np.linspace(0, DIFFUSION_STEPS - 1, case.clips).astype(np.int32),
   }
 
 
 def clips(num_clips: int, frames: int, seed: int) -> dict[str, np.ndarray]:
-  """Random clips before one camera: `keypoints`, `poses` (absolute, m), `intrinsics`, `confidence`, `valid`, `index`."""
+  """A batch of random clips before one camera: absolute `poses` (m) and screen-normalised keypoints."""
   rng = np.random.default_rng(seed)
   place = rng.uniform([-0.8, -0.5, 3], [0.8, 0.5, 5], (num_clips, 1, 1, 3))
   poses = _STANDING + 0.03 * rng.standard_normal((num_clips, frames, JOINTS, 3)) + place
@@ -126,9 +126,8 @@ def clips(num_clips: int, frames: int, seed: int) -> dict[str, np.ndarray]:
 
 def token_flops(case: Case, rank: int = 0) -> float:
   """FLOPs of the linear layers for one clip, 2 a multiply-add as the paper counts, with low-rank factors of `rank`."""
-  width = case.width
-  block = (4 + 2 * MLP_RATIO) * width**2 + 6 * rank * width
-  return 2.0 * case.frames * JOINTS * (2 * case.depth * block + 5 * width + 3 * width)
+  block = (4 + 2 * MLP_RATIO) * case.width**2 + 6 * rank * case.width
+  return 2.0 * case.frames * JOINTS * (2 * case.depth * block + 5 * case.width + 3 * case.width)
 
 
 def attention_flops(case: Case) -> float:
@@ -144,7 +143,7 @@ def forward_flops(case: Case, rank: int = 0) -> float:
 def flops(case: Case) -> float:
   """FLOPs of the matrix products of one unit of the case.
 
-  With a frozen base the backward pass has gradients of activations but not of weights, and none before the first adapter.
+  With a frozen base the backward pass has no gradients of weights, and none before the first adapter.
   """
   forward, adapted = forward_flops(case), forward_flops(case, RANK)
   embedding = 2.0 * case.frames * JOINTS * 5 * case.width
@@ -156,9 +155,9 @@ def flops(case: Case) -> float:
     return case.clips * 2 * case.steps * forward
   if case.kind == "evaluate":
     return -(-case.length // case.frames) * forward
-  if case.kind in ("pretrain", "gradient"):  # forward and two backward products, without the gradient of the inputs
+  if case.kind in ("pretrain", "gradient"):  # the backward pass has two products a layer, but no gradient of the inputs
     return case.clips * (3 * forward - embedding)
   factors = token_flops(case, RANK) - token_flops(case)
-  first = 2.0 * case.frames * JOINTS * (3 * case.width**2 + RANK * case.width)  # gradient of the first adapted layer's input
+  first = 2.0 * case.frames * JOINTS * (3 * case.width + RANK) * case.width  # gradient of the first adapter's input
   backward = token_flops(case) - embedding - first + 2 * (attention_flops(case) + factors)
   return case.members * case.clips * (case.hypotheses * adapted + 2 * (adapted + backward))

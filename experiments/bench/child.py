@@ -1,15 +1,17 @@
 """One side of one case in a process of its own. `Child` starts the process and asks it.
 
-The sides share neither allocator, threads nor memory. Questions and answers are lines of JSON. The peak of memory is the growth
-of the process's resident memory since its imports: weights, batches, and two units of work. On an accelerator it is the device's
-own count of bytes.
+The sides share neither allocator, threads nor memory. Questions and answers are lines of JSON. The peak of memory is
+the growth of resident memory since the imports: weights, batches, and two units of work. On an accelerator it is the
+device's own count of bytes.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ import numpy as np
 from . import cases
 
 MATMUL = 2048  # rows and columns of the product that measures the ceiling; four times as many on an accelerator
-_HERE = pathlib.Path(__file__).parents[len(__package__.split("."))]  # the folder that the process imports this package from
+_FOLDER = pathlib.Path(__file__).parents[len(__package__.split("."))]  # from which this package is imported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +39,12 @@ class Options:
 class Child:
   """The process of one case and side, which has run two units.
 
-  `ready` holds their `seconds`, `peak_bytes` and the versions; `cold_seconds` is the time from the start of the process to the
-  end of the first unit. Raises ValueError with the process's last line where it ends.
+  `ready` holds their `seconds`, `peak_bytes` and the versions. `cold_seconds` is the time from the start of the process
+  to the end of the first unit. Raises ValueError with the process's last line where it ends.
   """
 
-  def __init__(self, case: cases.Case, options: Options, environment: dict[str, str] | None = None):
-    environment = {**os.environ, **(environment or {})}
+  def __init__(self, case: cases.Case, options: Options):
+    environment = dict(os.environ)
     if options.side == "torch" and options.keep:
       environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
     if case.devices > 1:
@@ -52,25 +54,22 @@ class Child:
     self._side, self._errors = options.side, tempfile.TemporaryFile("w+")
     started = time.perf_counter()
     self._process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.child", order], env=environment, text=True, cwd=_HERE,
+        [sys.executable, "-m", f"{__package__}.child", order], env=environment, text=True, cwd=_FOLDER,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
     )
     self.ready = self._answer()
     self.cold_seconds = time.perf_counter() - started - self.ready["seconds"][1]
 
   def _answer(self):
-    line = self._process.stdout.readline()
-    if not line:
-      code = self._process.wait()
-      self._errors.seek(0)
-      last = " ".join(self._errors.read().strip().splitlines()[-1:])
-      raise ValueError(f"the process of the {self._side} side ended with code {code}: {last or 'without an error text'}")
-    return json.loads(line)
+    if line := self._process.stdout.readline():
+      return json.loads(line)
+    code = self._process.wait()
+    self._errors.seek(0)
+    last = self._errors.read().strip().rpartition("\n")[2] or "without an error text"
+    raise ValueError(f"the process of the {self._side} side ended with code {code}: {last}")
 
   def ask(self, what: str, value=None):
-    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s), `check` ((file of random numbers, file of arrays)) or,
-    of our side, `trace` ((folder, units) -> seconds each).
-    """
+    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s) or `check` (files of noise and of arrays)."""
     self._process.stdin.write(json.dumps([what, value]) + "\n")
     self._process.stdin.flush()
     return self._answer()
@@ -87,18 +86,9 @@ class Child:
 
 def _resident(field: str) -> int:
   """VmRSS (now) or VmHWM (highest) of this process in bytes, 0 where the system has no such file."""
-  try:
-    with open("/proc/self/status") as file:
-      return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
-  except (OSError, StopIteration):
-    return 0
-
-
-def _reset_peak() -> None:
-  try:
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
-  except OSError:  # the peak then includes the imports, which need less
-    pass
+  with contextlib.suppress(OSError):
+    return 1024 * int(re.search(rf"{field}:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+  return 0
 
 
 def _seconds(run, units: int = 1) -> float:
@@ -112,40 +102,34 @@ def _seconds(run, units: int = 1) -> float:
 def main() -> None:
   out = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # a library's prints are no answers
-
-  def answer(value):
-    print(json.dumps(value), file=out, flush=True)
-
   case, options = json.loads(sys.argv[1])
   case, options = cases.Case(**case), Options(**options)
   side = importlib.import_module(f".{options.side}_side", __package__)
-  versions = side.start(options)
-  _reset_peak()
+  about = side.start(options)
+  with contextlib.suppress(OSError):  # the peak else includes the imports, which need less
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
   before = _resident("VmRSS")
   run, check = side.make(case, options)
-  seconds, peak = [_seconds(run), _seconds(run)], side.peak_bytes(options)
-  answer({"seconds": seconds, "peak_bytes": _resident("VmHWM") - before if peak is None else peak, **versions})
-  matmul, size = None, MATMUL if versions["platform"] == "cpu" else 4 * MATMUL
+  about["seconds"] = [_seconds(run), _seconds(run)]
+  about["peak_bytes"] = side.peak_bytes(options) or _resident("VmHWM") - before
+  print(json.dumps(about), file=out, flush=True)
+  matmul, size = None, MATMUL if about["platform"] == "cpu" else 4 * MATMUL
   for what, value in map(json.loads, sys.stdin):
+    answer = None
     if what == "time":
-      answer(_seconds(run, value))
-    elif what == "trace":
-      import jax
-
-      with jax.profiler.trace(value[0]):
-        taken = _seconds(run, value[1])
-      answer(taken)
+      answer = _seconds(run, value)
     elif what == "matmul":
       if matmul is None:
         matmul = side.make_matmul(size, options)
         matmul()
-      answer(2 * size**3 / _seconds(matmul))
+      answer = 2 * size**3 / _seconds(matmul)
     elif options.side == "jax":  # check
       given, arrays = check()
       np.savez(value[0], **given)
-      answer(np.savez(value[1], **arrays))
+      np.savez(value[1], **arrays)
     else:
-      answer(np.savez(value[1], **check(dict(np.load(value[0])))))
+      np.savez(value[1], **check(dict(np.load(value[0]))))
+    print(json.dumps(answer), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,20 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from posynda_jax.adaptation import adapt, labels, pretrain, sweep
-from posynda_jax.data import pipeline
+from posynda_jax.adaptation import adapters, pretraining, sweep
+from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.labelled import Purpose
+from posynda_jax.adaptation.lessons.placed import Synthesis
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.recipes import Recipe
+from posynda_jax.adaptation.step import AdaptState, Setting, adapt_step, make_optimizer
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.diffusion.denoisers import make_model
-from posynda_jax.evaluation import evaluate
+from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import skeleton
+from posynda_jax.geometry.measured import Measured
 from posynda_jax.interop import torch_names, torch_networks
 from posynda_jax.peft import lora
 from posynda_jax.runtime import parallel
@@ -25,7 +33,7 @@ _SEED = 1
 
 
 def start(options) -> dict[str, str]:
-  """Versions and device. The process multiplies float32 as PyTorch does and keeps freed memory as the scripts do."""
+  """Versions and device. The process then multiplies float32 as PyTorch does and keeps freed memory as scripts do."""
   from .. import common
 
   jax.config.update("jax_default_matmul_precision", "highest")
@@ -48,13 +56,11 @@ def make_matmul(size: int, options) -> Callable[[], None]:
 
 
 def make(case: cases.Case, options) -> tuple[Callable, Callable]:
-  """(run, check): `run()` does one unit and waits for it; `check()` returns (given, arrays).
-
-  `given` are the random numbers behind `arrays`, from which the peer computes the same.
-  """
+  """(run, check): `run()` does one unit and waits for it; `check()` returns (random numbers, their arrays)."""
   model, params = make_weights(case, options.dtype)
-  work, check = UNITS[case.kind](case, model, params, jax.tree.map(jnp.asarray, cases.inputs(case)))
-  return lambda: jax.block_until_ready(work()), check
+  data = jax.tree.map(jnp.asarray, cases.inputs(case))
+  work, arrays, given = UNITS[case.kind](case, model, params, data)
+  return lambda: jax.block_until_ready(work()), lambda: (given(), arrays())
 
 
 def model_config(case: cases.Case, dtype: str = "float32") -> dict:
@@ -64,10 +70,9 @@ def model_config(case: cases.Case, dtype: str = "float32") -> dict:
 
 
 def make_weights(case: cases.Case, dtype: str = "float32"):
-  """(model, variables) with the benchmark's weights. One array at a time is converted, which keeps the peak of memory low."""
-  config = model_config(case, dtype)
+  """(model, variables) with the benchmark's weights, converted one array at a time for a low peak of memory."""
+  config, flat = model_config(case, dtype), {}
   shapes = torch_networks.state_shapes(config, torch_networks.torch_modules(config), "the benchmark's model")
-  flat = {}
   for name, shape in shapes.items():
     tree = torch_names.params_from_torch({name: cases.weight(name, shape)})
     flat |= {path: jnp.array(value) for path, value in flatten_dict(tree).items()}
@@ -83,54 +88,56 @@ def make_adapter(case: cases.Case) -> dict:
 def make_adaptation(case: cases.Case, model, params, adapter):
   """(label, step, state, frozen, purposes): everything here that names the adaptation's step.
 
-  `label(params, adapter, target, keys)` is the teacher's pseudo-label, `step` the update of one adapter or of all members
-  of a sweep, `purposes` the numbers of the keys of the teacher's noise and of the student's two.
+  `label(params, adapter, target, keys)` is the teacher's pseudo-label. `step` updates one adapter or all members of a
+  sweep. `purposes` number the keys of the teacher's noise and of the student's two noises.
   """
-  config = adapt.AdaptConfig(num_hypotheses=case.hypotheses, rank=cases.RANK, learning_rate=cases.LEARNING_RATE)
-  remat = model.clone(remat=True)
+  recipe = Recipe(
+      (Synthesis(), PseudoLabels()), num_hypotheses=case.hypotheses, rate=cases.LEARNING_RATE,
+      adapter=AdapterConfig(rank=cases.RANK),
+  )
+  setting = Setting(model.clone(remat=True), chunk=case.chunk)
+  steps = process.ddim_steps(process.cosine_schedule(), 1)
 
   def label(params, adapter, target, keys):
-    denoise = adapt.make_denoiser(model, params, adapter, config.scale)
-    return labels.pseudo_label(keys, denoise, target, config, case.chunk)[0]
+    denoise = adapters.make_denoiser(model, params, adapter)
+    return Teacher(denoise, target, keys, None, steps, case.hypotheses, case.chunk).pose
 
   if case.members == 1:
-    tx, frozen = adapt.make_optimizer(config), params
-    state = adapt.AdaptState(jnp.zeros((), jnp.int32), adapter, adapter, tx.init(adapter))
-    step = functools.partial(adapt.adapt_step, model=remat, config=config, rig=None, tx=tx)
+    frozen = (params, Measured())
+    state = AdaptState(jnp.zeros((), jnp.int32), adapter, make_optimizer(recipe).init(adapter), ((), ()))
+    step = functools.partial(adapt_step, recipe=recipe, setting=setting)
   else:
-    configs, adapters = [config] * case.members, sweep.stack([adapter] * case.members)
-    frozen = (params, sweep.settings(configs))
-    state = sweep.init_state(list(_seeds(case)), params, configs).replace(adapter=adapters, teacher=adapters)
-    names = [str(i) for i in range(case.members)]
-    step = functools.partial(sweep.sweep_step, model=remat, config=config, rig=None, names=names)
-  return label, step, state, frozen, (labels.TEACHER, labels.STUDENT, labels.STUDENT_TARGET)
+    all_recipes, stacked = [recipe] * case.members, sweep.stack([adapter] * case.members)
+    frozen = (params, Measured(), sweep.find_numbers(all_recipes))
+    state = sweep.init_members(list(_seeds(case)), params, all_recipes, case.frames).replace(adapter=stacked)
+    members = sweep.Members(tuple(str(i) for i in range(case.members)))
+    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
+  return label, step, state, frozen, (Purpose.TEACHER, Purpose.STUDENT_1, Purpose.STUDENT_2)
 
 
 def _seeds(case):
   return jnp.stack([jax.random.key(_SEED + i) for i in range(case.members)])
 
 
-def _keys(purpose: int, num_clips: int):
-  """The first step's keys of one purpose, as `parallel.clip_keys` makes them on one device."""
-  key = parallel.purpose_key(jax.random.key(_SEED), jnp.int32(0), purpose)
-  return _fold(key, jnp.arange(num_clips))
-
-
 def _fold(key, index):
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
-def _normal(keys, case):
-  """One clip's standard normal numbers [f j 3] for each key."""
+def _keys(case, purpose: int):
+  """The first step's keys [b] of one purpose, as `parallel.clip_keys` makes them on one device."""
+  return _fold(parallel.purpose_key(jax.random.key(_SEED), jnp.int32(0), purpose), jnp.arange(case.clips))
+
+
+def _normal(case, keys):
+  """Standard normal numbers [f j 3] of each key."""
   return jax.vmap(lambda key: jax.random.normal(key, (case.frames, cases.JOINTS, 3)))(keys)
 
 
-def _init_noise(keys, case):
+def _proposed(case, keys):
   """The noise of `sampler.propose` for these clips: [h b f j 3] and [h k-1 b f j 3]."""
-  shape = (case.frames, cases.JOINTS, 3)
 
   def draw(key, h):
-    return sampler.clip_noise(jax.random.fold_in(key, h), shape, case.steps)
+    return sampler.clip_noise(jax.random.fold_in(key, h), (case.frames, cases.JOINTS, 3), case.steps)
 
   return jax.vmap(jax.vmap(draw, (0, None), (0, 1)), (None, 0))(keys, jnp.arange(case.hypotheses))
 
@@ -154,7 +161,7 @@ def _stepper(case, step, state, frozen, batch, seed):
   return work, lambda: step(fresh(), frozen, batch, seed)
 
 
-def _gradients(grads, case) -> dict:
+def _gradients(case, grads) -> dict:
   """Gradients by the reference's names, of the network's variables or of an adapter."""
   modules = torch_networks.torch_modules(model_config(case))
   if "lora" in grads:
@@ -164,46 +171,43 @@ def _gradients(grads, case) -> dict:
   return {f"gradient/{name}": value for name, value in named.items()}
 
 
-def _adam_gradient(opt_state):
-  """The gradient of Adam's first step, from its first moment, which is 0.1 of it."""
-  return jax.tree.map(lambda mu: 10 * mu, optax.tree_utils.tree_get(opt_state, "mu"))
+def _first_arrays(case, state, scalars) -> dict:
+  """Loss and gradient of a first step. Adam's first moment is then 0.1 of the gradient."""
+  grads = jax.tree.map(lambda mu: 10 * mu, optax.tree_utils.tree_get(state.opt_state, "mu"))
+  return {"loss": scalars["loss"], **_gradients(case, grads)}
 
 
-# Each unit is (work, check): `work()` computes, and `check()` returns (random numbers, arrays).
+# A unit is (work, arrays, given): the timed call, the arrays to compare, and the random numbers behind them.
 
 
 def _forward(case, model, params, data):
-  fn = jax.jit(model.apply)
-  work = functools.partial(fn, params, data["source"]["keypoints"], data["noise"], data["t"])
-  return work, lambda: ({}, {"pose": work()})
+  work = functools.partial(jax.jit(model.apply), params, data["source"]["keypoints"], data["noise"], data["t"])
+  return work, lambda: {"pose": work()}, dict
 
 
 def _teacher(case, model, params, data):
   adapter = make_adapter(case)
-  label, _, _, _, (purpose, *_) = make_adaptation(case, model, params, adapter)
-  keys = _keys(purpose, case.clips)
+  label, _, _, _, purposes = make_adaptation(case, model, params, adapter)
+  keys = _keys(case, purposes[0])
   work = functools.partial(jax.jit(label), params, adapter, data["target"], keys)
-  return work, lambda: ({"teacher": jnp.moveaxis(_init_noise(keys, case)[0], 0, 1)}, {"pose": work()})
+  return work, lambda: {"pose": work()}, lambda: {"teacher": jnp.moveaxis(_proposed(case, keys)[0], 0, 1)}
 
 
 def _adapt(case, model, params, data):
   _, step, state, frozen, purposes = make_adaptation(case, model, params, make_adapter(case))
   batch, seeds = {name: data[name] for name in ("source", "target")}, _seeds(case)
-  if case.members == 1:
-    seeds = seeds[0]
-  else:
+  if case.members > 1:
     batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
-  work, first = _stepper(case, step, state, frozen, batch, seeds)
+    work, first = _stepper(case, step, state, frozen, batch, seeds)
+    return work, lambda: {"loss": first()[1]["0/loss"]}, dict
+  work, first = _stepper(case, step, state, frozen, batch, seeds[0])
 
-  def check():
-    state, scalars = first()
-    if case.members > 1:
-      return {}, {"loss": scalars["0/loss"]}
-    teacher, *student = (_keys(purpose, case.clips) for purpose in purposes)
-    given = {"teacher": jnp.moveaxis(_init_noise(teacher, case)[0], 0, 1), "student": _normal(jnp.concatenate(student), case)}
-    return given, {"loss": scalars["loss"], **_gradients(_adam_gradient(state.opt_state), case)}
+  def given():
+    teacher, *student = (_keys(case, purpose) for purpose in purposes)
+    noise = jnp.moveaxis(_proposed(case, teacher)[0], 0, 1)
+    return {"teacher": noise, "student": _normal(case, jnp.concatenate(student))}
 
-  return work, check
+  return work, lambda: _first_arrays(case, *first()), given
 
 
 def _cold_start(case, model, params, data):
@@ -213,72 +217,69 @@ def _cold_start(case, model, params, data):
 
 
 def _infer(case, model, params, data):
-  config = evaluate.EvaluateConfig(flip=True, sampling_steps=case.steps)
+  config = scoring.SamplingConfig(flip=True, sampling_steps=case.steps)
   key, clip = jax.random.key(_SEED), data["target"]
-  fn = jax.jit(lambda params, clip: evaluate.lift(lora.bind(model, params, None), clip, key, config)[0])
+  fn = jax.jit(lambda params, clip: scoring.propose(lora.bind(model, params, None), Measured(), clip, key, config)[0])
   work = functools.partial(fn, params, clip)
 
-  def check():
-    init, step = _init_noise(_fold(key, clip["index"]), case)
-    return {"init": init[0], "step": step[0]}, {"pose": work()}
+  def given():
+    init, step = _proposed(case, _fold(key, clip["index"]))
+    return {"init": init[0], "step": step[0]}
 
-  return work, check
+  return work, lambda: {"pose": work()}, given
 
 
 def _pretrain(case, model, params, data):
-  config = pretrain.PretrainConfig()
-  tx = pretrain.make_optimizer(config)
-  state = pretrain.PretrainState(jnp.zeros((), jnp.int32), params, params, tx.init({"params": params["params"]}))
-  step = functools.partial(pretrain.pretrain_step, model=model, config=config, rig=None, tx=tx)
+  config = pretraining.PretrainConfig()
+  tx = pretraining.make_optimizer(config)
+  state = pretraining.PretrainState(jnp.zeros((), jnp.int32), params, params, tx.init({"params": params["params"]}))
+  step = functools.partial(pretraining.pretrain_step, model=model, config=config, rig=None)
   work, first = _stepper(case, step, state, (), {"source": data["source"]}, jax.random.key(_SEED))
 
-  def check():
-    state, scalars = first()
-    flip, time, noise = (_keys(purpose, case.clips) for purpose in (pretrain._FLIP, pretrain._TIME, pretrain._NOISE))
-    given = {
-        "flipped": jax.vmap(jax.random.bernoulli)(flip), "noise": _normal(noise, case),
-        "t": jax.vmap(lambda key: pretrain._draw_time(key, config))(time),
-    }
-    return given, {"loss": scalars["loss"], **_gradients(_adam_gradient(state.opt_state), case)}
+  def given():
+    flip, time, noise = (_keys(case, purpose) for purpose in (pretraining._FLIP, pretraining._TIME, pretraining._NOISE))
+    t = jax.vmap(lambda key: pretraining._draw_time(key, config))(time)
+    return {"flipped": jax.vmap(jax.random.bernoulli)(flip), "t": t, "noise": _normal(case, noise)}
 
-  return work, check
+  return work, lambda: _first_arrays(case, *first()), given
 
 
 def _gradient(case, model, params, data):
-  clip, x_0 = data["source"], skeleton.root_centre(data["source"]["poses"])
+  clip = data["source"]
 
   @jax.jit
-  def fn(params, keypoints, x_0, t, noise, weight):
+  def fn(params, keypoints, x_0, t, noise):
     x_t = process.clamp(process.q_sample(process.cosine_schedule(), x_0, t, noise))
+    weight = jnp.full(x_0.shape[:2], 1 / (case.clips * case.frames))
+    return jax.value_and_grad(
+        lambda params: pretraining.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
+    )(params)
 
-    def loss(params):
-      return pretrain.pose_loss(model.apply(params, keypoints, x_t, t), x_0, weight, "mpjpe")
+  poses = skeleton.root_centre(clip["poses"])
+  work = functools.partial(fn, params, clip["keypoints"], poses, data["t"], data["noise"])
 
-    return jax.value_and_grad(loss)(params)
-
-  weight = clip["valid"] / clip["valid"].sum()
-  work = functools.partial(fn, params, clip["keypoints"], x_0, data["t"], data["noise"], weight)
-
-  def check():
+  def arrays():
     loss, grads = work()
-    return {}, {"loss": loss, **_gradients(grads, case)}
+    return {"loss": loss, **_gradients(case, grads)}
 
-  return work, check
+  return work, arrays, dict
 
 
 def _evaluate(case, model, params, data):
-  config = evaluate.EvaluateConfig(batch_size=case.clips)
-  score = evaluate.make_scorer(lambda params: lora.bind(model, params, None), config)
-  arrays = {name: np.asarray(value[0]) for name, value in data["sequence"].items() if name != "index"}
-  source = pipeline.ClipSource([pipeline.Track(arrays, {})], case.frames)
-  work = functools.partial(evaluate.evaluate, score, params, source, case.clips)
+  config = scoring.SamplingConfig(batch_size=case.clips)
+  score = scoring.make_scorer(lambda params: lora.bind(model, params, None), config)
+  sequence = {name: np.asarray(value[0]) for name, value in data["sequence"].items() if name != "index"}
+  source = clips.ClipSource([tracks.Track(sequence, {})], case.frames)
+  work = functools.partial(scoring.evaluate, score, params, Measured(), source, case.clips)
 
-  def check():
+  def given():
     index = jnp.minimum(jnp.arange(-(-len(source) // case.clips) * case.clips), len(source) - 1)
-    rows = {name.removesuffix("_mm"): np.float32(value) for name, value in work().items() if name != "frames"}
-    return {"noise": _init_noise(_fold(jax.random.key(config.seed), index), case)[0][0]}, rows
+    return {"noise": _proposed(case, _fold(jax.random.key(config.seed), index))[0][0]}
 
-  return work, check
+  def arrays():
+    return {name.removesuffix("_mm"): np.float32(value) for name, value in work().items() if name != "frames"}
+
+  return work, arrays, given
 
 
 UNITS = {

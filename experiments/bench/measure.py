@@ -20,7 +20,7 @@ def spread(values) -> dict:
 
 
 def agreement(ours: dict, peer: dict, dtype: str = "float32") -> dict[str, float]:
-  """Differences of our arrays from the peer's: largest of `pose` (m), relative norm of the gradient, largest relative of others.
+  """Differences of two sides: of `pose` the largest (m), of the gradient's norm and of all else the relative one.
 
   Raises ValueError where a difference is above its limit, or where the sides return different arrays.
   """
@@ -28,25 +28,26 @@ def agreement(ours: dict, peer: dict, dtype: str = "float32") -> dict[str, float
     raise ValueError(f"the sides return different arrays: {', '.join(sorted(set(ours) ^ set(peer))[:4])}")
   names, found = sorted(name for name in ours if name.startswith("gradient/")), {}
   if names:
-    flat, peer_flat = (np.concatenate([side[name].ravel() for name in names]).astype(np.float64) for side in (ours, peer))
-    found["gradient"] = float(np.linalg.norm(flat - peer_flat) / np.linalg.norm(peer_flat))
+    mine, theirs = (np.concatenate([side[name].ravel() for name in names]).astype(np.float64) for side in (ours, peer))
+    found["gradient"] = float(np.linalg.norm(mine - theirs) / np.linalg.norm(theirs))
   for name in sorted(set(ours) - set(names)):
     scale = 1.0 if name == "pose" else float(np.abs(peer[name]).max())
     found[name] = float(np.abs(ours[name] - peer[name]).max() / scale)
   for name, value in found.items():
     limit = LIMITS[dtype] * (10 if name == "gradient" else 1)
     if not value <= limit:
-      raise ValueError(f"{name} differs by {value:.2g} between the sides, at most {limit:g} is allowed: the case is not timed")
+      raise ValueError(f"{name} differs by {value:.2g} between the sides, above {limit:g}: the case is not timed")
   return found
 
 
-def check(ours: child.Child, peer: child.Child, dtype: str) -> dict[str, float]:
-  """`agreement` of two processes on the same random numbers."""
+def check(ours: child.Child, peer: child.Child, dtype: str, only=None) -> dict[str, float]:
+  """`agreement` of two processes on the same random numbers, of all arrays or of one."""
   with tempfile.TemporaryDirectory() as folder:
     given, mine, theirs = (f"{folder}/{name}.npz" for name in ("given", "ours", "peer"))
     ours.ask("check", (given, mine))
     peer.ask("check", (given, theirs))
-    return agreement(dict(np.load(mine)), dict(np.load(theirs)), dtype)
+    sides = (dict(np.load(path)) for path in (mine, theirs))
+    return agreement(*({name: side[name] for name in ([only] if only else side)} for side in sides), dtype)
 
 
 def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer: bool = True, quick: bool = False):
@@ -54,41 +55,44 @@ def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer:
 
   Raises ValueError where the sides disagree or a process ends.
   """
-  ours = child.Options("jax", dtype=dtype)
-  ready = _compile(case, ours)
+  options = child.Options("jax", dtype=dtype)
+  ready = _compile(case, options)
   row = {"what": case.what, "dtype": dtype, "platform": ready["platform"]}
   versions = {name: ready[name] for name in ("jax", "device_kind")}
   if case.over:
-    return row | _growth(case, ours), versions
-  if case.kind == "sweep":
-    return row | _sweep(case, ours, seconds, dtype), versions
-  options = {"ours": ours}
-  if with_peer:
+    return row | _growth(case, options), versions
+  sides = {"ours": (case, options)}
+  if case.kind == "sweep":  # its peer is our own step of one adaptation, which must have the first member's loss
+    sides["separate"] = (dataclasses.replace(case, kind="adapt", members=1), options)
+    _compile(*sides["separate"])
+  elif with_peer:
     device = "cuda" if ready["platform"] == "gpu" else "cpu"
     peer = child.Options("torch", keep=False, device=device) if quick else fastest_peer(case, device, dtype)
-    options["eager"] = peer
     attention = "scaled_dot_product_attention" if peer.fused else "plain"
     row["peer"] = {"attention": attention, "malloc_keeps_memory": peer.keep, "dtype": peer.dtype}
+    sides["torch_eager"] = (case, peer)
   with contextlib.ExitStack() as stack:
-    sides = {name: stack.enter_context(child.Child(case, how)) for name, how in options.items()}
-    if with_peer:
-      row["agreement"] = check(sides["ours"], sides["eager"], dtype)
-      versions["torch"] = sides["eager"].ready["torch"]
-    taken, rates = take_turns(sides, seconds)
-    peaks = {name: side.ready["peak_bytes"] / 2**20 for name, side in sides.items()}
+    children = {name: stack.enter_context(child.Child(*side)) for name, side in sides.items()}
+    for name in children.keys() - {"ours"}:
+      row["agreement"] = check(children["ours"], children[name], dtype, "loss" if name == "separate" else None)
+      versions |= {"torch": children[name].ready["torch"]} if name == "torch_eager" else {}
+    taken, rates = take_turns(children, seconds)
+    peaks = {name: side.ready["peak_bytes"] / 2**20 for name, side in children.items()}
   if case.kind == "cold_start":
-    taken = _cold(case, options, seconds)
+    taken = _cold(sides, seconds)
+  if "separate" in taken:
+    taken["separate"] = [case.members * value for value in taken["separate"]]
   return row | _row(case, taken, rates, peaks), versions
 
 
-def _compile(case: cases.Case, ours: child.Options) -> dict:
-  """Starts our side once, so that later starts read its program from the compilation cache. Returns what it says of itself."""
-  with child.Child(case, ours) as side:
+def _compile(case: cases.Case, options: child.Options) -> dict:
+  """Starts our side once, so that later starts find its program in the compilation cache. Returns `ready`."""
+  with child.Child(case, options) as side:
     return side.ready
 
 
 def fastest_peer(case: cases.Case, device: str, dtype: str) -> child.Options:
-  """The fastest options of the peer on one depth of the case: attention, our dtype or float32, and malloc on a CPU."""
+  """The fastest options of the peer on one depth of the case: attention, our dtype or float32, malloc on a CPU."""
   case, tried = dataclasses.replace(case, depth=1), {}
   mallocs = (False, True) if device == "cpu" else (False,)
   for keep, fused, low in itertools.product(mallocs, (False, True), dict.fromkeys(("float32", dtype))):
@@ -106,9 +110,9 @@ def _units(side: child.Child) -> int:
 def take_turns(sides: dict[str, child.Child], seconds: float) -> tuple[dict, dict]:
   """(seconds a unit, matmul FLOP/s) by side and turn, A B A B, for about `seconds`: 3 to 25 turns each."""
   units = {name: _units(side) for name, side in sides.items()}
-  rounds = int(np.clip(seconds / sum(units[name] * side.ready["seconds"][-1] for name, side in sides.items()), 3, 25))
+  turn = sum(units[name] * side.ready["seconds"][-1] for name, side in sides.items())
   taken, rates = {name: [] for name in sides}, {name: [] for name in sides}
-  for _ in range(rounds):
+  for _ in range(int(np.clip(seconds / turn, 3, 25))):
     for name, side in sides.items():
       taken[name].append(side.ask("time", units[name]))
     for name, side in sides.items():
@@ -119,58 +123,39 @@ def take_turns(sides: dict[str, child.Child], seconds: float) -> tuple[dict, dic
 def _row(case: cases.Case, taken: dict, rates: dict, peaks: dict) -> dict:
   """Medians, spreads, ratios, memory and FLOP/s of the turns."""
   ours, ceiling = np.array(taken["ours"]), max(float(np.median(rate)) for rate in rates.values())
-  row = {"turns": len(ours), "seconds_median": float(np.median(ours)), "spread": spread(ours), "peak_memory_mib": peaks["ours"]}
-  shares = {name: cases.flops(case) / float(np.median(taken[name])) / ceiling for name in taken}
+  median = float(np.median(ours))
+  row = {"turns": len(ours), "seconds_median": median, "spread": spread(ours), "peak_memory_mib": peaks["ours"]}
   if case.kind != "cold_start":
-    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / row["seconds_median"]}
-    row["share_of_matmul"] = shares["ours"]
+    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / median}
+    row["share_of_matmul"] = row["flops_per_second"] / ceiling
     row["matmul_flops_per_second"] = {name: spread(rate) for name, rate in rates.items()}
-  if "eager" in taken:
-    ratios = spread(ours / np.array(taken["eager"]))
-    row |= {"ratio_to_torch_eager": ratios["median"], "ratio_to_torch_eager_spread": ratios}
-    row |= {"torch_eager_seconds": spread(taken["eager"]), "torch_eager_peak_memory_mib": peaks["eager"]}
-    row["peak_memory_ratio"] = peaks["ours"] / peaks["eager"]
-    if case.kind != "cold_start":
-      row["torch_eager_share_of_matmul"] = shares["eager"]
+  for peer, name in (("torch_eager", "torch_eager"), ("separate", "separate_steps")):
+    if peer in taken:
+      ratios = spread(ours / np.array(taken[peer]))
+      row |= {f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios}
+      row |= {f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer]}
+      row["peak_memory_ratio"] = peaks["ours"] / peaks[peer]
   return row
 
 
-def _cold(case: cases.Case, options: dict[str, child.Options], seconds: float) -> dict[str, list[float]]:
+def _cold(sides: dict, seconds: float) -> dict[str, list[float]]:
   """Seconds from the start of a process to its first unit, sides in turn, with a warm compilation cache."""
-  taken = {name: [] for name in options}
+  taken = {name: [] for name in sides}
   for _ in range(int(np.clip(seconds / 15, 1, 5))):
-    for name, how in options.items():
-      with child.Child(case, how) as side:
-        taken[name].append(side.cold_seconds)
+    for name, side in sides.items():
+      with child.Child(*side) as started:
+        taken[name].append(started.cold_seconds)
   return taken
 
 
-def _sweep(case: cases.Case, ours: child.Options, seconds: float, dtype: str) -> dict:
-  """A step of all members beside as many steps of one, which must have the first member's loss."""
-  single = dataclasses.replace(case, kind="adapt", members=1)
-  _compile(single, ours)
-  with child.Child(case, ours) as sweep, child.Child(single, ours) as one, tempfile.TemporaryDirectory() as folder:
-    losses = []
-    for side, path in ((sweep, f"{folder}/sweep.npz"), (one, f"{folder}/one.npz")):
-      side.ask("check", (f"{folder}/given.npz", path))
-      losses.append({"loss": np.load(path)["loss"]})
-    row = {"agreement": agreement(*losses, dtype)}
-    taken, rates = take_turns({"ours": sweep, "separate": one}, seconds)
-    taken["separate"] = [case.members * value for value in taken["separate"]]
-    ratios = spread(np.array(taken["ours"]) / np.array(taken["separate"]))
-    row |= _row(case, {"ours": taken["ours"]}, rates, {"ours": sweep.ready["peak_bytes"] / 2**20})
-    row |= {"ratio_to_separate_steps": ratios["median"], "ratio_to_separate_steps_spread": ratios}
-    return row | {"separate_seconds": spread(taken["separate"]), "one_peak_memory_mib": one.ready["peak_bytes"] / 2**20}
-
-
-def _growth(case: cases.Case, ours: child.Options) -> dict:
+def _growth(case: cases.Case, options: child.Options) -> dict:
   """Our seconds and peak memory as one field of the case grows."""
   field, values = case.over
   points = {}
   for value in values:
     point = dataclasses.replace(case, over=(), **{field: value})
-    _compile(point, ours)
-    with child.Child(point, ours) as side:
+    _compile(point, options)
+    with child.Child(point, options) as side:
       taken, peak = [side.ask("time", _units(side)) for _ in range(5)], side.ready["peak_bytes"] / 2**20
     points[str(value)] = {"seconds": spread(taken), "flops": cases.flops(point), "peak_memory_mib": peak}
   return {"over": field, "points": points}

@@ -28,27 +28,18 @@ class Attention(nn.Module):
     return self.proj(x.transpose(1, 2).reshape(n, s, d))
 
 
-class Mlp(nn.Module):
-  def __init__(self, width: int, hidden: int):
-    super().__init__()
-    self.fc1 = nn.Linear(width, hidden)
-    self.fc2 = nn.Linear(hidden, width)
-
-  def forward(self, x):
-    return self.fc2(nn.functional.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
   def __init__(self, width: int, heads: int, mlp_ratio: float):
     super().__init__()
+    hidden = int(width * mlp_ratio)
     self.norm1 = nn.LayerNorm(width, eps=1e-6)
     self.attn = Attention(width, heads)
     self.norm2 = nn.LayerNorm(width, eps=1e-6)
-    self.mlp = Mlp(width, int(width * mlp_ratio))
+    self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
 
   def forward(self, x):
     x = x + self.attn(self.norm1(x))
-    return x + self.mlp(self.norm2(x))
+    return x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](self.norm2(x))))
 
 
 class Sinusoid(nn.Module):
@@ -67,17 +58,18 @@ class MixSTE(nn.Module):
 
   def __init__(self, num_frame, num_joints, embed_dim, depth, num_heads, mlp_ratio, diffusion: bool):
     super().__init__()
-    self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, num_joints, embed_dim))
-    self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, num_frame, embed_dim))
-    self.Spatial_patch_to_embedding = nn.Linear(5 if diffusion else 2, embed_dim)
+    width = embed_dim
+    self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, num_joints, width))
+    self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, num_frame, width))
+    self.Spatial_patch_to_embedding = nn.Linear(5 if diffusion else 2, width)
     if diffusion:
-      wide = 2 * embed_dim
-      self.time_mlp = nn.Sequential(Sinusoid(embed_dim), nn.Linear(embed_dim, wide), nn.GELU(), nn.Linear(wide, embed_dim))
-    self.STEblocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
-    self.TTEblocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
-    self.Spatial_norm = nn.LayerNorm(embed_dim, eps=1e-6)
-    self.Temporal_norm = nn.LayerNorm(embed_dim, eps=1e-6)
-    self.head = nn.Sequential(nn.LayerNorm(embed_dim), nn.Linear(embed_dim, 3))
+      layers = (Sinusoid(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+      self.time_mlp = nn.Sequential(*layers)
+    self.STEblocks = nn.ModuleList(Block(width, num_heads, mlp_ratio) for _ in range(depth))
+    self.TTEblocks = nn.ModuleList(Block(width, num_heads, mlp_ratio) for _ in range(depth))
+    self.Spatial_norm = nn.LayerNorm(width, eps=1e-6)
+    self.Temporal_norm = nn.LayerNorm(width, eps=1e-6)
+    self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3))
 
   def forward(self, x_2d, x_3d=None, t=None):
     x = x_2d[:, None]

@@ -16,7 +16,7 @@ NEAR_M = 0.5
 
 
 def _parts(points, intrinsics):
-  """Focal lengths, centre, radial and tangential coefficients of intrinsics [b 9], each [b ... n] for points [b ... c]."""
+  """Focal lengths, centre, radial and tangential coefficients [b ... n] of intrinsics [b 9] for points [b ... c]."""
   return intrinsics.reshape((len(points),) + (1,) * (points.ndim - 2) + (-1,)).split((2, 2, 3, 2), -1)
 
 
@@ -44,7 +44,7 @@ def rays(keypoints, intrinsics, iterations: int = 10):
 
 
 def solve_root(pose, ray, confidence):
-  """The translation [... 3] that best reprojects root-relative poses [... j 3] onto rays: least squares, closed form."""
+  """The translation [... 3] with the least squared reprojection error of root-relative poses [... j 3] onto rays."""
   weight = (confidence / confidence.sum(-1, keepdim=True).clamp(min=1e-9))[..., None]
   residual = ray * pose[..., 2:] - pose[..., :2]
   ray_mean, residual_mean = ((weight * x).sum(-2, keepdim=True) for x in (ray, residual))
@@ -54,9 +54,15 @@ def solve_root(pose, ray, confidence):
   return torch.cat([residual_mean[..., 0, :] + ray_mean[..., 0, :] * tz, tz], -1)
 
 
+def root_centre(poses):
+  """Root-relative poses."""
+  return poses - poses[..., :1, :]
+
+
 def augment(poses, keypoints, intrinsics):
   """(keypoints, labels) of F (Eq. 3): source poses [b f j 3] before the target's cameras, one placement a clip."""
-  size, size_2d = ((x[..., :2].amax(-2) - x[..., :2].amin(-2)).mean(-2, keepdim=True) for x in (poses, keypoints))  # b 1 2
+  extents = ((x[..., :2].amax(-2) - x[..., :2].amin(-2)).mean(-2, keepdim=True) for x in (poses, keypoints))
+  size, size_2d = extents  # b 1 2
   focal, centre = intrinsics[:, None, :2], intrinsics[:, None, 2:4]
   root, root_2d = poses[..., 0, :], keypoints[..., 0, :].mean(-2, keepdim=True)
   z = (focal * size).sum(-1, keepdim=True) / size_2d.sum(-1, keepdim=True).clamp(min=1e-6)
@@ -67,13 +73,8 @@ def augment(poses, keypoints, intrinsics):
   return project(placed, intrinsics), labels
 
 
-def root_centre(poses):
-  """Root-relative poses."""
-  return poses - poses[..., :1, :]
-
-
 def denoise(network, keypoints, noisy, t: int):
-  """x_0 [b h f j 3] from noisy poses [b h f j 3] at one t. The input is clamped."""
+  """x_0 [b h f j 3] from noisy poses [b h f j 3], which are clamped, at one t."""
   return network(keypoints, noisy.clamp(-CLAMP, CLAMP), torch.full((len(noisy),), t, device=noisy.device))
 
 
@@ -83,13 +84,13 @@ def pseudo_label(teacher, target, noise):
   poses = denoise(teacher, target["keypoints"], noise, LAST).clamp(-CLAMP, CLAMP)
   ray, confidence = rays(target["keypoints"], target["intrinsics"])[:, None], target["confidence"][:, None]
   roots = solve_root(poses, ray, confidence)
-  errors = (project(poses + roots[..., None, :], target["intrinsics"]) - target["keypoints"][:, None]).norm(dim=-1)
-  best = (errors * confidence).mean(-1).argmin(1)  # b f
+  errors = project(poses + roots[..., None, :], target["intrinsics"]) - target["keypoints"][:, None]
+  best = (errors.norm(dim=-1) * confidence).mean(-1).argmin(1)  # b f
   return poses.gather(1, best[:, None, :, None, None].expand(-1, 1, -1, *poses.shape[3:]))[:, 0]
 
 
 def update(optimizer, loss, clipped=()):
-  """One optimizer step, with the gradients of the `clipped` parameters limited to norm 1. Returns the loss."""
+  """The loss, after one optimizer step with the gradients of the `clipped` parameters limited to norm 1."""
   optimizer.zero_grad(set_to_none=True)
   loss.backward()
   if clipped:
@@ -109,8 +110,7 @@ def adapt_step(student, optimizer, source, target, teacher_noise, student_noise)
 
 def alpha_bar(num_steps: int = cases.DIFFUSION_STEPS) -> np.ndarray:
   """The cosine schedule (float64)."""
-  x = (np.arange(num_steps + 1) / num_steps + 0.008) / 1.008 * np.pi / 2
-  bar = np.cos(x) ** 2
+  bar = np.cos((np.arange(num_steps + 1) / num_steps + 0.008) / 1.008 * np.pi / 2) ** 2
   return np.cumprod(1 - np.clip(1 - bar[1:] / bar[:-1], 0, 0.999))
 
 
@@ -121,7 +121,7 @@ def flip(x):
 
 @torch.no_grad()
 def infer(network, keypoints, init_noise, step_noise):
-  """Poses [b f j 3] after K DDIM steps (eta = 1), each averaged with its mirror image, from [b f j 3] and [k-1 b f j 3]."""
+  """Poses [b f j 3] of K DDIM steps (eta = 1), each averaged with its mirror image; noise [b f j 3], [k-1 b f j 3]."""
   count, bar = len(step_noise) + 1, alpha_bar()
   times = [k * len(bar) // count - 1 for k in range(count, -1, -1)]
   both = torch.cat([keypoints, flip(keypoints)])
@@ -141,15 +141,13 @@ def supervised_loss(network, keypoints, x_0, t, noise):
   """Mean joint distance of the pose denoised from q_sample (Eq. 7), limited to the clamp."""
   bar = torch.from_numpy(alpha_bar()).float().to(x_0.device)[t][:, None, None, None]
   x_t = (bar.sqrt() * x_0 + (1 - bar).sqrt() * noise).clamp(-CLAMP, CLAMP)
-  pred = network(keypoints, x_t[:, None], t)[:, 0]
-  return (((pred - x_0) ** 2).sum(-1) + 1e-12).sqrt().mean()
+  return (((network(keypoints, x_t[:, None], t)[:, 0] - x_0) ** 2).sum(-1) + 1e-12).sqrt().mean()
 
 
 def pretrain_step(network, average, optimizer, batch, flipped, t, noise):
   """The loss of one update: mirrored clips, diffusion, clipped gradients, AdamW, running average."""
-  keypoints, x_0 = (torch.where(flipped[:, None, None, None], flip(x), x)
-                    for x in (batch["keypoints"], root_centre(batch["poses"])))
-  parameters = list(network.parameters())
+  clean, parameters = (batch["keypoints"], root_centre(batch["poses"])), list(network.parameters())
+  keypoints, x_0 = (torch.where(flipped[:, None, None, None], flip(x), x) for x in clean)
   loss = update(optimizer, supervised_loss(network, keypoints, x_0, t, noise), parameters)
   torch._foreach_lerp_(average, parameters, 0.005)
   return loss
@@ -157,7 +155,8 @@ def pretrain_step(network, average, optimizer, batch, flipped, t, noise):
 
 def errors(pose, target) -> dict[str, torch.Tensor]:
   """MPJPE, P-MPJPE and N-MPJPE of every frame [b f]."""
-  mean, a, b = target.mean(-2, keepdim=True), pose - pose.mean(-2, keepdim=True), target - target.mean(-2, keepdim=True)
+  mean = target.mean(-2, keepdim=True)
+  a, b = pose - pose.mean(-2, keepdim=True), target - mean
   u, s, vt = torch.linalg.svd(a.transpose(-1, -2) @ b)
   d = torch.ones_like(s)
   d[..., 2] = torch.linalg.det(u @ vt).sign()

@@ -25,38 +25,31 @@ def peak_bytes(options) -> int | None:
 def make_matmul(size: int, options) -> Callable[[], None]:
   """A product of two square matrices, which measures the machine's ceiling."""
   a, b = (torch.randn(size, size, device=options.device, dtype=getattr(torch, options.dtype)) for _ in range(2))
-
-  def run():
-    torch.matmul(a, b)
-    _wait(options)
-
-  return run
+  return lambda: _wait(options, torch.matmul(a, b))
 
 
 def make(case: cases.Case, options) -> tuple[Callable, Callable]:
-  """(run, check): `run()` does one unit and waits for it; `check(given)` returns the arrays of our side's random numbers."""
+  """(run, check): `run()` does one unit and waits for it; `check(given)` returns the arrays of these random numbers."""
 
   def normal(*lead):
     return torch.randn(*lead, case.frames, cases.JOINTS, 3, device=options.device)
 
-  data = _tensors(cases.inputs(case), options.device)
   network = make_network(case, case.kind in ("teacher", "adapt", "cold_start"), options.fused).to(options.device)
-  work, draw = UNITS[case.kind](case, network, data, normal)
+  work, draw = UNITS[case.kind](case, network, _tensors(cases.inputs(case), options.device), normal)
   low = contextlib.nullcontext()
   if options.dtype != "float32":
     low = torch.autocast(options.device, dtype=getattr(torch, options.dtype))
 
   def run():
     with low:
-      work(**draw())
-    _wait(options)
+      _wait(options, work(**draw()))
 
   def check(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     set_weights(network)
     with low:
       found = work(**_tensors(given, options.device))
-    found |= {f"gradient/{weight_name(name)}": parameter.grad for name, parameter in network.named_parameters()
-              if parameter.grad is not None}
+    grads = {f"gradient/{weight_name(name)}": parameter.grad for name, parameter in network.named_parameters()}
+    found |= {name: grad for name, grad in grads.items() if grad is not None}
     return {name: torch.as_tensor(value).detach().float().cpu().numpy() for name, value in found.items()}
 
   return run, check
@@ -69,7 +62,7 @@ def _tensors(value, device):
   return torch.from_numpy(value).to(device)
 
 
-def _wait(options) -> None:
+def _wait(options, _) -> None:
   if options.device == "cuda":
     torch.cuda.synchronize()
 
@@ -90,11 +83,10 @@ def make_network(case: cases.Case, adapted: bool = False, fused: bool = False) -
   """The network with the benchmark's weights. `adapted` freezes it and adds the paper's adapter."""
   sizes = (case.frames, cases.JOINTS, case.width, case.depth, case.heads, cases.MLP_RATIO)
   network = torch_models.MixSTE(*sizes, diffusion=True)
+  for block in (*network.STEblocks, *network.TTEblocks):
+    block.attn.fused = fused
   if adapted:
     network = Adapted(torch_models.inject(network.requires_grad_(False), cases.RANK))
-  for module in network.modules():
-    if isinstance(module, torch_models.Attention):
-      module.fused = fused
   set_weights(network)
   return network
 
@@ -109,20 +101,17 @@ def set_weights(network: nn.Module) -> None:
 
 
 def weight_name(name: str) -> str:
-  """The reference's name of a parameter of a plain or adapted network. Factors are `<module>.down` and `<module>.up`."""
+  """The reference's name of a parameter, plain or adapted. Factors are `<module>.down` and `<module>.up`."""
   name = name.removeprefix("network.").replace(".linear.", ".")
   return name.replace("lora_", "").removesuffix(".weight") if "lora_" in name else name
 
 
-# Each unit is (work, draw): `work(**draw())` computes a dictionary of tensors from random numbers.
+# A unit is (work, draw): `work(**draw())` computes a dictionary of tensors from random numbers.
 
 
 def _forward(case, network, data, normal):
-  @torch.no_grad()
-  def work():
-    return {"pose": network(data["source"]["keypoints"], data["noise"][:, None], data["t"])[:, 0]}
-
-  return work, dict
+  arguments = (data["source"]["keypoints"], data["noise"][:, None], data["t"])
+  return torch.no_grad()(lambda: {"pose": network(*arguments)[:, 0]}), dict
 
 
 def _teacher(case, network, data, normal):
@@ -154,17 +143,18 @@ def _pretrain(case, network, data, normal):
 
   def draw():
     uniform = torch.rand(2, case.clips, device=data["t"].device)
-    return {"flipped": uniform[0] < 0.5, "t": (uniform[1] * cases.DIFFUSION_STEPS).long(), "noise": normal(case.clips)}
+    t = (uniform[1] * cases.DIFFUSION_STEPS).long()
+    return {"flipped": uniform[0] < 0.5, "t": t, "noise": normal(case.clips)}
 
   return work, draw
 
 
 def _gradient(case, network, data, normal):
-  x_0 = torch_peer.root_centre(data["source"]["poses"])
+  keypoints, x_0 = data["source"]["keypoints"], torch_peer.root_centre(data["source"]["poses"])
 
   def work():
     network.zero_grad(set_to_none=True)
-    loss = torch_peer.supervised_loss(network, data["source"]["keypoints"], x_0, data["t"], data["noise"])
+    loss = torch_peer.supervised_loss(network, keypoints, x_0, data["t"], data["noise"])
     loss.backward()
     return {"loss": loss}
 
@@ -172,12 +162,12 @@ def _gradient(case, network, data, normal):
 
 
 def _evaluate(case, network, data, normal):
-  clips = -(-case.length // case.frames)
-  whole = -(-clips // case.clips) * case.clips  # the last batch is padded with clips that count nothing
-  first = torch.arange(whole) * case.frames
-  frames = first.clamp(max=case.length - case.frames)[:, None] + torch.arange(case.frames)
+  num_clips = -(-case.length // case.frames)
+  whole = -(-num_clips // case.clips) * case.clips  # the last batch is padded with clips without a valid frame
+  first = torch.arange(whole)[:, None] * case.frames
+  frames = first.clamp(max=case.length - case.frames) + torch.arange(case.frames)
   batch = {name: data["sequence"][name][0][frames] for name in ("keypoints", "poses")}
-  batch["valid"] = ((frames >= first[:, None]) & (first < case.length)[:, None]).to(batch["poses"])
+  batch["valid"] = ((frames >= first) & (first < case.length)).to(batch["poses"])
   batches = [dict(zip(batch, parts)) for parts in zip(*(value.split(case.clips) for value in batch.values()))]
   return lambda noise: torch_peer.evaluate(network, batches, noise), lambda: {"noise": normal(whole)}
 

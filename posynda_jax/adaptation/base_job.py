@@ -8,13 +8,13 @@ from typing import Any
 import jax
 
 from posynda_jax.adaptation import adapters, bases, pretraining, sources
+from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.evaluation import results, scoring
 from posynda_jax.geometry.measured import Measured
 from posynda_jax.peft import counting
-from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs, scalars
-from posynda_jax.visuals import figures
+from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +145,7 @@ def train_base(
   checkpoints.close()
   checkpoint.save_tree(run.folder / "base", state.ema if plan.pretrain.ema else state.params)
   run.close()
-  if processes.is_main() and (rows := scalars.read_rows(run.folder, "pretrain")):
-    figures.save_curves(run.folder / "figures" / "pretrain.png", rows, ("loss", "train_mpjpe_mm", "grad_norm"))
+  save_curves(run, "pretrain", ("loss", "train_mpjpe_mm", "grad_norm"))
   scores, protocol = score_base(bases.load(run.folder), run.config["eval_on"], plan.eval_split, folders)
   files.write_json(run.folder / "metrics.json", {
       "base": scores, "protocol": protocol, "seconds": seconds, "digest": bases.load(run.folder).digest, "body": source.body,

@@ -90,7 +90,7 @@ def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> 
     detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
     picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
     keypoints = task.job.target.records[0]["keypoints_px"][picked]
-    figures.save_comparison(path, keypoints, {"source only": before.pose[picked], "adapted": lifted.pose[picked]})
+    figures.save(path, figures.methods_figure(keypoints, {"source only": before.pose[picked], "adapted": lifted.pose[picked]}))
     return
   size, middle = task.job.sampling.batch_size, task.base.model.num_frames // 2
   picked = np.linspace(0, len(task.test) - 1, rows + 2).astype(int)[1:-1]
@@ -101,4 +101,4 @@ def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> 
       "ground truth": skeleton.root_centre(batch["poses"]),
   }
   shown = {name: np.asarray(poses)[:rows, middle] for name, poses in columns.items()}
-  figures.save_comparison(path, batch["keypoints"][:rows, middle], shown)
+  figures.save(path, figures.methods_figure(batch["keypoints"][:rows, middle], shown))

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from posynda_jax.adaptation import placement
-from posynda_jax.diffusion import hypotheses, process, sampler
+from posynda_jax.diffusion import process, sampler
+from posynda_jax.diffusion.hypotheses import Granularity, choose, pick, reprojection_error, solve_roots
 from posynda_jax.geometry import body, skeleton
 from posynda_jax.runtime import parallel
 
@@ -47,14 +48,14 @@ class Teacher:
   @functools.cached_property
   def errors(self) -> Float[Array, "h b f j"]:
     """Reprojection error of every hypothesis under its own solved root (Eq. 4)."""
-    roots = hypotheses.solve_roots(self.hypotheses, *self.observed)
-    return hypotheses.reprojection_error(self.hypotheses, roots, *self.observed[:2])
+    roots = solve_roots(self.hypotheses, *self.observed)
+    return reprojection_error(self.hypotheses, roots, *self.observed[:2])
 
-  def chosen(self, rule: hypotheses.Granularity = "frame") -> Float[Array, "b f j 3"]:
+  def chosen(self, rule: Granularity = "frame") -> Float[Array, "b f j 3"]:
     """The hypothesis of least reprojection error (Eq. 5), chosen for each sequence, frame or joint."""
     if rule not in self._chosen:
-      index = hypotheses.choose(self.errors, self.target["confidence"], rule)
-      self._chosen[rule] = hypotheses.pick(self.hypotheses, index)
+      index = choose(self.errors, self.target["confidence"], rule)
+      self._chosen[rule] = pick(self.hypotheses, index)
     return self._chosen[rule]
 
   @property

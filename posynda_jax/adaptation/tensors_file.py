@@ -15,6 +15,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -32,8 +33,7 @@ _WITH_ARTICLE = {"base": "a base", "adapter": "an adapter"}
 def save_base(path, params: PyTree, config: Mapping[str, Any], dtype: str | None = None) -> str:
   """Writes the variables of a base and its run's config; returns the digest of the tree that `load_base` will read.
 
-  `dtype` is the type on disk, one of DTYPES; None is float32. Raises ValueError for another, and for values that it
-  cannot hold.
+  `dtype` is the type on disk, one of DTYPES; None is float32. Raises ValueError for values that it cannot hold.
   """
   return _write(path, params, {"kind": "base", "config": dict(config)}, dtype)
 
@@ -53,10 +53,8 @@ def load_adapter(path, base_digest: str) -> tuple[dict, dict[str, Any]]:
   """(adapter in float32, its settings). Raises as `load_base`, and ValueError for an adapter of another base."""
   tree, header = _read(path, "adapter")
   if header["base_digest"] != base_digest:
-    raise ValueError(
-        f"{path} is an adapter of base {header['base_digest']}, the base here is {base_digest}: give the base it was "
-        "trained on"
-    )
+    found = header["base_digest"]
+    raise ValueError(f"{path} is an adapter of base {found}, not of {base_digest}: give the base it was trained on")
   return tree, header["adapt"]
 
 
@@ -97,9 +95,9 @@ def _write(path, tree: PyTree, header: dict[str, Any], dtype: str | None) -> str
   """Writes under a temporary name, then renames, so that a reader finds the old file or the new one."""
   if (dtype := dtype or "float32") not in DTYPES:
     raise ValueError(f"type {dtype!r} on disk is unknown; choose one of {', '.join(DTYPES)}")
-  flat = {name: np.asarray(value, np.float32) for name, value in flatten_dict(dict(tree), sep="/").items()}
   with np.errstate(over="ignore"):
-    stored = {name: np.ascontiguousarray(value.astype(DTYPES[dtype])) for name, value in flat.items()}
+    flat = flatten_dict(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), dict(tree)), sep="/")
+    stored = {name: np.asarray(value, DTYPES[dtype], order="C") for name, value in flat.items()}
   rounded = {name: value.astype(np.float32) for name, value in stored.items()}
   if wrong := [name for name, value in rounded.items() if not np.isfinite(value).all()]:
     raise ValueError(f"{wrong[0]} and {len(wrong) - 1} more hold values that {dtype} on disk cannot: choose another")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+
 import jax
 import numpy as np
 
@@ -81,9 +82,16 @@ def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float
   path = run.folder / "measured.json"
   with processes.main_first():  # the others read it
     found = json.loads(path.read_text()) if path.exists() else {}
-  X
-  if processes.is_main() and (rows := scalars.read_rows(run.folder, weights.name)):
-    figures.save_curves(run.folder / "figures" / f"{weights.name}.png", rows, CURVES)
+    found["source_only"] = {"body": source_body, "view": []}
+    files.write_json(path, found | {weights.name: {"body": weights.body, "view": weights.view}})
+  save_curves(run, weights.name, CURVES)
+
+
+def save_curves(run: runs.Run, training: str, names: tuple[str, ...]) -> None:
+  """The curves of what one training logged, as FIGURES/TRAINING.png."""
+  logged = {tag: values for tag, values in scalars.read_scalars(run.folder).items() if tag.startswith(f"{training}/")}
+  if processes.is_main() and logged:
+    figures.save(run.folder / "figures" / f"{training}.png", figures.curves_figure(logged, names))
 
 
 def find_body(task: Task, weights: bases.Weights, recipe: recipes.Recipe, target: clips.ClipSource) -> tuple[float, ...]:

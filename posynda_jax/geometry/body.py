@@ -49,22 +49,19 @@ def weighted_median(values: Float[Array, "n k"], weight: Float[Array, "n k"]) ->
   return jnp.take_along_axis(jnp.take_along_axis(values, order, 0), (2 * below >= below[-1:]).argmax(0)[None], 0)[0]
 
 
-def fit_body(
-    pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"],
-    iterations: int = 8,
-) -> Float[Array, "b f j 3"]:
-  """A pose on the keypoints' rays with the given bone lengths (m) and relative depths near those of `pose`.
+def fit_body(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, lengths: Float[Array, "*b 16"]) -> Array:
+  """A pose [b f j 3] on the keypoints' rays with the given bone lengths (m) and relative depths near those of `pose`.
 
   2D alone cannot separate a small body nearby from a large one far away, but bone lengths can. The depths z along the
   rays d minimise the sum over bones of (|z_c d_c - z_p d_p| - length)^2 plus RIGIDITY^2 times the squared changes of
-  relative depth. Damped Gauss-Newton starts at the solved root. A keypoint of low confidence is replaced, in
+  relative depth. Eight damped Gauss-Newton steps start at the solved root. A keypoint of low confidence is replaced, in
   proportion, by the projection of its joint, because a wrong keypoint would move the whole body.
   """
-  seen = camera.rays(keypoints, intrinsics)
-  placed = pose + camera.solve_root(pose, seen, confidence)[..., None, :]
+  observed = camera.rays(keypoints, intrinsics)
+  placed = pose + camera.solve_root(pose, observed, confidence)[..., None, :]
   own = placed[..., :2] / jnp.maximum(placed[..., 2:], NEAR_M)
-  ray = own + confidence[..., None] * (seen - own)
-  ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
+  ray = own + confidence[..., None] * (observed - own)
+  ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)  # b f j 3
   lengths = jnp.asarray(lengths, jnp.float32)
   child = np.arange(1, pose.shape[-2])
   one_hot = np.eye(pose.shape[-2], dtype=np.float32)
@@ -90,13 +87,11 @@ def fit_body(
     return jnp.maximum(z - jnp.clip(change, -0.3, 0.3), NEAR_M), None
 
   with jax.default_matmul_precision("highest"):  # TPUs and GPUs would round depths to 7 or 10 bits
-    depths, _ = jax.lax.scan(step, jnp.maximum(placed[..., 2], NEAR_M), None, length=iterations)
+    depths, _ = jax.lax.scan(step, jnp.maximum(placed[..., 2], NEAR_M), None, length=8)
   return skeleton.root_centre(ray * depths[..., None])
 
 
-def refine(
-    pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, how: str, lengths=()
-) -> Float[Array, "b f j 3"]:
+def refine(pose: Float[Array, "b f j 3"], keypoints, intrinsics, confidence, how: str, lengths=()) -> Array:
   """`pose` unchanged (`none`), by `onto_rays` (`rays`) or by `fit_body` with `lengths` [*b 16] (`body`)."""
   if how == "rays":
     return onto_rays(pose, keypoints, intrinsics, confidence)

@@ -10,6 +10,8 @@ Screen-normalised points are divided by half the image width on both axes: x in 
 (DATASETS.md 1.2).
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -34,57 +36,67 @@ def camera_to_world(points_camera, orientation, position):
   return rotate(orientation[..., None, :], points_camera) + position[..., None, :]
 
 
-def _align(per_clip, points):
-  """Values of clips [*b n] with the axes [*b 1... n] that broadcast them against points [*b ... c]."""
-  return per_clip.reshape(per_clip.shape[:-1] + (1,) * (points.ndim - per_clip.ndim) + per_clip.shape[-1:])
+def _per_clip(function):
+  """A function of points [*b n c] and intrinsics [*b 9] that also takes points with more axes between b and c."""
+
+  @functools.wraps(function)
+  def flattened(points, intrinsics):
+    out = function(points.reshape(intrinsics.shape[:-1] + (-1, points.shape[-1])), intrinsics[..., None, :])
+    return out.reshape(points.shape[:-1] + out.shape[-1:])
+
+  return flattened
 
 
 def _distort(m, intrinsics):
-  """Points x/z, y/z [*b ... 2] with radial and tangential distortion, for aligned intrinsics (DATASETS.md 1.2)."""
+  """Points x/z, y/z [*b n 2] with radial and tangential distortion (DATASETS.md 1.2), for intrinsics [*b 1 9]."""
   k, p = intrinsics[..., 4:7], intrinsics[..., 7:9]
   r2 = (m * m).sum(-1, keepdims=True)
   radial = 1 + k[..., :1] * r2 + k[..., 1:2] * r2**2 + k[..., 2:] * r2**3
   return m * (radial + (p * m).sum(-1, keepdims=True)) + p * r2
 
 
-def project(points: Float[Array, "*b 3"], intrinsics: Float[Array, "*c 9"]) -> Float[Array, "*b 2"]:
-  """G: image positions of camera-frame points [*b ... 3], with distortion, for intrinsics [*b 9].
+@_per_clip
+def project(points, intrinsics):
+  """G: image positions [*b ... 2] of camera-frame points [*b ... 3], with distortion, for intrinsics [*b 9].
 
   x/z and y/z are first clipped to [-1, 1] as in VideoPose3D, because the distortion polynomial is not valid beyond.
   """
-  intrinsics = _align(intrinsics, points)
   m = jnp.clip(points[..., :2] / points[..., 2:], -1, 1)
   return intrinsics[..., :2] * _distort(m, intrinsics) + intrinsics[..., 2:4]
 
 
-def project_linear(points: Float[Array, "*b 3"], intrinsics: Float[Array, "*c 9"]) -> Float[Array, "*b 2"]:
+@_per_clip
+def project_linear(points, intrinsics):
   """As `project`, without distortion."""
-  intrinsics = _align(intrinsics, points)
   return intrinsics[..., :2] * jnp.clip(points[..., :2] / points[..., 2:], -1, 1) + intrinsics[..., 2:4]
 
 
-def rays(
-    keypoints: Float[Array, "*b 2"], intrinsics: Float[Array, "*c 9"], iterations: int = 10
-) -> Float[Array, "*b 2"]:
+@_per_clip
+def rays(keypoints, intrinsics):
   """Directions (x/z, y/z) of image positions [*b ... 2]: the inverse of `project`, by fixed-point iteration."""
-  intrinsics = _align(intrinsics, keypoints)
   m = (keypoints - intrinsics[..., 2:4]) / intrinsics[..., :2]
   ideal = m
-  for _ in range(iterations):
+  for _ in range(10):
     ideal = ideal - (_distort(ideal, intrinsics) - m)
   return ideal
 
 
 def normalise_screen(px, resolution):
   """Pixel positions [*b ... 2] in screen units, for `resolution` [*b 2] (w, h)."""
-  resolution = _align(jnp.asarray(resolution, jnp.float32), px)
+  resolution = _aligned(resolution, px)
   return px / resolution[..., :1] * 2 - _centre(resolution)
 
 
 def unnormalise_screen(keypoints, resolution):
   """Inverse of `normalise_screen`."""
-  resolution = _align(jnp.asarray(resolution, jnp.float32), keypoints)
+  resolution = _aligned(resolution, keypoints)
   return (keypoints + _centre(resolution)) * resolution[..., :1] / 2
+
+
+def _aligned(resolution, points):
+  """Resolutions [*b 2] with the unit axes that broadcast them against points [*b ... 2]."""
+  resolution = jnp.asarray(resolution, jnp.float32)
+  return resolution.reshape(resolution.shape[:-1] + (1,) * (points.ndim - resolution.ndim) + (2,))
 
 
 def _centre(resolution):

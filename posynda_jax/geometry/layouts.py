@@ -1,7 +1,8 @@
 """Joint layouts of 2D detectors, and the rules that make the Human3.6M-17 joints of them (DATASETS.md 4.1).
 
-A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is the least of theirs. The
-rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves spine, thorax, neck and head.
+A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least
+score. The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints
+from spine to head.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ _GAST = tuple(_FACE.get(joint, row) for joint, row in enumerate(_SIMPLE))
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """`num_joints` of a detector; only the first `used` are needed. `means[i]` are those whose mean is Human3.6M joint i."""
+  """A detector's `num_joints`; the rules need the first `used`. The mean of `means[i]` is Human3.6M joint i."""
 
   num_joints: int
   used: int
@@ -75,22 +76,18 @@ def convert(
   if rule == "gast" and layout not in COCO:
     raise ValueError(f"joint rule gast needs COCO joints, layout {layout} has others: leave --joint_rule out")
   if rule == "simple":
-    return _means(points, LAYOUTS[layout].means), _least(scores, LAYOUTS[layout].means)
+    return _combine(points, LAYOUTS[layout].means), _combine(scores, LAYOUTS[layout].means, np.min)
   coco = list(COCO[layout])
-  return _gast(points[:, coco]), _least(scores[:, coco], _GAST)
+  return _gast(points[:, coco]), _combine(scores[:, coco], _GAST, np.min)
 
 
-def _means(points: np.ndarray, rows) -> np.ndarray:
-  return np.stack([points[:, list(row)].mean(1) for row in rows], 1)
-
-
-def _least(scores: np.ndarray, rows) -> np.ndarray:
-  return np.stack([scores[:, list(row)].min(1) for row in rows], 1)
+def _combine(values: np.ndarray, rows, how=np.mean) -> np.ndarray:
+  return np.stack([how(values[:, list(row)], axis=1) for row in rows], 1)
 
 
 def _gast(coco: np.ndarray) -> np.ndarray:
   """GAST-Net's `coco_h36m` without its collapse of legs of low score, which confidence replaces here."""
-  out = _means(coco, _SIMPLE)
+  out = _combine(coco, _SIMPLE)
   nose, shoulders, eyes_y = coco[:, 0], out[:, 8].copy(), out[:, 10, 1].copy()
   out[:, 8] += (nose - shoulders) / 3
   out[:, 7, 0] += 2 * (out[:, 7, 0] - (out[:, 0, 0] + out[:, 8, 0]) / 2)

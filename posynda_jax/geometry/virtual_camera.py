@@ -18,15 +18,13 @@ from jaxtyping import Array, Float
 from posynda_jax.geometry import camera
 
 _MIN_SIZE = 1e-3  # least size (x/z) of a person, so that a degenerate clip stays finite
-_MIN_DEPTH = 0.1  # least z of a unit ray: limits x/z far from the optical axis
+_MIN_DEPTH = 0.1  # least z in a division: limits x/z far from the optical axis
 
 
 def check_view(view) -> None:
   """Raises ValueError unless `view` is empty or holds five numbers."""
   if len(view) not in (0, 5):
-    raise ValueError(
-        f"a view is empty or five numbers (direction x, y; place x, y; size), {len(view)} numbers are given"
-    )
+    raise ValueError(f"a view is empty or five numbers (direction x, y; place x, y; size), not {len(view)} numbers")
 
 
 def measure_view(
@@ -95,10 +93,8 @@ def facing(direction: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
   return jnp.stack([right, jnp.cross(ahead, right), ahead], -2)
 
 
-def rotate_by_matrix(
-    rotation: Float[Array, "b 3 3"], points: Float[Array, "*h b f j 3"]
-) -> Float[Array, "*h b f j 3"]:
-  """Points rotated by one matrix a clip, in float32 even where matrix products have lower precision."""
+def rotate_by_matrix(rotation: Float[Array, "b 3 3"], points: Float[Array, "*h b f j 3"]) -> Array:
+  """Points [*h b f j 3] rotated by one matrix a clip, in float32 even where matrix products have lower precision."""
   return (rotation[:, None, None] * points[..., None, :]).sum(-1)
 
 

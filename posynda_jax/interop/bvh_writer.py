@@ -1,9 +1,10 @@
 """Lifted motion as a BVH file for Blender and game engines: a Human3.6M-17 hierarchy with rotations.
 
-Poses in the camera frame (x right, y down, z forward) become x right, y up, z towards the camera. Offsets are mean bone lengths
-along a T-pose that faces +Z. A bone keeps its direction in every frame, but BVH gives it one length for the whole motion.
-Hip and thorax have several bones, which one rotation cannot aim. Such a joint takes the rotation nearest to all of them, and a
-joint of each bone at the same place, such as `hip_to_spine`, makes the rest of the rotation.
+Poses in the camera frame (x right, y down, z forward) become x right, y up, z towards the camera. Offsets are mean
+bone lengths along a T-pose that faces +Z. A bone keeps its direction in every frame, but BVH gives it one length for
+all frames. Hip and thorax have several bones, and one rotation cannot aim them all. Such a joint takes the rotation
+nearest to all of them. Each of its bones has another joint at the same place, such as `hip_to_spine`, for the rest of
+the rotation.
 
 BVH names no unit. The default is centimetres, as game engines expect; Blender's importer then takes scale 0.01.
 """
@@ -26,9 +27,9 @@ _REST = np.array([
 
 
 def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> float:
-  """Writes absolute poses [T 17 3] (camera frame, m). Returns the largest distance (m) of a joint from its place in the file.
+  """The largest distance (m) of a joint from its place in the file of absolute poses [T 17 3] (camera frame, m).
 
-  The distance is 0 if bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
+  It is 0 if bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
   """
   poses = np.asarray(poses_camera_m, np.float64)
   if poses.ndim != 3 or poses.shape[1:] != (17, 3) or not len(poses) or not np.isfinite(poses).all():
@@ -54,7 +55,7 @@ def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> flo
 
 
 def _walk(offsets: np.ndarray, directions: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-  """Lines of the hierarchy with fields for the numbers of `offsets`, and local rotations [T 3 3] in the same order of joints."""
+  """Lines of the hierarchy, with fields for the numbers of `offsets`, and its joints' local rotations [T 3 3]."""
   lines, rotations = [], []
 
   def add(name: str, joint: int | None, turn: np.ndarray, frame: np.ndarray, children: list[int], depth: int) -> None:
@@ -109,7 +110,7 @@ def _nearest_rotation(rest: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 def _angles(rotations: np.ndarray) -> np.ndarray:
-  """Degrees [T 3] about Z, X and Y, whose product is the rotation [T 3 3], without jumps of a full turn between frames."""
+  """Degrees [T 3] about Z, X and Y of rotations [T 3 3], without jumps of a full turn between frames."""
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # X a quarter turn: SciPy warns, and sets Y to 0
     angles = Rotation.from_matrix(rotations).as_euler("ZXY")

@@ -1,10 +1,10 @@
 """Bases and adapters between PyTorch checkpoints, run folders and `.safetensors` files.
 
     PyTorch file --+                                    +--> folder: a base, or an adaptation run with its base inside
-    run folder   --+--> Weights: base, adapter, config -+--> .safetensors: one tree
+    run folder   --+--> Converted: base, adapter, config -+--> .safetensors: one tree
     .safetensors --+                                    +--> PyTorch file, for the original code and strict loading
 
-`Weights.notes` says what was recognised and what was assumed. No file is overwritten, and a failure leaves no file.
+`Converted.notes` says what was recognised and what was assumed. No file is overwritten, and a failure leaves no file.
 """
 
 import contextlib
@@ -15,13 +15,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
-from posynda_jax.adaptation import adapt, bases, tensors_file
+from posynda_jax.adaptation import adapters, bases, tensors_file
 from posynda_jax.interop import torch_weights
-from posynda_jax.interop.torch_weights import Hints, Weights
-from posynda_jax.runtime import checkpoint, runs
+from posynda_jax.interop.torch_weights import Converted, Hints
+from posynda_jax.runtime import checkpoint, files, runs
 
 TORCH = (".bin", ".pt", ".pth")
 PARTS = ("merge", "keep", "base", "adapter")
@@ -29,7 +28,7 @@ BIASES = ("refuse", "drop", "beside")
 LAYOUTS = ("original", "bare")
 
 
-def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) -> Weights:
+def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) -> Converted:
   """The weights of a PyTorch file, a run folder of either kind, a base's `.safetensors` file, or a base that ships.
 
   `adapter` is the folder of an adaptation run, or an adapter's `.safetensors` file. `which` names the adapter in a run
@@ -39,17 +38,13 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
   if folder.suffix in TORCH:
     weights = torch_weights.read_torch(folder, hints)
   elif needless := [name for name, value in vars(hints).items() if value is not None]:
-    raise ValueError(f"{path} says itself what --{needless[0]} would: leave it out")
-  elif (folder / "config.json").is_file() and "adapt" in (config := runs.read_config(folder)):
+    raise ValueError(f"{path} is not a PyTorch file and needs no --{needless[0]}: leave it out")
+  elif (folder / "config.json").is_file() and "recipe" in (config := runs.read_config(folder)):
     if "base_folder" not in config:
-      raise ValueError(
-          f"{path} holds several adapters and not where their base is: give the base as INPUT and --adapter={path} "
-          "--weights=NAME"
-      )
+      raise ValueError(f"{path} does not name its base: give the base as INPUT, and --adapter={path} --weights=NAME")
     weights = _add_adapter(bases.load(config["base_folder"]), folder, which)
   else:
-    base = bases.load(path)
-    weights = Weights(base.params, base.config, notes=_describe_base(base))
+    weights = _bare(bases.load(path))
   if adapter is None:
     return weights
   if weights.adapter is not None:
@@ -60,7 +55,7 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
 
 
 def write(
-    path, weights: Weights, *, part: str | None = None, layout: str = "original", bias: str = "refuse", dtype=None
+    path, weights: Converted, *, part: str | None = None, layout: str = "original", bias: str = "refuse", dtype=None
 ) -> list[str]:
   """Writes the weights to `path`, in the form that its ending names; returns lines that say what was written.
 
@@ -90,29 +85,25 @@ def write(
   return [f"{path}: {what}", f"digest of the base: {digest}"]
 
 
-def _describe_base(base: bases.Base) -> tuple[str, ...]:
-  return (f"base: {torch_weights.describe_model(base.config['model'])}",)
+def _bare(base: bases.Base) -> Converted:
+  return Converted(base.params, base.config, notes=(f"base: {torch_weights.describe_model(base.config['model'])}",))
 
 
-def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Weights:
+def _add_adapter(base: bases.Base, path: pathlib.Path, which: str) -> Converted:
   """The base with an adapter that was trained on it. Raises ValueError for an adapter of another base."""
   if path.suffix == ".safetensors":
     adapter, settings = tensors_file.load_adapter(path, base.digest)
   else:
     config = runs.read_config(path)
     if config.get("base") != base.digest:
-      raise ValueError(
-          f"{path} adapts the base {config.get('base')}, the base here is {base.digest}: give the base it was "
-          "trained on"
-      )
-    settings = runs.adapter_settings(path, which)
-    config = torch_weights.adapter_config(settings)
-    like = jax.eval_shape(lambda: adapt.init_adapter(jax.random.key(0), base.params, config))
-    adapter = checkpoint.load_tree(path / which, like)
-  return Weights(base.params, base.config, adapter, settings, _describe_base(base))
+      found = config.get("base")
+      raise ValueError(f"{path} is an adapter of base {found}, not of {base.digest}: give the base it was trained on")
+    weights = bases.load_adapter(path, which, base)
+    adapter, settings = weights.adapter, weights.settings
+  return dataclasses.replace(_bare(base), adapter=adapter, settings=settings)
 
 
-def _check(path: pathlib.Path, kind: str, weights: Weights, part: str | None, dtype: str | None) -> str:
+def _check(path: pathlib.Path, kind: str, weights: Converted, part: str | None, dtype: str | None) -> str:
   """The part to write. Raises if the path is taken, its folder missing, or this kind of file cannot hold the part."""
   if path.exists() or path.is_symlink():
     raise ValueError(f"{path} exists and is not overwritten: give another name or remove it")
@@ -124,37 +115,39 @@ def _check(path: pathlib.Path, kind: str, weights: Weights, part: str | None, dt
     if part in ("keep", "adapter"):
       raise ValueError(f"--lora={part} needs an adapter, and these weights have none")
     return "base"
-  part = part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
-  if part == "keep" and kind == ".safetensors":
+  if (part, kind) == ("keep", ".safetensors"):
     raise ValueError("--lora=keep does not fit in one .safetensors file: write --lora=base and --lora=adapter to two")
   if part == "adapter" and kind != ".safetensors":
     raise ValueError("--lora=adapter writes a .safetensors file: other forms cannot hold an adapter alone")
-  return part
+  return part or {"folder": "keep", ".safetensors": "adapter"}.get(kind, "merge")
 
 
-def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Weights, digest: str) -> str:
+def _write_folder(path: pathlib.Path, final: pathlib.Path, weights: Converted, digest: str) -> str:
   """Writes a base, `config.json` and `base/`; or an adaptation run, which holds such a base in its folder `base`."""
   base = path if weights.adapter is None else path / "base"
   base.mkdir(parents=True)
-  runs.write_json(base / "config.json", weights.config)
+  files.write_json(base / "config.json", weights.config)
   checkpoint.save_tree(base / "base", weights.params)
   if weights.adapter is None:
     return "a base, for --base= and --run="
-  runs.write_json(path / "config.json", {
-      "base": digest, "base_folder": str(final.absolute() / "base"), "adapt": weights.settings,
+  files.write_json(path / "config.json", {
+      "base": digest, "base_folder": str(final.absolute() / "base"), "recipe": {"adapter": weights.settings["adapter"]},
       "source": weights.config.get("source"), "target": None, "target_split": None,
   })
+  measured = {name: weights.settings[name] for name in ("body", "view")}
+  files.write_json(path / "measured.json", {"adapted": measured, "source_only": measured | {"view": []}})
   checkpoint.save_tree(path / "adapted", weights.adapter)
   return f"an adaptation run for --run=, and its base {final / 'base'} for --base="
 
 
-def _merge(weights: Weights, bias: str, can_keep: bool) -> Weights:
-  """The base with its adapter merged. The bias of Eq. 11 is one vector per joint.
+def _merge(weights: Converted, bias: str, can_keep: bool) -> Converted:
+  """The base with its adapter merged.
 
-  VideoPose takes it into its last layer. MixSTE cannot, because all joints share its last layer. There `bias` "drop"
-  removes it, and "beside" keeps it as an adapter of nothing else. Raises ValueError as `torch_weights.check_bias`.
+  VideoPose takes the bias by joint (Eq. 11) into its last layer. MixSTE cannot, because all joints share its last
+  layer. There, `bias` "drop" removes it, and "beside" keeps it as an adapter without factors. Raises ValueError as
+  `torch_weights.check_bias`.
   """
-  params = adapt.merge(weights.params, weights.adapter, weights.settings["scale"])
+  params = adapters.merge(weights.params, weights.adapter, adapters.from_settings(weights.settings).scale)
   offset = weights.adapter["bias"]
   if weights.config["model"].get("denoiser") == "videopose":
     shrink = params["params"]["shrink"]
@@ -163,8 +156,8 @@ def _merge(weights: Weights, bias: str, can_keep: bool) -> Weights:
   elif np.any(offset):
     torch_weights.check_bias(offset, bias, can_keep)
     if bias == "beside":
-      return Weights(params, weights.config, {"lora": {}, "bias": offset}, weights.settings)
-  return Weights(params, weights.config)
+      return Converted(params, weights.config, {"lora": {}, "bias": offset}, weights.settings)
+  return Converted(params, weights.config)
 
 
 @contextlib.contextmanager

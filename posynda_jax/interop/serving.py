@@ -17,10 +17,10 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from posynda_jax.adaptation import adapt
+from posynda_jax.adaptation import adapters
 from posynda_jax.diffusion import process, sampler
-from posynda_jax.evaluation import evaluate
-from posynda_jax.geometry import skeleton
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import measured, skeleton
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # --no-deps, because jax2onnx 0.17 requires an older Orbax than ours. The list holds its other imports.
@@ -29,26 +29,26 @@ ONNX_INSTALL = "pip install --no-deps jax2onnx==0.17.1 onnx onnx-ir onnxruntime 
 
 def merge_adapter(model, params: PyTree, adapter: PyTree | None, scale: float) -> tuple[sampler.Denoiser, PyTree]:
   """(denoiser with the adapter merged into the kernels and the bias of Eq. 11 added, the merged variables)."""
-  merged = params if adapter is None else adapt.merge(params, adapter, scale)
+  merged = params if adapter is None else adapters.merge(params, adapter, scale)
   bias = 0.0 if adapter is None else jnp.asarray(adapter["bias"])
   return lambda keypoints, noisy, t: model.apply(merged, keypoints, noisy, t) + bias, merged
 
 
-def make_lift(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
+def make_lift(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: tuple[float, ...] = ()) -> Callable:
   """`(keypoints [b f j 2], index [b]) -> poses [b f j 3]`: root-relative metres, the mean of H hypotheses.
 
-  If the config has a view, it also takes `confidence` [b f j] and `intrinsics` [b 9], for the virtual camera. Keypoints
+  With a `view`, it also takes `confidence` [b f j] and `intrinsics` [b 9], for the virtual camera. Keypoints
   and intrinsics are screen-normalised. A clip's noise depends on the config's seed and the clip's index only, so the
-  poses are those of `evaluate`; another index gives another hypothesis.
+  poses are those of `scoring`; another index gives another hypothesis.
   """
   key = jax.random.key(config.seed, impl="threefry2x32")  # gives the same bits on every platform
 
   def lift(keypoints, index, confidence=None, intrinsics=None):
     clip = {"keypoints": keypoints, "index": index}
-    if config.view:
+    if view:
       valid = jnp.ones_like(confidence[..., 0])
       clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": valid}
-    return skeleton.root_centre(evaluate.lift(denoise, clip, key, config).mean(0))
+    return skeleton.root_centre(scoring.propose(denoise, measured.make(view=view), clip, key, config).mean(0))
 
   return lift
 
@@ -70,21 +70,16 @@ def save_jaxexport(path, exported: jax.export.Exported, metadata: dict[str, Any]
   beside.replace(path)
 
 
-def make_call(denoise: sampler.Denoiser, config: evaluate.EvaluateConfig) -> Callable:
+def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: tuple[float, ...] = ()) -> Callable:
   """`(keypoints [b f j 2], noise [b f j 3]) -> poses [b f j 3]`: one denoiser call, which is sampling with K = H = 1.
 
   Raises ValueError for other K and H, and for a view.
   """
-  if config.view:
-    raise ValueError(
-        "an ONNX file holds the denoiser alone, and this adapter needs a virtual camera before it (--view=source): "
-        "export it as a .jaxexport file"
-    )
-  if (config.sampling_steps, config.num_hypotheses) != (1, 1):
+  if view or (config.sampling_steps, config.num_hypotheses) != (1, 1):
+    camera = " and an adapter with a virtual camera" if view else ""
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
-        f"--hypotheses={config.num_hypotheses} are for a .jaxexport file; leave both at 1 and call the file with other "
-        "noise for other hypotheses"
+        f"--hypotheses={config.num_hypotheses}{camera} need a .jaxexport file; other noise gives other hypotheses"
     )
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 

@@ -19,7 +19,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,43 +73,30 @@ def save_torch(path, value: Any) -> None:
       archive.writestr(info, raw)
 
 
-class _StorageType:
-  """Stands for a storage class in the pickle, which can neither call nor change it."""
-
-  def __init__(self, dtype):
-    self.dtype = np.dtype(dtype)
-
-
-class _Storage:
+class _Storage(NamedTuple):
   """Stands for a storage in the pickle, which could replace the memory of a bare array."""
 
-  def __init__(self, array: np.ndarray):
-    self.array = array
+  array: np.ndarray
 
 
-class _Storages:
-  """The storages of a file. `make(key, dtype, length)` gives the array of a key when a tensor first names it."""
+def _make_resolver(arrays: dict[str, np.ndarray], make: Callable[[str, np.dtype, int], np.ndarray]) -> Callable:
+  """A function from a persistent reference to its storage; `make(key, dtype, length)` adds a new key to `arrays`."""
 
-  def __init__(self, make: Callable[[str, np.dtype, int], np.ndarray]):
-    self.arrays: dict[str, np.ndarray] = {}
-    self._make = make
-
-  def __call__(self, pid) -> _Storage:
-    """The storage of a persistent reference: ("storage", type, key, device, length), and a part of it in old files."""
-    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _StorageType):
+  def resolve(pid) -> _Storage:
+    # ("storage", type, key, device, length); old files add (key of the part, offset, length) or None
+    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or pid[1] not in DTYPES:
       raise safe_pickle.Refused("refers to something that is not a storage of numbers")
-    dtype, key, length = pid[1].dtype, pid[2], pid[4]
+    dtype, key, length = np.dtype(DTYPES[pid[1]]), pid[2], pid[4]
     if not isinstance(key, str) or type(length) is not int or length < 0:
       raise safe_pickle.Refused(f"names a storage {key!r} of length {length!r}")
-    if key not in self.arrays:
-      self.arrays[key] = self._make(key, dtype, length)
-    array = self.arrays[key]
-    if array.dtype != dtype or len(array) != length:
+    if key not in arrays:
+      arrays[key] = make(key, dtype, length)
+    if arrays[key].dtype != dtype or len(arrays[key]) != length:
       raise safe_pickle.Refused(f"describes storage {key} in two ways")
-    if len(pid) > 5 and pid[5] is not None:
-      _, offset, length = pid[5]
-      array = array[offset : offset + length]
-    return _Storage(array)
+    offset, length = pid[5][1:] if len(pid) > 5 and pid[5] else (0, length)
+    return _Storage(arrays[key][offset : offset + length])
+
+  return resolve
 
 
 def _load_zip(file, path: pathlib.Path) -> Any:
@@ -130,17 +117,16 @@ def _load_zip(file, path: pathlib.Path) -> Any:
       if f"{root}data/{key}" not in names:
         raise safe_pickle.Refused(f"lacks the storage {key} that its tensors name")
       raw = archive.read(f"{root}data/{key}")
-      if len(raw) != length * dtype.itemsize:
-        raise safe_pickle.Refused(
-            f"holds {len(raw):,} bytes in storage {key}, its tensors say {length * dtype.itemsize:,}"
-        )
+      if len(raw) != (size := length * dtype.itemsize):
+        raise safe_pickle.Refused(f"holds {len(raw):,} bytes in storage {key}, its tensors say {size:,}")
       return np.frombuffer(bytearray(raw), dtype)
 
-    return safe_pickle.load(io.BytesIO(archive.read(f"{root}data.pkl")), str(path), "utf-8", _NAMES, _Storages(read))
+    data = io.BytesIO(archive.read(f"{root}data.pkl"))
+    return safe_pickle.load(data, str(path), "utf-8", _NAMES, _make_resolver({}, read))
 
 
 def _load_legacy(file, path: pathlib.Path) -> Any:
-  size = path.stat().st_size
+  size, storages = path.stat().st_size, {}
 
   def load_plain(what: str) -> Any:
     return safe_pickle.load(file, f"{path} ({what})", "utf-8")
@@ -156,23 +142,20 @@ def _load_legacy(file, path: pathlib.Path) -> Any:
     raise ValueError(f"{path} {_BYTE_ORDER}")
 
   def reserve(key: str, dtype: np.dtype, length: int) -> np.ndarray:
-    if sum(array.nbytes for array in storages.arrays.values()) + length * dtype.itemsize > size:
+    if sum(array.nbytes for array in storages.values()) + length * dtype.itemsize > size:
       raise safe_pickle.Refused(f"announces more numbers than its {size:,} bytes hold")
     return np.zeros(length, dtype)  # filled below, because the numbers come after the pickle
 
-  storages = _Storages(reserve)
-  value = safe_pickle.load(file, str(path), "utf-8", _NAMES, storages)
+  value = safe_pickle.load(file, str(path), "utf-8", _NAMES, _make_resolver(storages, reserve))
   keys = load_plain("storage keys")
-  if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages.arrays):
+  if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
     raise ValueError(f"{path} does not hold the storages that its tensors name: {_AGAIN}")
   for key in keys:
-    array = storages.arrays[key]
+    array = storages[key]
     (length,) = struct.unpack("<q", file.read(8))
     raw = file.read(array.nbytes)
     if length != len(array) or len(raw) != array.nbytes:
-      raise ValueError(
-          f"{path} ends early, or storage {key} has {length:,} numbers and its tensors say {len(array):,}: {_AGAIN}"
-      )
+      raise ValueError(f"{path} ends early, or its storage {key} does not have {len(array):,} numbers: {_AGAIN}")
     array[:] = np.frombuffer(raw, array.dtype)
   return value
 
@@ -186,23 +169,17 @@ def _rebuild_tensor(storage, offset, size, stride, *unused) -> np.ndarray:
   if not math.prod(size):
     return np.zeros(size, array.dtype)
   if offset + sum((n - 1) * step for n, step in zip(size, stride)) >= len(array):
-    raise safe_pickle.Refused(
-        f"holds a tensor of shape {size} that reaches outside its storage of {len(array):,} numbers"
-    )
+    raise safe_pickle.Refused(f"holds a tensor of shape {size} that reaches outside its {len(array):,} numbers")
   strides = tuple(step * array.itemsize for step in stride)
   return np.ndarray(size, array.dtype, array, offset * array.itemsize, strides)
 
 
-def _rebuild_parameter(data, *unused) -> np.ndarray:
-  return data
-
-
 _NAMES = {  # names that the pickle may use, beside those of plain data
-    **{("torch", name): _StorageType(dtype) for name, dtype in DTYPES.items()},
+    **{("torch", name): name for name in DTYPES},  # a text, which the pickle can neither call nor change
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *unused: data,
     ("numpy.random._pickle", "__randomstate_ctor"): safe_pickle.Ignored,
     ("numpy.random._pickle", "__bit_generator_ctor"): safe_pickle.Ignored,
     ("numpy.random", "__RandomState_ctor"): safe_pickle.Ignored,  # NumPy before 1.17
@@ -231,9 +208,8 @@ def _encode(value: Any, arrays: list[np.ndarray]) -> bytes:
   if not isinstance(value, np.ndarray):
     raise ValueError(f"{value!r} is not plain data: a checkpoint holds dicts, lists, numbers, text and arrays")
   if value.dtype not in _STORAGES:
-    raise ValueError(
-        f"an array of type {value.dtype} cannot be a tensor: convert it to one of {', '.join(map(str, _STORAGES))}"
-    )
+    types = ", ".join(map(str, _STORAGES))
+    raise ValueError(f"an array of type {value.dtype} cannot be a tensor: convert it to one of {types}")
   array = np.asarray(value, order="C")
   kind = pickle.GLOBAL + b"torch\n" + _STORAGES[array.dtype] + b"\n"
   key = str(len(arrays))

@@ -18,20 +18,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from posynda_jax.diffusion import process
 
 _MODULES = (  # reference -> ours, replaced in this order; {} is the depth
-    (r"Spatial_patch_to_embedding", "embed"),
-    (r"time_mlp\.1", "time_in"),
-    (r"time_mlp\.3", "time_out"),
-    (r"STEblocks\.(\d+)\.", "spatial_{}/"),
-    (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
-    (r"Spatial_norm", "spatial_norm"),
-    (r"Temporal_norm", "temporal_norm"),
-    (r"attn\.", "attention/"),
-    (r"mlp\.fc1", "mlp_in"),
-    (r"mlp\.fc2", "mlp_out"),
-    (r"head\.0", "head_norm"),
-    (r"head\.1", "head"),
-    (r"layers_conv\.(\d+)", "conv_{}"),
-    (r"layers_bn\.(\d+)", "bn_{}"),
+    (r"Spatial_patch_to_embedding", "embed"), (r"time_mlp\.1", "time_in"), (r"time_mlp\.3", "time_out"),
+    (r"STEblocks\.(\d+)\.", "spatial_{}/"), (r"TTEblocks\.(\d+)\.", "temporal_{}/"),
+    (r"attn\.", "attention/"), (r"mlp\.fc1", "mlp_in"), (r"mlp\.fc2", "mlp_out"),
+    (r"Spatial_norm", "spatial_norm"), (r"Temporal_norm", "temporal_norm"),
+    (r"head\.0", "head_norm"), (r"head\.1", "head"),
+    (r"layers_conv\.(\d+)", "conv_{}"), (r"layers_bn\.(\d+)", "bn_{}"),
 )
 _POSITIONS = {"Spatial_pos_embed": "joint_position", "Temporal_pos_embed": "frame_position"}
 _STATISTICS = {"running_mean": "mean", "running_var": "var"}
@@ -112,13 +104,6 @@ def is_adapted(module: str) -> bool:
   return re.fullmatch(r"(STEblocks|TTEblocks)\.\d+\.attn\.(qkv|proj)", module) is not None
 
 
-def injected_name(name: str) -> str:
-  """The name after LoRA injection: for an adapted module `.weight` -> `.linear.weight`, `.up` -> `.lora_up.weight`."""
-  module, _, kind = name.rpartition(".")
-  parts = {plain: part for part, plain in _INJECTED.items()}
-  return f"{module}.{parts[kind]}" if kind in parts and is_adapted(module) else name
-
-
 def eject(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
   """(state before LoRA injection, arrays `<module>.down` and `<module>.up`). The second is empty without injection."""
   plain, factors = {}, {}
@@ -131,12 +116,12 @@ def eject(state: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
 
 def inject(state: Mapping[str, np.ndarray], factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The state after LoRA injection, in the order and under the names of PoSynDA's code: the inverse of `eject`."""
-  injected = {}
+  parts, injected = {plain: part for part, plain in _INJECTED.items()}, {}
   for name, value in state.items():
-    injected[injected_name(name)] = value
     module, _, kind = name.rpartition(".")
-    if kind == "bias" and is_adapted(module):  # the factors follow the bias
-      injected |= {injected_name(f"{module}.{part}"): factors[f"{module}.{part}"] for part in ("down", "up")}
+    injected[f"{module}.{parts[kind]}" if is_adapted(module) else name] = value
+    if is_adapted(module) and kind == "bias":  # the factors follow the bias
+      injected |= {f"{module}.{parts[factor]}": factors[f"{module}.{factor}"] for factor in ("down", "up")}
   return injected
 
 
@@ -144,12 +129,12 @@ def schedule_buffers(num_steps: int) -> dict[str, np.ndarray]:
   """D3DP's 12 buffers (T,) of our cosine schedule, float64, under its names."""
   schedule = process.cosine_schedule(num_steps)
   betas, abar, before = schedule.betas, schedule.alpha_bar, np.append(1.0, schedule.alpha_bar[:-1])
-  variance = schedule.posterior_variance
+  variance = betas * (1 - before) / (1 - abar)
   return {
       "betas": betas, "alphas_cumprod": abar, "alphas_cumprod_prev": before, "sqrt_alphas_cumprod": np.sqrt(abar),
       "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - abar), "log_one_minus_alphas_cumprod": np.log(1 - abar),
-      "sqrt_recip_alphas_cumprod": schedule.sqrt_recip_alpha_bar,
-      "sqrt_recipm1_alphas_cumprod": schedule.sqrt_recipm1_alpha_bar, "posterior_variance": variance,
+      "sqrt_recip_alphas_cumprod": np.sqrt(1 / abar), "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / abar - 1),
+      "posterior_variance": variance,
       "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
       "posterior_mean_coef1": betas * np.sqrt(before) / (1 - abar),
       "posterior_mean_coef2": (1 - before) * np.sqrt(1 - betas) / (1 - abar),

@@ -35,24 +35,14 @@ MAX_STEPS = 100_000  # T of a checkpoint's schedule
 
 @dataclasses.dataclass(frozen=True)
 class Hints:
-  """Facts that names and shapes do not show. None: as our own file says, else as in the published networks (below)."""
+  """Facts that names and shapes do not show. For None, a file of ours has the value; other files take the default."""
 
-  heads: int | None = None  # MixSTE's; 8
-  causal: bool | None = None  # VideoPose3D's; False
-  num_frames: int | None = None  # of the clips that VideoPose3D is run on; its receptive field
-  diffusion_steps: int | None = None  # T; 1000, unless the file has a schedule
-  clip_fps: float | None = None  # 50
-  joint_order: str | None = None  # that it was trained in, of `skeleton.ORDERS`; h36m17
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-  """A recognised network: config of its model, Flax variables, `lora` tree, and T of its schedule; None if absent."""
-
-  model: dict[str, Any]
-  variables: dict
-  lora: dict | None
-  diffusion_steps: int | None
+  heads: int | None = None  # attention heads of MixSTE; default 8
+  causal: bool | None = None  # for VideoPose3D; default False
+  num_frames: int | None = None  # frames of a clip, for VideoPose3D; default its receptive field
+  diffusion_steps: int | None = None  # T, for a file without schedule buffers; default 1000
+  clip_fps: float | None = None  # frame rate of the clips; default 50
+  joint_order: str | None = None  # joint order of the training data, in `skeleton.ORDERS`; default h36m17
 
 
 def find_state(value: Any, label: str) -> tuple[dict[str, np.ndarray], str]:
@@ -68,38 +58,39 @@ def find_state(value: Any, label: str) -> tuple[dict[str, np.ndarray], str]:
   return state, ".".join(keys)
 
 
-def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints()) -> Found:
-  """The network of a state dict, in Human3.6M's order of joints.
+def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints()) -> tuple[dict, dict, dict, int]:
+  """(config of the model, Flax variables, `lora` tree, T of the schedule buffers) of a state dict.
 
-  Raises ValueError that lists missing, unexpected and mis-shaped names, and for a noise schedule that is not ours.
+  Joints are in Human3.6M's order. The tree is empty without LoRA layers, T is 0 without buffers. Raises ValueError that
+  lists missing, unexpected and mis-shaped names, and for a noise schedule that is not ours.
   """
   network, buffers = _strip(state, label)
-  network, factors = torch_names.eject(network)
-  votes = {kind: sum(bool(re.match(mark, name)) for name in network) for kind, mark in _MARKS.items()}
+  plain, factors = torch_names.eject(network)
+  votes = {kind: sum(bool(re.match(mark, name)) for name in plain) for kind, mark in _MARKS.items()}
   kind = max(votes, key=votes.get)
   if not votes[kind]:
-    found = ", ".join(list(network)[:4]) or "none"
+    found = ", ".join(list(plain)[:4]) or "none"
     raise ValueError(f"{label} is neither MixSTE nor VideoPose3D: its arrays are {found} ...")
   if factors and kind != "mixste":
     raise ValueError(f"{label} has LoRA layers in VideoPose3D, which PoSynDA's code puts into MixSTE only")
-  arrays = network | factors
-  shapes = {name: np.shape(value) for name, value in arrays.items()}
-  if sum(map(math.prod, shapes.values())) > MAX_NUMBERS:
+  if sum(math.prod(np.shape(value)) for value in network.values()) > MAX_NUMBERS:
     raise ValueError(f"{label} holds more than {MAX_NUMBERS:,} numbers: it is refused")
+  shapes = {name: np.shape(value) for name, value in plain.items()}
   model = _mixste(shapes, hints) if kind == "mixste" else _videopose(shapes, hints, label)
-  wanted = state_shapes(model, torch_modules(model), label)
+  modules = torch_modules(model)
+  wanted = state_shapes(model, modules, label)
   if factors:
-    rank = min((shape[0] for name, shape in shapes.items() if name.endswith(".down") and len(shape) == 2), default=1)
-    for module in filter(torch_names.is_adapted, torch_modules(model)):
+    rank = min((len(value) for name, value in factors.items() if name.endswith(".down") and np.ndim(value)), default=1)
+    shapes = {}
+    for module in filter(torch_names.is_adapted, modules):
       outputs, inputs = wanted[f"{module}.weight"]
-      wanted |= {f"{module}.down": (rank, inputs), f"{module}.up": (outputs, rank)}
-  shapes = {name: shape for name, shape in shapes.items() if not name.endswith(torch_names.UNUSED)}
-  _check_shapes(shapes, wanted, label, torch_names.injected_name if factors else str)
-  numbers = {name: _to_float32(name, arrays[name], label) for name in shapes}
-  variables = torch_names.params_from_torch({name: value for name, value in numbers.items() if name not in factors})
+      shapes |= {f"{module}.down": (rank, inputs), f"{module}.up": (outputs, rank)}
+    wanted = torch_names.inject(wanted, shapes)
+  _check_shapes({name: np.shape(value) for name, value in network.items()}, wanted, label)
+  plain, factors = torch_names.eject({name: _to_float32(name, network[name], label) for name in wanted})
+  variables = torch_names.params_from_torch(plain)
   variables = _reorder_joints(variables, hints.joint_order or "h36m17", model["num_joints"], label)
-  lora = torch_names.lora_from_torch({name: numbers[name] for name in factors}) if factors else None
-  return Found(model, variables, lora, _check_schedule(buffers, label))
+  return model, variables, torch_names.lora_from_torch(factors), _check_schedule(buffers, label)
 
 
 def torch_modules(config: Mapping[str, Any]) -> list[str]:
@@ -177,22 +168,19 @@ def _videopose(shapes: Mapping[str, tuple], hints: Hints, label: str) -> dict[st
   }
 
 
-def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], label: str, spell) -> None:
+def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], label: str) -> None:
   """Raises ValueError, one line, that lists the first missing, unexpected and mis-shaped names with their counts."""
   problems = {
-      "missing": [spell(name) for name in wanted if name not in shapes],
-      "unexpected": [spell(name) for name in shapes if name not in wanted],
+      "missing": [name for name in wanted if name not in shapes],
+      "unexpected": [name for name in shapes if name not in wanted and not name.endswith(torch_names.UNUSED)],
       "mis-shaped": [
-          f"{spell(name)} {shapes[name]} where {shape} is expected"
+          f"{name} {shapes[name]} where {shape} is expected"
           for name, shape in wanted.items() if shapes.get(name, shape) != shape
       ],
   }
-  parts = [
-      f"{len(names)} {problem} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
-      for problem, names in problems.items() if names
-  ]
-  if parts:
-    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {'; '.join(parts)}")
+  texts = {problem: ", ".join(names[:3]) + " ..." * (len(names) > 3) for problem, names in problems.items()}
+  if listed := "; ".join(f"{len(problems[problem])} {problem} ({text})" for problem, text in texts.items() if text):
+    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {listed}")
 
 
 def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
@@ -202,10 +190,10 @@ def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
   return numbers
 
 
-def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int | None:
-  """T of the schedule buffers, None without buffers. Raises ValueError if they are not of our cosine schedule."""
+def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int:
+  """T of the schedule buffers, 0 without buffers. Raises ValueError if they are not of our cosine schedule."""
   if not buffers:
-    return None
+    return 0
   shapes = sorted({np.shape(value) for value in buffers.values()})
   num_steps = shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else 0
   if not 1 <= num_steps <= MAX_STEPS:
@@ -214,8 +202,8 @@ def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int | None
   for name, value in buffers.items():
     if not np.allclose(np.asarray(value, np.float64), ours[name], rtol=1e-4, atol=1e-6):
       raise ValueError(
-          f"{label}: its buffer {name} is not that of the cosine schedule of {num_steps} steps, the only one here: "
-          "a network trained with another noise schedule would give wrong poses"
+          f"{label}: its buffer {name} is not that of the cosine schedule of {num_steps} steps: a network trained with "
+          "another schedule would give wrong poses here"
       )
   return num_steps
 

@@ -14,16 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.adaptation import adapt
+from posynda_jax.adaptation import adapters
 from posynda_jax.interop import torch_file, torch_names, torch_networks
-from posynda_jax.interop.torch_networks import Found, Hints
-from posynda_jax.peft import lora
+from posynda_jax.interop.torch_networks import Hints
+from posynda_jax.peft import counting
 
 _ENTRY = "posynda_jax"
+_FIELDS = {"heads": "num_heads", "causal": "causal", "num_frames": "num_frames"}  # hint -> field of a model's config
+_ASSUMED = {
+    "heads": "8 heads (--heads)", "causal": "not causal (--causal)", "diffusion_steps": "T = 1000 (--diffusion_steps)",
+    "clip_fps": "50 frames a second (--clip_fps)",
+    "joint_order": "Human3.6M's joint order (--joint_order; trained on MPI-INF-3DHP: dhp17)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class Converted:
   """A base with the config of its run, an adapter with its settings (None without adapter), and notes to print."""
 
   params: dict
@@ -33,57 +39,47 @@ class Weights:
   notes: tuple[str, ...] = ()
 
 
-def adapter_config(settings: Mapping[str, Any] = {}, **changes) -> adapt.AdaptConfig:
-  """The config of an adapter, from its settings in a run's config.json under `adapt`, with some of them changed.
-
-  Raises ValueError for unknown settings.
-  """
-  return dataclasses.replace(adapt.from_settings(dict(settings)), **changes)
-
-
-def read_torch(path, hints: Hints = Hints()) -> Weights:
+def read_torch(path, hints: Hints = Hints()) -> Converted:
   """The weights of a PyTorch file. Raises as `torch_file.load_torch` and `torch_networks.recognise`."""
   value = torch_file.load_torch(path)
   state, key = torch_networks.find_state(value, str(path))
   own = _own_config(value, path)
-  found = torch_networks.recognise(state, str(path), _complete(hints, own.get("model", {})))
-  if hints.diffusion_steps and found.diffusion_steps not in (None, hints.diffusion_steps):
-    raise ValueError(
-        f"{path} has a schedule of {found.diffusion_steps} steps, --diffusion_steps says {hints.diffusion_steps}: "
-        "leave it out"
-    )
-  steps = found.diffusion_steps or hints.diffusion_steps or 1000
-  model = {**found.model, "dtype": "float32"}
+  given = {hint: fact for hint, fact in vars(hints).items() if fact is not None}
+  known = {hint: own.get("model", {}).get(name) for hint, name in _FIELDS.items()}
+  model, variables, factors, steps = torch_networks.recognise(state, str(path), Hints(**known | given))
+  if steps and given.get("diffusion_steps", steps) != steps:
+    said = given["diffusion_steps"]
+    raise ValueError(f"{path} has a schedule of {steps} steps, --diffusion_steps says {said}: leave it out")
+  injected, under = ", after LoRA injection" if factors else "", f", under {key!r}" if key else ""
+  notes = [f"{_title(model)}{injected}{under}: {describe_model(model)}"]
+  if steps:
+    notes.append(f"schedule: cosine, T = {steps}, its buffers agree with ours")
+  model["dtype"] = "float32"
   if own:
     model |= {name: own["model"][name] for name in ("drop_path", "dropout", "dtype") if name in own["model"]}
     config = {**own, "model": model, "clip_fps": hints.clip_fps or own["clip_fps"]}
   else:
-    with open(path, "rb") as file:
-      origin = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "joint_order": hints.joint_order or "h36m17"}
-    config = {
-        "model": model, "pretrain": {"diffusion_steps": steps, "num_steps": 0}, "clip_fps": hints.clip_fps or 50.0,
-        "source": f"converted from {pathlib.Path(path).name}", "converted_from": origin,
-    }
-  notes = [*_describe_found(found, key), *([] if own else _list_assumptions(found, hints))]
+    unclear = {"clip_fps", "joint_order", "causal" if "denoiser" in model else "heads"}
+    unclear |= {"diffusion_steps"} if model["diffusion"] and not steps else set()
+    if assumed := [text for hint, text in _ASSUMED.items() if hint in unclear - set(given)]:
+      notes.append(f"assumed, because names and shapes do not show it: {', '.join(assumed)}")
+    config = _make_config(path, model, steps, hints)
   settings, bias = config.pop("adapt", None), value.get("bias") if key else None
-  if bias is not None and (found.lora is None or np.shape(bias) != (17, 3)):
-    raise ValueError(
-        f"{path} has an adapter's bias beside a network without adapters, and a base has no place for it: convert the "
-        "run that it comes from"
-    )
-  params = jax.tree.map(jnp.asarray, found.variables)
-  if found.lora is None:
-    return Weights(params, config, notes=tuple(notes))
+  if bias is not None and (not factors or np.shape(bias) != (17, 3)):
+    raise ValueError(f"{path} has an adapter's bias beside a network without adapters: convert the run it comes from")
+  params = jax.tree.map(jnp.asarray, variables)
+  if not factors:
+    return Converted(params, config, notes=tuple(notes))
   bias = np.zeros((17, 3), np.float32) if bias is None else np.asarray(bias, np.float32)
-  adapter = jax.tree.map(jnp.asarray, {"lora": found.lora, "bias": bias})
-  rank = next(iter(found.lora.values()))["a"].shape[-1]
-  settings = settings or dataclasses.asdict(adapter_config(rank=rank, bias=bool(bias.any())))
-  size = f"{lora.count(adapter):,} parameters with the bias"
-  notes.append(f"adapter: rank {rank} on {len(found.lora)} layers, scale 1, {size}")
-  return Weights(params, config, adapter, settings, tuple(notes))
+  adapter = jax.tree.map(jnp.asarray, {"lora": factors, "bias": bias})
+  rank = next(iter(factors.values()))["a"].shape[-1]
+  fresh = {"adapter": dataclasses.asdict(adapters.AdapterConfig(rank=rank, bias=bool(bias.any()))), "body": [], "view": []}
+  settings = settings or fresh
+  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {counting.count(adapter):,} parameters with bias")
+  return Converted(params, config, adapter, settings, tuple(notes))
 
 
-def write_torch(path, weights: Weights, keep: bool, layout: str, bias: str) -> str:
+def write_torch(path, weights: Converted, keep: bool, layout: str, bias: str) -> str:
   """Writes the new file `path` for the original code and strict loading; returns what the file holds.
 
   The adapter is injected with `keep`; without it, the base must have the adapter merged. `layout` is "original", as the
@@ -97,10 +93,10 @@ def write_torch(path, weights: Weights, keep: bool, layout: str, bias: str) -> s
     factors = weights.adapter.get("lora", {})
     if set(factors) != {torch_names.module_path(module) for module in filter(torch_names.is_adapted, modules)}:
       raise ValueError("--lora=keep is for adapters on every qkv and proj of MixSTE, as PoSynDA's: use --lora=merge")
-    scale = weights.settings["scale"]  # that of the original code is 1
+    scale = adapters.from_settings(weights.settings).scale  # that of the original code is 1
     scaled = {name: {"a": entry["a"], "b": scale * entry["b"]} for name, entry in factors.items()}
     state = torch_names.inject(state, torch_names.lora_to_torch(scaled, modules))
-    config = {**config, "adapt": {**weights.settings, "scale": 1.0}}
+    config = {**config, "adapt": weights.settings | {"adapter": weights.settings["adapter"] | {"scale": 1.0}}}
   value: dict[str, Any] = {"epoch": 0, _ENTRY: json.dumps(config, sort_keys=True)}
   if weights.adapter is not None and np.any(weights.adapter["bias"]):
     check_bias(weights.adapter["bias"], bias, can_keep=not bare)
@@ -123,10 +119,8 @@ def check_bias(offset, bias: str, can_keep: bool) -> None:
   choices = ("drop", "beside") if can_keep else ("drop",)
   if bias not in choices:
     size = 1000 * float(np.abs(offset).max())
-    raise ValueError(
-        f"the adapter's bias (Eq. 11, up to {size:.1f} mm) has no place in MixSTE itself: choose "
-        f"--bias={'|'.join(choices)}, or keep base and adapter apart"
-    )
+    options = f"choose --bias={'|'.join(choices)}, or keep base and adapter apart"
+    raise ValueError(f"the adapter's bias (Eq. 11, up to {size:.1f} mm) has no place in MixSTE itself: {options}")
 
 
 def describe_model(model: Mapping[str, Any]) -> str:
@@ -136,41 +130,21 @@ def describe_model(model: Mapping[str, Any]) -> str:
   return ", ".join(f"{name} {','.join(map(str, value))}" for name, value in shown.items() if name not in hidden)
 
 
-def _complete(hints: Hints, model: Mapping[str, Any]) -> Hints:
-  """The hints, with those about the network from the model's config in a file of ours if the user gave none."""
-  names = {"heads": "num_heads", "causal": "causal", "num_frames": "num_frames"}
-  given = {hint: getattr(hints, hint) for hint in names}
-  return dataclasses.replace(hints, **{k: model.get(names[k]) if v is None else v for k, v in given.items()})
-
-
-def _describe_found(found: Found, key: str) -> list[str]:
-  """Notes about the network and its schedule."""
-  if "denoiser" in found.model:
-    title = "VideoPose3D (dilated and strided form are the same weights)"
-  elif found.model["diffusion"]:
-    title = "MixSTE as a diffusion denoiser (D3DP, PoSynDA)"
-  else:
-    title = "MixSTE, the plain lifter"
-  injected, under = ", after LoRA injection" if found.lora else "", f", under {key!r}" if key else ""
-  steps = found.diffusion_steps
-  return [f"{title}{injected}{under}: {describe_model(found.model)}"] + (
-      [f"schedule: cosine, T = {steps}, its buffers agree with ours"] if steps else []
-  )
-
-
-def _list_assumptions(found: Found, hints: Hints) -> list[str]:
-  """A note about what neither the file nor the user said."""
-  mixste = "denoiser" not in found.model
-  steps = found.diffusion_steps or hints.diffusion_steps or not found.model["diffusion"]
-  assumed = {
-      "8 heads (--heads)": mixste and hints.heads is None,
-      "not causal (--causal)": not mixste and hints.causal is None,
-      "T = 1000 (--diffusion_steps)": not steps,
-      "50 frames a second (--clip_fps)": hints.clip_fps is None,
-      "Human3.6M's joint order (--joint_order; trained on MPI-INF-3DHP: dhp17)": hints.joint_order is None,
+def _make_config(path, model: dict[str, Any], steps: int, hints: Hints) -> dict[str, Any]:
+  """The config of a base from a file of others."""
+  with open(path, "rb") as file:
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+  return {
+      "model": model, "pretrain": {"diffusion_steps": steps or hints.diffusion_steps or 1000, "num_steps": 0},
+      "clip_fps": hints.clip_fps or 50.0, "source": f"converted from {pathlib.Path(path).name}",
+      "converted_from": {"sha256": sha256, "joint_order": hints.joint_order or "h36m17"},
   }
-  listed = ", ".join(text for text, holds in assumed.items() if holds)
-  return [f"assumed, because names and shapes do not show it: {listed}"] if listed else []
+
+
+def _title(model: Mapping[str, Any]) -> str:
+  if "denoiser" in model:
+    return "VideoPose3D (dilated and strided form are the same weights)"
+  return "MixSTE as a diffusion denoiser (D3DP, PoSynDA)" if model["diffusion"] else "MixSTE, the plain lifter"
 
 
 def _own_config(value: Any, path) -> dict[str, Any]:
@@ -179,7 +153,8 @@ def _own_config(value: Any, path) -> dict[str, Any]:
     return {}
   try:
     config = json.loads(value[_ENTRY])
-    adapter_config(config.get("adapt", {}))
+    if "adapt" in config:
+      adapters.from_settings(config["adapt"])
     sections = {"model": dict(config["model"]), "pretrain": dict(config["pretrain"])}
     return {**config, **sections, "clip_fps": float(config["clip_fps"])}
   except (ValueError, TypeError, KeyError, AttributeError) as error:

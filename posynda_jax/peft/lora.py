@@ -3,9 +3,9 @@
     base    = {"params": {"spatial_0": {"attention": {"qkv": {"kernel": W, "bias": b}}}}}
     adapter = {"spatial_0/attention/qkv": {"a": A [in r], "b": B [r out]}}            # B starts at zero
 
-The model holds no adapter: `bind` intercepts each call of a linen Dense or Conv whose module path has an entry, and
-adds `s (x a) b` to its output. `jax.grad` with respect to the adapter is all the freezing there is, so the base has
-no gradient, optimizer state or checkpoint. `merge` adds the same product to the kernels for serving.
+The model has no adapter parameters. `bind` intercepts each call of a linen Dense or Conv whose module path has an entry
+and adds `s (x a) b` to its output. Only the adapter is differentiated, so the base has no gradient, optimizer state or
+checkpoint. `merge` adds the same product to the kernels for serving.
 
 The functions work on any linen module with Dense or Conv layers. For Conv, `a` [window... in r] is a convolution with
 the layer's own strides, padding and dilation, and `b` [r out] is pointwise.
@@ -70,20 +70,20 @@ def bind(
     return lambda *args, **kwargs: model.apply(base, *args, **kwargs)
 
   def apply(*args, **kwargs):
-    seen = set()
+    called = set()
 
     def interceptor(next_fun, args, kwargs, context):
       path = "/".join(context.module.path)
       if context.method_name != "__call__" or path not in adapter:
         return next_fun(*args, **kwargs)
-      seen.add(path)
+      called.add(path)
       if frozen and isinstance(context.module, nn.Dense):
         return _frozen_dense(context.module, adapter[path], args[0], scale)
       return next_fun(*args, **kwargs) + scale * _low_rank(context.module, adapter[path], args[0])
 
     with nn.intercept_methods(interceptor):
       out = model.apply(base, *args, **kwargs)
-    if missing := set(adapter) - seen:
+    if missing := set(adapter) - called:
       raise ValueError(f"the model never calls {', '.join(sorted(missing))}: this adapter belongs to another model")
     return out
 

@@ -85,7 +85,7 @@ def _figure(caption: str, kind: str, data: bytes) -> str:
 
 def _curves(scalars: Mapping[str, Mapping[int, float]]) -> str:
   """One SVG image per scalar."""
-  names = dict.fromkeys(tag.partition("/")[2] for tag in scalars)
+  names = sorted({tag.partition("/")[2] for tag in scalars})
   images = {name: figures.image(figures.curves_figure(scalars, [name]), "svg") for name in names}
   return "".join(_figure(f"{name} over steps", "svg+xml", data) for name, data in images.items())
 

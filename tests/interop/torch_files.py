@@ -73,7 +73,7 @@ def golden_lora() -> tuple[dict, dict, dict]:
   return arrays, base, torch_names.inject(golden.params(base), stored)
 
 
-def golden_run(folder) -> convert.Weights:
+def golden_run(folder) -> convert.Converted:
   """The golden adapter on its base, read from a PyTorch file, with a bias that is not zero."""
   _, base, state = golden_lora()
   weights = convert.read(write(folder / "posynda.bin", checkpoint_of(state, D3DP)), hints=hints(base))

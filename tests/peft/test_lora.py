@@ -138,6 +138,7 @@ def test_relative_norms_are_those_of_each_kernels_change():
   path = "temporal_0/attention/qkv"
   adapter[path]["b"] = jnp.ones_like(adapter[path]["b"])
   norms = lora.relative_norms(base, adapter, scale=-2.0)
-  before, after = (flatten_dict(tree["params"], sep="/")[f"{path}/kernel"] for tree in (base, lora.merge(base, adapter)))
+  trees = base, lora.merge(base, adapter)
+  before, after = (flatten_dict(tree["params"], sep="/")[f"{path}/kernel"] for tree in trees)
   assert norms[path] == pytest.approx(2 * np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-4)
   assert sum(value > 0 for value in norms.values()) == 1

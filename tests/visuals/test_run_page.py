@@ -1,21 +1,26 @@
 """The page of a run: it shows the content of the run's folder and requests nothing from a network."""
 
 import base64
+import io
 import json
+import struct
+import subprocess
 
 import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from experiments import report
-from posynda_jax.runtime import runs
+from posynda_jax.evaluation.results import result_table
+from posynda_jax.runtime import files, runs, scalars
 from posynda_jax.visuals import run_page
 from tests.experiments.test_experiments import error_of, run_well
 from tests.visuals.sequences import Reader
 
 CONFIG = {
-    "adapt": {"num_steps": 40, "rank": 4, "target_rule": ".*/<attention>/.*"}, "base": "0123456789abcdef",
+    "recipe": {"updates": 40, "adapter": {"rank": 4, "rule": ".*/<attention>/.*"}}, "base": "0123456789abcdef",
     "base_folder": "runs/base", "source": "cmu_mocap/h36m_rig", "target": "hdm05_mocap/wild_rig_gt",
     "target_split": "train",
 }
@@ -45,7 +50,7 @@ def make_run(folder, steps=(10, 20, 30, 40)) -> runs.Run:
 
 def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path):
   run = make_run(tmp_path / "run")
-  runs.write_json(run.folder / "metrics.json", RESULTS)
+  files.write_json(run.folder / "metrics.json", RESULTS)
   evaluation = {"run": "x", "weights": "adapted", **score(99.5), "protocol": {"dataset": "threedpw/gt", "split": "a"}}
   (run.folder / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
   found = report.read_run(run.folder)
@@ -64,7 +69,7 @@ def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path)
   assert "threedpw/gt" in page.text and "99.5" in page.text and not found.unfinished
   images = [base64.b64decode(address.partition(",")[2]) for address in addresses]
   assert images[0] == (run.folder / "figures" / "comparison.png").read_bytes()
-  assert len(images) == 3 and b"loss" in images[1] and b"grad norm" in images[2]  # one SVG per scalar
+  assert len(images) == 3 and b"grad norm" in images[1] and b"loss" in images[2]  # one SVG per scalar
 
 
 def test_an_unfinished_run_states_its_last_logged_step(tmp_path):
@@ -73,6 +78,43 @@ def test_an_unfinished_run_states_its_last_logged_step(tmp_path):
   assert report.read_run(run.folder).unfinished == [line] and line in run_page.render(report.read_run(run.folder))
   fresh = runs.Run(tmp_path / "fresh", {"model": {}, "pretrain": {"num_steps": 5}, "source": "a/b", "split": "train"})
   assert "Not finished: no step is logged yet." in run_page.render(report.read_run(fresh.folder))
+
+
+def test_tensorboard_events_hold_the_same_scalars_figures_and_results(tmp_path):
+  run = make_run(tmp_path / "run")
+  run.write_results(result_table(RESULTS), 40)
+  values = {}
+  for path in sorted((run.folder / "events").iterdir()):
+    data, at = path.read_bytes(), 0
+    while at < len(data):  # a record is its length (8 bytes), a checksum (4), an event, a checksum (4)
+      (length,) = struct.unpack_from("<Q", data, at)
+      values |= {value.tag: value for value in Event.FromString(data[at + 12 : at + 12 + length]).summary.value}
+      at += length + 16
+  found = matplotlib.image.imread(io.BytesIO(values["figures/comparison"].image.encoded_image_string))[..., :3]
+  np.testing.assert_array_equal(found, matplotlib.image.imread(run.folder / "figures" / "comparison.png")[..., :3])
+  table = values["results/text_summary"].tensor.string_val[0].decode()
+  assert table.splitlines()[3] == "| adapted | 115.0 | 57.5 | 75.0 | 12,345 | 0 | 1.5 |"
+  assert values["adapted/loss"].simple_value == np.float32(0.05)
+  assert scalars.read_scalars(run.folder)["adapted/loss"] == {10: 0.2, 20: 0.1, 30: 2 / 30, 40: 0.05}
+
+
+def test_a_resumed_run_counts_a_step_once_and_a_running_one_is_read_to_its_last_line(tmp_path):
+  run = make_run(tmp_path / "run", steps=(10, 20))
+  path = run.folder / scalars.NAME
+  first = path.read_text().splitlines(keepends=True)[0]
+  path.write_text(path.read_text() + first + first[:-5])
+  assert list(scalars.read_scalars(run.folder)["adapted/loss"]) == [10, 20]
+  path.write_text(first[:-5] + "\n" + first)
+  with pytest.raises(ValueError, match="is damaged in line 1"):
+    scalars.read_scalars(run.folder)
+
+
+def test_a_run_states_its_versions_and_a_commit_of_its_own_code_only(tmp_path, monkeypatch):
+  subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+  monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))  # installed inside another repository
+  assert set(runs._provenance()) == {"versions"}
+  monkeypatch.setattr(runs.shutil, "which", lambda name: None)
+  assert set(runs._provenance()) == {"versions"}
 
 
 def test_another_folder_is_refused(tmp_path):

@@ -1,19 +1,17 @@
 """The script for pictures: the output of `experiments.lift` and a run's weights become page, film and figure."""
 
-import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import pytest
 
-from posynda_jax.adaptation import adapt, pretrain
-from posynda_jax.diffusion.mixste import MixSTE
-from posynda_jax.runtime import checkpoint, runs
+from posynda_jax.adaptation import adapters, recipes
+from posynda_jax.runtime import checkpoint, files, runs
 from posynda_jax.visuals import output, pose_sequence
+from tests import scene
 from tests.experiments.test_experiments import run_well
 from tests.visuals.sequences import K, swaying
 
@@ -69,22 +67,21 @@ def test_a_lifted_file_is_read_unchanged_and_other_files_are_refused_in_one_line
 def adapted(tmp_path_factory):
   """Folder of an adaptation run with random weights: a base, an adapter and a ceiling."""
   folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-  pretraining, config = pretrain.PretrainConfig(), adapt.AdaptConfig(num_steps=1)
-  model = {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 1, "drop_path": 0.0, "dtype": "float32"}
-  runs.Run(folder / "base", {"model": model, "pretrain": dataclasses.asdict(pretraining), "clip_fps": 12.5})
-  denoiser = MixSTE(**model | {"dtype": jnp.float32})
-
-  def save_random(path, init):
-    draw = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), jax.eval_shape(init))
-    checkpoint.save_tree(path, draw)
-    return draw
-
-  base = folder / "base"
-  params = save_random(base / "base", lambda: pretrain.init_state(jax.random.key(0), denoiser, pretraining).params)
-  links = {"base": checkpoint.digest(params), "base_folder": str(base), "target": "synthetic_motion/target_gt"}
-  runs.Run(folder / "run", {"adapt": dataclasses.asdict(config), **links})
+  model = {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"}
+  runs.Run(folder / "base", {"model": model, "pretrain": {"diffusion_steps": 1000}, "clip_fps": 12.5})
+  _, params = scene.tiny_model(3)
+  checkpoint.save_tree(folder / "base" / "base", params)
+  recipe = recipes.get("posynda")
+  runs.Run(folder / "run", {
+      "recipe": recipes.describe(recipe), "base": checkpoint.digest(params), "base_folder": str(folder / "base"),
+      "target": "synthetic_motion/target_gt",
+  })
+  shapes = jax.eval_shape(lambda: adapters.init(jax.random.key(0), params, recipe.adapter))
   for name in ("adapted", "ceiling"):
-    save_random(folder / "run" / name, lambda: adapt.init_adapter(jax.random.key(0), params, config))
+    draw = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), shapes)
+    checkpoint.save_tree(folder / "run" / name, draw)
+  measured = {name: {"body": [], "view": []} for name in ("source_only", "adapted", "ceiling")}
+  files.write_json(folder / "run" / "measured.json", measured)
   return folder / "run"
 
 

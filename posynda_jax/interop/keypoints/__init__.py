@@ -1,15 +1,13 @@
 """2D keypoints that detectors wrote for your own videos, as records in Human3.6M-17 order.
 
-It may import every room but the lifter. One path leads through the files: a reader returns `Detections`, `people` chooses one
-person, `layouts` makes Human3.6M-17 joints, and `recordings` returns records and a report.
+It may import every room but the lifter. A reader returns `Detections`, `people` finds the people in them,
+`geometry.layouts` makes Human3.6M-17 joints of one person, and `recordings` returns records with a report.
 
     formats      FORMATS, the table of formats; recognise, read
     arrays, documents, folders   the readers: npz and npy, JSON, a file for each frame
     json_stream  Reader, JSON files of any length
-    detections   Detections, Collector
-    layouts      LAYOUTS, RULES, to_h36m
-    people       find, choose
+    detections   Detections, Collector, dense
+    people       find, track, choose, describe
     recordings   Options, Recording, read, from_array
     targets      is_own, read, identity, protocol, describe, table: targets named `keypoints:FILE`
-    pictures     save_lifted
 """

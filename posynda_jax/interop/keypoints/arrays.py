@@ -1,6 +1,7 @@
-"""Keypoints in npz and npy files: VideoPose3D, Detectron, video-to-pose3D, MHFormer's demo, MediaPipe, and plain arrays.
+"""Keypoints in npz and npy files: VideoPose3D, Detectron, video-to-pose3D, MHFormer's demo, MediaPipe, plain arrays.
 
-Every reader is `(path, layout or None) -> list of Detections`, one for each video. The restricted unpickler reads object arrays.
+Every reader is `(path, layout or None) -> list of Detections`, one for each video. The restricted unpickler reads
+object arrays.
 """
 
 import zipfile
@@ -8,8 +9,7 @@ import zipfile
 import numpy as np
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.geometry import skeleton
-from posynda_jax.geometry import layouts
+from posynda_jax.geometry import layouts, skeleton
 from posynda_jax.interop.keypoints import detections
 from posynda_jax.interop.keypoints.detections import Detections
 
@@ -36,7 +36,7 @@ def _get(data: dict, name: str, path):
 
 
 def videopose3d(path, layout=None) -> list[Detections]:
-  """VideoPose3D's 2D files: `positions_2d` {video: {"custom": [(T,17,2)]}} or {subject: {action: [one for each camera]}}."""
+  """VideoPose3D's 2D files: `positions_2d` {video: {"custom": [(T,17,2)]}} or {subject: {action: [one a camera]}}."""
   data = load(path)
   positions, metadata = _get(data, "positions_2d", path), data.get("metadata", {})
   dictionaries = [positions, metadata, *(positions.values() if isinstance(positions, dict) else ())]
@@ -71,7 +71,7 @@ def _symmetry_layout(symmetry, path) -> str:
 
 
 def detectron(path, layout=None) -> list[Detections]:
-  """Detectron's dump: `boxes[t][1]` (n,5), `keypoints[t][1]` (n,4,17) = x, y, logit, probability of a frame's n people."""
+  """Detectron's dump: `boxes[t][1]` (n,5), `keypoints[t][1]` (n,4,17) = x, y, logit, probability of n people."""
   data = load(path)
   boxes, keypoints, metadata = (_get(data, name, path) for name in ("boxes", "keypoints", "metadata"))
   collector = detections.Collector(path, layout or "coco17")
@@ -96,7 +96,7 @@ def video_to_pose3d(path, layout=None) -> list[Detections]:
 
 
 def mhformer(path, layout=None) -> list[Detections]:
-  """The 2D input of the demos of MHFormer and MotionAGFormer: `reconstruction` (people,T,17,2), in Human3.6M-17 order."""
+  """The 2D input of the demos of MHFormer and MotionAGFormer: `reconstruction` (people,T,17,2), Human3.6M-17."""
   points = np.asarray(_get(load(path), "reconstruction", path))
   if points.shape[-1] != 2:
     raise ValueError(f"{path} has shape {points.shape}: a demo's 3D output; give its 2D input, (people, T, 17, 2)")
@@ -119,7 +119,7 @@ def plain(path, layout=None) -> list[Detections]:
 
 
 def mediapipe(path, layout=None) -> list[Detections]:
-  """MediaPipe's 33 landmarks (T,33,4): x, y as shares of width and height, z, visibility. NaN or 0 if nobody was found."""
+  """MediaPipe's 33 landmarks (T,33,4): x, y as shares of width and height, z, visibility. NaN or 0: nobody."""
   points = np.asarray(_only_array(load(path), path))
   if points.ndim != 3 or points.shape[1:] != (33, 4):
     raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 4): x, y, z, visibility")

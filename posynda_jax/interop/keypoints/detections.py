@@ -64,10 +64,13 @@ class Collector:
       what = "x, y, score for each joint" if scores is None else "x, y and one score for each joint"
       message = f"{where}: keypoints of the wrong form ({' '.join(str(error).split())}); expected {what}"
       raise ValueError(message) from error
-    self.layout = self.layout or layout_of(len(values), where)
+    self.layout = self.layout or layouts.BY_COUNT.get(len(values))
+    if self.layout is None:
+      known = ", ".join(f"{count} ({name})" for count, name in layouts.BY_COUNT.items())
+      raise ValueError(f"{where} has {len(values)} joints; expected one of {known}, or name the layout with --layout")
     expected = layouts.LAYOUTS[self.layout].num_joints
     if len(values) != expected:
-      raise ValueError(f"{where} has {len(values)} joints, expected the {expected} of {self.layout}: is --layout right?")
+      raise ValueError(f"{where} has {len(values)} joints, expected the {expected} of {self.layout}; see --layout")
     self._named = isinstance(frame, str) if self._named is None else self._named
     if self._named is not isinstance(frame, str) or not (self._named or _is_frame(frame)):
       numbers = f"frame numbers from 0 to {MAX_FRAME:,}"
@@ -114,14 +117,6 @@ def dense(points: np.ndarray, label: str, layout: str | None, **fields) -> Detec
   if (scores < 0).any():
     raise ValueError(f"{label} has negative numbers where scores are expected: 3D poses? give 2D keypoints")
   return Detections(np.arange(len(points)), points[..., :2], scores, layout, num_frames=len(points), **fields)
-
-
-def layout_of(num_joints: int, label) -> str:
-  """The detector layout of that many joints. Raises ValueError that lists the known ones."""
-  if num_joints not in layouts.BY_COUNT:
-    known = ", ".join(f"{count} ({name})" for count, name in layouts.BY_COUNT.items())
-    raise ValueError(f"{label} has {num_joints} joints; expected one of {known}, or name the layout with --layout")
-  return layouts.BY_COUNT[num_joints]
 
 
 def frame_numbers(names: Iterable[str]) -> list[int]:

@@ -1,7 +1,7 @@
 """Keypoints in JSON files: OpenPose, AlphaPose, COCO results, MMPose's demo and inferencer, MediaPipe.
 
-Every reader is `(path, layout or None) -> list of Detections`. Readers parse a file element by element and never hold it whole.
-They skip the fields that they do not need. A missing field is a ValueError that names the file and the frame.
+Every reader is `(path, layout or None) -> list of Detections`. Readers hold one element of a file at a time and skip
+the fields that they do not need. A missing field is a ValueError that names the file and the frame.
 """
 
 from typing import Any
@@ -11,45 +11,41 @@ from posynda_jax.interop.keypoints.json_stream import Reader
 
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
 _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
+_OTHER = "not of this format, see --format"
 
 
 def _field(entry: Any, name: str, where) -> Any:
-  if not isinstance(entry, dict) or name not in entry:
-    what = f"has no {name!r}" if isinstance(entry, dict) else f"is a {type(entry).__name__}, expected an object with {name!r}"
-    raise ValueError(f"{where} {what}: not of this format, see --format")
+  if not isinstance(entry, dict):
+    raise ValueError(f"{where} is a {type(entry).__name__}, expected an object with {name!r}: {_OTHER}")
+  if name not in entry:
+    raise ValueError(f"{where} has no {name!r}: {_OTHER}")
   return entry[name]
 
 
 def _list(value: Any, where) -> list:
   if not isinstance(value, list):
-    raise ValueError(f"{where} is a {type(value).__name__}, expected a list: not of this format, see --format")
+    raise ValueError(f"{where} is a {type(value).__name__}, expected a list: {_OTHER}")
   return value
 
 
 def add_people(collector: Collector, frame, document: Any) -> None:
-  """Adds one frame of OpenPose, or of AlphaPose in OpenPose's form. Older versions name the keypoints `pose_keypoints`."""
+  """Adds one frame of OpenPose, or of AlphaPose in OpenPose's form. Older versions write `pose_keypoints`."""
   where = f"{collector.label}, frame {frame}"
   key = "bodies" if isinstance(document, dict) and "bodies" in document else "people"
   for person in _list(_field(document, key, where), where):
-    names = [name for name in ("pose_keypoints_2d", "pose_keypoints", "joints") if isinstance(person, dict) and name in person]
-    keypoints = _field(person, (names or ["pose_keypoints_2d"])[0], where)
+    known = ("pose_keypoints_2d", "pose_keypoints", "joints")
+    name = next((name for name in known if isinstance(person, dict) and name in person), known[0])
+    keypoints = _field(person, name, where)
     number = person.get("person_id", -1)
     number = number[0] if isinstance(number, list) and number else number
     if keypoints:  # empty where only a face or a hand was found
       collector.add(frame, keypoints, person=number if isinstance(number, int) and number >= 0 else None)
 
 
-def openpose(path, layout=None) -> list[Detections]:
-  """A single frame of OpenPose's `--write_json`."""
-  collector = Collector(path, layout)
-  add_people(collector, 0, Reader(path).value())
-  return [collector.finish(num_frames=1)]
-
-
 def alphapose(path, layout=None) -> list[Detections]:
-  """AlphaPose's results, a list of detections by `image_id` or {image: {"people"|"bodies": [...]}}. Also COCO results."""
+  """AlphaPose's results, a list of detections by `image_id` or {image: {"people"|"bodies": [...]}}; COCO results."""
   collector, reader = Collector(path, layout), Reader(path)
-  if reader.is_at("{"):
+  if reader.is_object:
     for image in reader.members():
       add_people(collector, image, reader.value())
   else:
@@ -67,7 +63,7 @@ def add_instances(collector: Collector, frame, instances: Any) -> None:
 
 
 def _add_frames(collector: Collector, reader: Reader, first: int) -> int:
-  """Adds frames {frame_id, instances} of MMPose, numbered from `first`, or the people of one image. Returns the number of frames."""
+  """The number of frames that were added: {frame_id from `first`, instances} of MMPose, or one image's people."""
   number = 0
   for entry in reader.elements():
     if isinstance(entry, dict) and "keypoints" in entry:
@@ -75,7 +71,7 @@ def _add_frames(collector: Collector, reader: Reader, first: int) -> int:
     else:
       frame = _field(entry, "frame_id", collector.label)
       if not isinstance(frame, int) or frame < first:
-        raise ValueError(f"{collector.label}: frame_id {frame!r}, expected numbers from {first}: another format? see --format")
+        raise ValueError(f"{collector.label}: frame_id {frame!r}, expected numbers from {first}: {_OTHER}")
       frame, instances = frame - first, _field(entry, "instances", f"{collector.label}, frame_id {frame}")
     add_instances(collector, frame, instances)
     number = max(number, frame + 1)
@@ -103,7 +99,8 @@ def _mmpose_layout(meta: Any, path) -> str | None:
     return None
   name = meta.get("dataset_name")
   if name not in _MMPOSE_17:
-    raise ValueError(f"{path} has the 17 joints of {name!r}, known are {', '.join(_MMPOSE_17)}: name the layout with --layout")
+    known = ", ".join(_MMPOSE_17)
+    raise ValueError(f"{path} has the 17 joints of {name!r}, known are {known}: name the layout with --layout")
   return _MMPOSE_17[name]
 
 
@@ -114,7 +111,7 @@ def mmpose_inferencer(path, layout=None) -> list[Detections]:
 
 
 def mediapipe(path, layout=None) -> list[Detections]:
-  """MediaPipe: for each frame 33 {x, y, z, visibility}, or a list of people with 33 each, or null where nobody was found."""
+  """MediaPipe: for each frame 33 {x, y, z, visibility}, or a list of people with 33 each, or null for nobody."""
   collector, number = Collector(path, layout or "mediapipe33"), 0
   for number, entry in enumerate(Reader(path).elements(), 1):
     where = f"{path}, frame {number - 1}"
@@ -122,14 +119,15 @@ def mediapipe(path, layout=None) -> list[Detections]:
     if people and not isinstance(people[0], list):
       people = [people]
     for person in people:
-      collector.add(number - 1, [[_field(p, "x", where), _field(p, "y", where), p.get("visibility", 1)] for p in person])
+      joints = [[_field(p, "x", where), _field(p, "y", where), p.get("visibility", 1)] for p in person]
+      collector.add(number - 1, joints)
   return [collector.finish(num_frames=number, normalised=True)]
 
 
 def recognise(path) -> str | None:
   """The format's name, by the first element that shows it; None for an empty list. Raises UnknownFormat."""
   reader = Reader(path)
-  if reader.is_at("{"):
+  if reader.is_object:
     key = next(reader.members(), None)
     if key in ("meta_info", "instance_info"):
       return "mmpose"
@@ -138,7 +136,7 @@ def recognise(path) -> str | None:
       return "alphapose"
     if key in ("version", "people", "bodies"):
       return "openpose"
-  elif reader.is_at("["):
+  elif reader.is_list:
     number = 0
     for number, element in enumerate(reader.elements(), 1):
       if element is not None and element != []:

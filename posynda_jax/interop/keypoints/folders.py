@@ -1,6 +1,7 @@
 """Keypoints in a folder with one file for each frame: OpenPose, MMPose and AlphaPose (JSON), YOLO-pose (txt).
 
-Every reader is `(path, layout or None) -> list of Detections` and also takes a single file. Readers hold one file at a time.
+Every reader is `(path, layout or None) -> list of Detections` and also takes a single file. Readers hold one file at
+a time.
 """
 
 import os
@@ -31,32 +32,32 @@ def files(path, ending: str) -> list[pathlib.Path]:
   return [path / name for name in sorted(names)]
 
 
-def _frames(path, ending: str) -> Iterator[tuple[int, pathlib.Path]]:
+def _frames(path, ending: str) -> list[tuple[int, pathlib.Path]]:
+  """A number and a file for each frame; frame 0 for a single file."""
+  if pathlib.Path(path).is_file():
+    return [(0, pathlib.Path(path))]
   found = files(path, ending)
-  return zip(detections.frame_numbers(file.name for file in found), found, strict=True)
+  return list(zip(detections.frame_numbers(file.name for file in found), found, strict=True))
 
 
 def openpose(path, layout=None) -> list[Detections]:
   """OpenPose's `--write_json` folder, one `..._keypoints.json` for each frame; also AlphaPose's `sep-json`."""
-  if pathlib.Path(path).is_file():
-    return documents.openpose(path, layout)
-  return _one_document_a_frame(path, layout, documents.add_people)
+  return _read_frames(path, layout, documents.add_people)
+
+
+def _read_frames(path, layout, add: Callable) -> list[Detections]:
+  collector, frames = Collector(path, layout), _frames(path, ".json")
+  for frame, file in frames:
+    add(collector, frame, json_stream.load(file))
+  return [collector.finish(num_frames=len(frames))]
 
 
 def mmpose_inferencer(path, layout=None) -> list[Detections]:
   """MMPose's inferencer: the file of a video or image, or the folder `predictions` of many images."""
-  if pathlib.Path(path).is_file():
-    return documents.mmpose_inferencer(path, layout)
-  if len(found := files(path, ".json")) == 1:  # perhaps of a whole video
-    return documents.mmpose_inferencer(found[0], layout)
-  return _one_document_a_frame(path, layout, documents.add_instances)
-
-
-def _one_document_a_frame(path, layout, add: Callable) -> list[Detections]:
-  collector, number = Collector(path, layout), 0
-  for number, (frame, file) in enumerate(_frames(path, ".json"), 1):
-    add(collector, frame, json_stream.load(file))
-  return [collector.finish(num_frames=number)]
+  frames = _frames(path, ".json")
+  if len(frames) == 1:  # perhaps of a whole video
+    return documents.mmpose_inferencer(frames[0][1], layout)
+  return _read_frames(path, layout, documents.add_instances)
 
 
 def yolo(path, layout=None) -> list[Detections]:
@@ -64,8 +65,7 @@ def yolo(path, layout=None) -> list[Detections]:
 
   Frames are numbered from 1, and frames without people have no file. A last column of whole numbers is the track.
   """
-  path = pathlib.Path(path)
-  found = [(1, path)] if path.is_file() else list(_frames(path, ".txt"))
+  found = _frames(path, ".txt")
   first = min(1, min(frame for frame, _ in found))
   rows, frames = [], []
   for frame, file in found:

@@ -1,7 +1,7 @@
 """The table of detector formats, and their recognition by content.
 
-To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or `folders` (a file for each frame), give it a row
-in FORMATS, and let `recognise` of the same file return its name.
+To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or `folders` (a file for each frame), add
+a row to FORMATS, and let `recognise` of the reader's file return the name.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def _is_array_file(path) -> bool:
 
 
 def recognise(path) -> str:
-  """The name in FORMATS of a file or folder. Raises FileNotFoundError; ValueError for an empty file or an unknown format."""
+  """The name in FORMATS of a file or folder. Raises ValueError for an unknown format."""
   path = pathlib.Path(path)
   try:
     name = _recognise(path)
@@ -62,7 +62,6 @@ def recognise(path) -> str:
 
 
 def _recognise(path: pathlib.Path) -> str | None:
-  _check_exists(path)
   if path.is_dir():
     return folders.recognise(path)
   if _is_array_file(path):
@@ -75,19 +74,19 @@ def _recognise(path: pathlib.Path) -> str | None:
   raise UnknownFormat(f"{path} {'is neither npz, npy, JSON nor YOLO-pose txt' if head else 'is empty'}")
 
 
-def _check_exists(path: pathlib.Path) -> None:
+def read(path, name: str | None = None, layout: str | None = None) -> tuple[str, list[Detections]]:
+  """The format's name, recognised without `name`, and the detections of every video in a file or folder.
+
+  Raises FileNotFoundError, and ValueError for all else.
+  """
+  path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist: give the file or folder that the detector wrote")
-
-
-def read(path, name: str, layout: str | None = None) -> list[Detections]:
-  """The detections of every video in a file or folder of the named format. Raises FileNotFoundError and ValueError."""
-  path = pathlib.Path(path)
-  _check_exists(path)
+  name = name or recognise(path)
   if path.is_dir() and not FORMATS[name].folder:
     raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
   try:
-    return FORMATS[name].read(path, layout)
-  except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:  # an unforeseen nesting
+    return name, FORMATS[name].read(path, layout)
+  except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     raise ValueError(f"{path} is not nested as {name} writes it ({what}): not of this format, see --format") from error

@@ -1,7 +1,7 @@
-"""JSON files of any length, parsed by `ijson` one element at a time. Memory holds a chunk of bytes and the element at hand.
+"""JSON files of any length, parsed by `ijson` one element at a time. Memory holds one chunk of bytes and one element.
 
-Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN, which JSON
-does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
+Every error is a ValueError of one line that names the file. Detectors written in Python save lost joints as NaN,
+which JSON does not have. NaN and Infinity are read as null, and NumPy turns null into NaN.
 """
 
 import codecs
@@ -17,12 +17,8 @@ MAX_ELEMENT = 2**26  # bytes of one frame or detection
 MAX_DEPTH = 100  # of nested lists and objects
 CHUNK = 2**16
 _NOT_JSON = re.compile(rb"-?\b(?:NaN|Infinity)\b")
-_OPENING = {"{": "start_map", "[": "start_array"}
 _DEPTH = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
-_DAMAGES = {  # parts of the messages of ijson's backends, and what they mean
-    "UTF8": "it is not text", "utf-8": "it is not text",
-    "trailing garbage": "it goes on after its end", "Additional data": "it goes on after its end",
-}  # fmt: skip
+_DAMAGES = {"UTF8": "it is not text", "trailing garbage": "it goes on after its end"}  # part of yajl's message -> cause
 
 
 class Reader:
@@ -47,18 +43,24 @@ class Reader:
         events.clear()
       parser.close()
     except (ijson.JSONError, UnicodeDecodeError) as error:
-      message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0]
-      what = next((what for part, what in _DAMAGES.items() if part in message), f"it breaks off or is damaged: {message}")
-      raise self._damaged(what) from error
+      message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0].rstrip(".")
+      known = (what for part, what in _DAMAGES.items() if part in message)
+      raise self._damaged(next(known, f"it breaks off or is damaged: {message}")) from error
     yield from events
     yield "end", None
 
   def _damaged(self, what: str) -> ValueError:
     return ValueError(f"{self.path} is not whole JSON ({what}): write or fetch it again")
 
-  def is_at(self, opening: str) -> bool:
-    """Whether the next value is a list, "[", or an object, "{"."""
-    return self._event[0] == _OPENING[opening]
+  @property
+  def is_list(self) -> bool:
+    """Whether the next value is a list."""
+    return self._event[0] == "start_array"
+
+  @property
+  def is_object(self) -> bool:
+    """Whether the next value is an object."""
+    return self._event[0] == "start_map"
 
   def value(self) -> Any:
     """The next value."""
@@ -75,21 +77,21 @@ class Reader:
 
   def elements(self) -> Iterator[Any]:
     """The values of the next list."""
-    self._enter("[")
+    self._enter(self.is_list, "[")
     while self._event[0] != "end_array":
       yield self.value()
     self._event = next(self._events)
 
   def members(self) -> Iterator[str]:
     """The keys of the next object. The caller takes the value of each key before the next key."""
-    self._enter("{")
+    self._enter(self.is_object, "{")
     while (key := self._event)[0] != "end_map":
       self._event = next(self._events)
       yield key[1]
     self._event = next(self._events)
 
-  def _enter(self, opening: str) -> None:
-    if not self.is_at(opening):
+  def _enter(self, fits: bool, opening: str) -> None:
+    if not fits:
       raise self._damaged(f"another value where {opening} is expected")
     self._event = next(self._events)
 
@@ -100,7 +102,7 @@ def load(path) -> Any:
 
 
 def _chunks(path) -> Iterator[bytes]:
-  """The bytes of a file without its byte order mark. Raises ValueError for a file above MAX_BYTES."""
+  """The bytes of a file without its byte order mark. Raises ValueError above MAX_BYTES."""
   if (size := os.path.getsize(path)) > MAX_BYTES:
     raise ValueError(f"{path} has {size:,} bytes, more than {MAX_BYTES:,}: it is refused; cut the video into pieces")
   with open(path, "rb") as file:

@@ -1,7 +1,7 @@
 """The people of a video: detections grouped by person, each person at most once a frame, the most detected first.
 
-The detector's own numbers are used if every detection has one and no frame repeats one. Otherwise people are tracked from frame to
-frame, nearest boxes first. If no frame has two detections, all are one person.
+The detector's own numbers are used if every detection has one and no frame repeats one. Otherwise people are tracked
+from frame to frame, nearest boxes first. If no frame has two detections, all are one person.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Records of one person from a detector's file: every frame from the first to the last detection, in Human3.6M-17 order.
+"""Records of one person from a detector's file: every frame from the first to the last detection, in Human3.6M-17.
 
 The report counts what was interpolated, guessed or never detected, and all of that has confidence 0.
 """
@@ -37,7 +37,7 @@ class Options:
       if len(self.intrinsics) not in (4, 9) or not finite or not _all_positive(self.intrinsics[:2]):
         expected = "fx,fy,cx,cy[,k1,k2,k3,p1,p2] in px with positive fx, fy"
         raise ValueError(f"intrinsics {self.intrinsics} are not {expected}")
-    if self.fps is not None and not _all_positive([self.fps]):
+    if self.fps is not None and not _all_positive(self.fps):
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person != "auto" and not self.person.isdecimal():
       raise ValueError(f"person {self.person!r} is neither auto nor a number from 0")
@@ -50,7 +50,7 @@ class Options:
 
 
 def _all_positive(values) -> bool:
-  return bool((np.isfinite(values) & (np.array(values) > 0)).all())
+  return bool(np.isfinite(values).all() and np.min(values) > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Recording:
 def read(path, options: Options) -> list[Recording]:
   """A recording of each video in a file or folder. Raises FileNotFoundError, and ValueError of one line."""
   path = pathlib.Path(path).expanduser()
-  name = options.format or formats.recognise(path)
-  found = formats.read(path, name, options.layout)
+  name, found = formats.read(path, options.format, options.layout)
   if options.sequence is not None:
     known = [one.sequence for one in found]
     found = [one for one in found if one.sequence == options.sequence]
     if not found:
-      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {', '.join(known) or 'one without a name'}")
+      names = ", ".join(known) or "one without a name"
+      raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {names}")
   how = "given" if options.format else "recognised"
   return [_recording(one, path, {"format": name, "format_was": how}, options) for one in found]
 
@@ -149,8 +149,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
 def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keypoints"):
   """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
 
-  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A joint without
-  any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
+  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A
+  joint without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
   """
   length = int(frames[-1] - frames[0]) + 1
   if length > MAX_FRAMES:
@@ -158,15 +158,13 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
     raise ValueError(f"{label} runs over {span}, more than {MAX_FRAMES:,}: number the frames one by one")
   at = frames - frames[0]
   out = np.full((length, *points.shape[1:]), np.nan)
-  for joint in range(points.shape[1]):
-    known = np.isfinite(points[:, joint]).all(-1)
+  for joint, axis in np.ndindex(points.shape[1:]):
+    values = points[:, joint, axis]
+    known = np.isfinite(values)
     if known.any():
-      for axis in (0, 1):
-        out[:, joint, axis] = np.interp(np.arange(length), at[known], points[known, joint, axis])
-  all_scores = np.zeros(out.shape[:2], scores.dtype)
-  all_scores[at] = scores
-  seen = np.zeros(length, bool)
-  seen[at] = True
+      out[:, joint, axis] = np.interp(np.arange(length), at[known], values[known])
+  all_scores, seen = np.zeros(out.shape[:2], scores.dtype), np.zeros(length, bool)
+  all_scores[at], seen[at] = scores, True
   counts = {
       "interpolated_frames": int(length - len(at)),
       "longest_gap": int(np.diff(at).max(initial=1)) - 1,
@@ -176,7 +174,7 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keyp
 
 
 def _place_unseen(keypoints: np.ndarray) -> list[str]:
-  """Places joints of keypoints [T 17 2] that are NaN on the next joint towards the hip. Returns the names of these joints."""
+  """Names of the joints of keypoints [T 17 2] that are NaN. Each is put on the next joint towards the hip, in place."""
   never = np.flatnonzero(np.isnan(keypoints[0]).any(-1))
   if len(never) == 17:
     raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
@@ -189,8 +187,8 @@ def _warnings(keypoints, never, options: Options, resolution) -> list[str]:
   """Sentences that a reader of the result needs."""
   found = []
   if options.intrinsics is None:
-    guess = f"{max(resolution):g} px, the longest side"
-    found.append(f"intrinsics not given: focal length guessed as {guess}; distances from the camera are as far off as it is")
+    guess = f"focal length guessed as {max(resolution):g} px, the longest side"
+    found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
   if options.fps is None:
     found.append(f"fps not given: {GUESSED_FPS:g} assumed")
   if never:

@@ -1,13 +1,15 @@
-"""Adaptation targets named `keypoints:FILE`: own keypoints without 3D, and what is reported of them.
+"""Own keypoints as adaptation targets, and lines that say what was read.
 
-No error in mm can be measured on them. The reprojection error in px can: the distance between the keypoints and the projection of
-the pose that was lifted from them. It shows frames in which lifting failed. A low one does not show that the depth is right.
+They have no 3D, so no error in mm can be measured on them. The reprojection error in px can: the distance between the keypoints and
+the projection of the pose that was lifted from them. It shows frames in which lifting failed. A low one does not show that the
+depth is right.
 """
 
 import dataclasses
 import functools
 import zlib
 
+from posynda_jax.adaptation.sources import Unlabelled
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.keypoints.recordings import Options, Recording
 
@@ -19,30 +21,26 @@ def is_own(name: str) -> bool:
   return name.startswith(PREFIX)
 
 
-def read(name: str, options: Options) -> list[Recording]:
-  """The recordings of a target `keypoints:FILE`, as `recordings.read` returns them."""
-  return recordings.read(name.removeprefix(PREFIX), options)
+def from_array(keypoints_px, options: Options, name: str = "keypoints") -> Unlabelled:
+  """A target of one person's keypoints [T j 2] or, with scores, [T j 3], in px. Raises ValueError as `recordings.from_array`."""
+  return from_recordings(name, [recordings.from_array(keypoints_px, options)], options)
 
 
-def identity(found: list[Recording], options: Options) -> dict:
-  """The options and a digest of the keypoints, which tell one target from another in a run's config."""
+def from_recordings(name: str, found: list[Recording], options: Options) -> Unlabelled:
+  """A target of recordings. Its identity is the options and a digest of the keypoints."""
   digest = functools.reduce(lambda crc, one: zlib.crc32(one.record["keypoints_px"].tobytes(), crc), found, 0)
-  return dataclasses.asdict(options) | {"keypoints_crc32": f"{digest:08x}"}
-
-
-def protocol(name: str, found: list[Recording], clip_fps: float, config) -> dict:
-  """The protocol of a reprojection error on the target: its data, cameras and frame rate, and the EvaluateConfig `config`."""
+  identity = dataclasses.asdict(options) | {"keypoints_crc32": f"{digest:08x}"}
 
   def stated(field: str) -> str:
     return "; ".join(sorted({str(one.report[field]) for one in found}))
 
-  return {
+  protocol = {
       "dataset": name, "split": "all frames", "keypoints_2d": f"{stated('format')}, joint rule {stated('joint_rule')}",
-      "measured": "reprojection error on the target's own keypoints, weighted by confidence; no ground truth, so no error in mm",
-      "intrinsics": stated("intrinsics"), "fps": stated("fps"), "clip_fps": clip_fps, "root": "solve",
-      "hypotheses": config.num_hypotheses, "sampling_steps": config.sampling_steps, "selection": config.select,
-      "flip": config.flip, "seed": config.seed,
+      "measured": "reprojection error on the target's own keypoints, weighted by confidence; no ground truth, so no "
+      "error in mm",
+      "intrinsics": stated("intrinsics"), "fps": stated("fps"), "root": "solve",
   }
+  return Unlabelled(name, tuple(one.record for one in found), identity, protocol)
 
 
 def describe(found: list[Recording]) -> str:
@@ -50,18 +48,10 @@ def describe(found: list[Recording]) -> str:
   lines = []
   for report in (one.report | {"name": one.record["sequence"]} for one in found):
     lines += [
-        "{name}: {format} ({format_was}), layout {layout}, joint rule {joint_rule}\n  person {person} of: {people}".format(**report),
-        "  frames {first_frame:,} to {last_frame:,}, {interpolated_frames:,} of {frames:,} interpolated (longest gap {longest_gap}), "
-        "{lost_joints_percent:g}% of the joints lost in the others".format(**report),
+        "{name}: {format} ({format_was}), layout {layout}, joint rule {joint_rule}".format(**report),
+        "  person {person} of: {people}".format(**report),
+        "  frames {first_frame:,} to {last_frame:,}, {interpolated_frames:,} of {frames:,} interpolated (longest gap "
+        "{longest_gap}), {lost_joints_percent:g}% of the joints lost in the others".format(**report),
         *(f"  warning: {warning}" for warning in report["warnings"]),
     ]
   return "\n".join(lines)
-
-
-def table(results: dict, protocol: dict) -> str:
-  """The rows of `lifter.rate` as a table with their protocol."""
-  lines = [f"\n{'':14}{'reprojection px':>16}{'frames':>9}{'trainable':>11}{'seconds':>9}"]
-  for name, row in results.items():
-    lines.append(f"{name:14}{row['reprojection_px']:16.2f}{row['frames']:9,}{row['trainable']:11,}{row['seconds']:9.0f}")
-  lines.append("The target has no ground truth: a lower reprojection error does not show that poses are nearer the truth.")
-  return "\n".join([*lines, "protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()), ""])
