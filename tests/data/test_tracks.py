@@ -85,5 +85,6 @@ def test_a_sequence_without_a_visible_person_is_refused_by_name():
 def test_each_subject_counts_once_in_mean_bones():
   small, large = record(20), record(60, name="tall") | {"subject": "t"}
   large["poses_camera_m"] = 1.5 * large["poses_camera_m"]
-  found = [tracks.mean_bones(tracks.make_tracks(it, tracks.LABELLED, 50.0)) for it in ([small], [large], [small, large])]
+  groups = [small], [large], [small, large]
+  found = [tracks.mean_bones(tracks.make_tracks(group, tracks.LABELLED, 50.0)) for group in groups]
   np.testing.assert_allclose(found[2], np.mean(found[:2], 0), atol=1e-4)  # lengths are rounded to 0.1 mm
