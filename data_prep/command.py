@@ -1,17 +1,25 @@
-"""The command line of the preparation scripts, and files that are written whole or not at all."""
+"""The command line of the preparation scripts."""
 
-import contextlib
-import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from absl import app, flags
 
 flags.disclaim_key_flags()  # --help lists the flags as those of the script that calls `run`
 
-READY = "ready, give it to the builder as manual_dir"
-UNCHANGED = "finished before from the same files, left unchanged"
+
+def state(output: pathlib.Path, is_new: bool) -> str:
+  """The last line that a script prints."""
+  new = "ready, give it to the builder as manual_dir"
+  return f"{output}: {new if is_new else 'finished before from the same files, left unchanged'}"
+
+
+def table(rows: list[tuple]) -> str:
+  """Rows as text with right-aligned columns; the first row is the head. Integers get thousands separators."""
+  cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+  widths = [max(map(len, column)) + 2 for column in zip(*cells)]
+  return "\n".join("".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in cells)
 
 
 def run(prepare: Callable[..., str], path: str, output: str, **optional: str) -> None:
@@ -32,14 +40,3 @@ def run(prepare: Callable[..., str], path: str, output: str, **optional: str) ->
       sys.exit(f"error: {' '.join(str(error).split())}")
 
   app.run(main)
-
-
-@contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A new path beside `path` to write to. The file is renamed to `path` if the block ends without an error."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f"{path.name}.part")
-  part.unlink(missing_ok=True)
-  yield part
-  os.replace(part, path)
-  part.unlink(missing_ok=True)  # os.replace does nothing if both names are hard links of one file

@@ -20,6 +20,7 @@ import tqdm
 
 from posynda_jax.datasets.human36m import archives, files, views
 from posynda_jax.geometry import skeleton
+from posynda_jax.runtime.files import write_json, writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error
@@ -37,8 +38,7 @@ MAX_LISTED = 10
 def prepare(path: pathlib.Path, output: pathlib.Path) -> str:
   """Converts, and returns the counts to print. Raises as `convert`."""
   is_new = convert(path, output)
-  state = command.READY if is_new else command.UNCHANGED
-  return f"{table(files.read_3d(output / files.FILE_3D))}\n{output}: {state}"
+  return f"{table(files.read_3d(output / files.FILE_3D))}\n{command.state(output, is_new)}"
 
 
 def convert(path: pathlib.Path, output: pathlib.Path) -> bool:
@@ -67,10 +67,11 @@ def convert(path: pathlib.Path, output: pathlib.Path) -> bool:
       projections[subject][take] = list(views.render(skeleton.to_h36m(poses, "h36m32"), subject)[1])
   metadata = {"num_joints": 17, "keypoints_symmetry": [list(skeleton.LEFT), list(skeleton.RIGHT)]}
   arrays = {GT: {"positions_2d": projections, "metadata": metadata}, files.FILE_3D: {"positions_3d": positions}}
+  output.mkdir(parents=True, exist_ok=True)
   for name, content in arrays.items():
-    with command.whole(output / name) as part, part.open("wb") as file:
+    with writing(output / name) as file:
       np.savez_compressed(file, **content)
-  record.write_text(json.dumps(origin, indent=1) + "\n")
+  write_json(record, origin)
   return True
 
 
@@ -81,10 +82,11 @@ def _digest(path: pathlib.Path) -> str:
 
 def table(positions: files.Takes) -> str:
   """Takes and frames of each subject and of the standard splits, beside the published frames."""
-  counts = {s: np.array([len(takes), sum(map(len, takes.values()))]) for s, takes in positions.items()}
-  counts |= {split: sum(counts[s] for s in subjects) for split, subjects in files.SPLITS.items()}
-  rows = [f"{s:8}{n:7}{frames:11,}{4 * frames:13,}{PUBLISHED.get(s, ''):>11}" for s, (n, frames) in counts.items()]
-  return "\n".join([f"{'subject':8}{'takes':>7}{'frames':>11}{'4 cameras':>13}{'published':>11}", *rows])
+  rows = [("subject", "takes", "frames", "4 cameras", "published")]
+  for name, subjects in ({subject: (subject,) for subject in positions} | files.SPLITS).items():
+    lengths = [len(poses) for subject in subjects for poses in positions[subject].values()]
+    rows.append((name, len(lengths), sum(lengths), 4 * sum(lengths), PUBLISHED.get(name, "")))
+  return command.table(rows)
 
 
 def inspect(path: pathlib.Path) -> Iterator[Finding]:

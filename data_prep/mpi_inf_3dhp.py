@@ -19,6 +19,7 @@ import tqdm
 
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import processed, raw, tables, views
+from posynda_jax.runtime.files import write_json, writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error, stop_at_faults
@@ -31,13 +32,13 @@ class Count:
   """Counts of one sequence of one source; `readme` is the published count of valid frames, 0 if there is none."""
 
   sequence: str
-  source: str
   cameras: int
   frames: int
   valid: int
   readme: int
   annotation: str
   reprojection_px: float
+  source: str
 
 
 def inspect(path: pathlib.Path) -> Iterator[Finding]:
@@ -88,8 +89,8 @@ def _survey_sequence(source: str, sequence: str, read) -> Iterator[Count | Findi
   if readme not in (0, valid.sum()):
     what = f"{valid.sum()} valid frames, the readme counts {readme}"
     yield Finding("warning", where, what, "this is another release: print the count beside every score")
-  names = "+".join(sorted(set(annotations.values())))
-  yield Count(sequence, source, len(annotations), len(valid), int(valid.sum()), readme, names, error)
+  counts = len(annotations), len(valid), int(valid.sum()), readme
+  yield Count(sequence, *counts, "+".join(sorted(set(annotations.values()))), round(error, 3), source)
 
 
 def _missing(where: str, present: list[str]) -> Iterator[Finding]:
@@ -130,27 +131,24 @@ def gather(path: pathlib.Path, output: pathlib.Path) -> tuple[list[Count], bool]
   stop_at_faults(item for item in surveyed if isinstance(item, Finding))
   counts = [item for item in surveyed if isinstance(item, Count)]
   for place, file in files.items():
-    with command.whole(output / place) as part:
-      try:
-        os.link(file, part)
-      except OSError:  # another disk, or one without hard links
-        shutil.copy2(file, part)
-  with command.whole(output / DONE) as part:
-    part.write_text(json.dumps({"files": stamps, "counts": [dataclasses.asdict(count) for count in counts]}, indent=1))
+    (output / place).parent.mkdir(parents=True, exist_ok=True)
+    (output / place).unlink(missing_ok=True)
+    try:
+      os.link(file, output / place)
+    except OSError:  # another disk, or one without hard links
+      with writing(output / place) as copy, file.open("rb") as original:
+        shutil.copyfileobj(original, copy)
+  write_json(output / DONE, {"files": stamps, "counts": [dataclasses.asdict(count) for count in counts]})
   return counts, True
 
 
 def prepare(path: pathlib.Path, output: pathlib.Path) -> str:
   """Gathers, and returns the counts to print, one sequence a line. Raises as `gather`."""
   counts, is_new = gather(path, output)
-  head = f"{'sequence':10}{'cameras':>8}{'frames':>8}{'valid':>8}{'readme':>8}  {'annotation':12}{'px':>7}  source"
-  rows = [
-      f"{c.sequence:10}{c.cameras:8}{c.frames:8}{c.valid:8}{c.readme or '':>8}  "
-      f"{c.annotation:12}{c.reprojection_px:7.3f}  {c.source}"
-      for c in counts
-  ]
+  head = tuple(field.name for field in dataclasses.fields(Count))
+  rows = [dataclasses.astuple(count) for count in counts]
   total = f"{len(counts)} sequences, {sum(c.frames * c.cameras for c in counts):,} frames of single views"
-  return "\n".join([head, *rows, total, f"{output}: {command.READY if is_new else command.UNCHANGED}"])
+  return "\n".join([command.table([head, *rows]), total, command.state(output, is_new)])
 
 
 if __name__ == "__main__":

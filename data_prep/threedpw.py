@@ -19,6 +19,7 @@ from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, published, sequence_file, smpl
 from posynda_jax.datasets.threedpw import threedpw_dataset_builder as builder
 from posynda_jax.geometry import camera
+from posynda_jax.runtime.files import writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error, stop_at_faults
@@ -32,9 +33,8 @@ SMPL_FILES = (builder.REGRESSOR_FILE, *builder.MODEL_FILES.values())
 
 def inspect(path: pathlib.Path) -> Iterator[Finding]:
   """Findings of the download in `path`, which holds sequenceFiles.zip or sequenceFiles/, and perhaps smpl/."""
-  home = _home(path)
   try:
-    with archives.open_archive(home, builder.ARCHIVE) as archive:
+    with archives.open_archive(path, builder.ARCHIVE) as archive:
       members = [(split, m) for split, names in builder.members_by_split(archive).items() for m in names]
       yield from _inspect_names(archive, members)
       for split, member in tqdm.tqdm(members, "inspecting", unit="file", disable=None):
@@ -44,24 +44,22 @@ def inspect(path: pathlib.Path) -> Iterator[Finding]:
         except ValueError as error:
           yield of_error(error, member, "get the file from its owner, or leave the sequence out")
   except (FileNotFoundError, ValueError) as error:
-    yield of_error(error, home, AGAIN)
-  if (home / "smpl").is_dir():
-    yield from _inspect_smpl(home / "smpl")
+    yield of_error(error, path, AGAIN)
+  if (path / "smpl").is_dir():
+    yield from _inspect_smpl(path / "smpl")
 
 
 def count(path: pathlib.Path) -> str:
   """A table of sequences, actors and frames by split; frames are counted once for every actor."""
   rows = [("split", "sequences", "actors", "frames", "valid", "detected")]
-  with archives.open_archive(_home(path), builder.ARCHIVE) as archive:
+  with archives.open_archive(path, builder.ARCHIVE) as archive:
     for split, members in builder.members_by_split(archive).items():
       actors = [actor for m in members for actor in sequence_file.parse(archive.read(m), archive.label(m)).actors]
-      frames = sum(len(a.valid) for a in actors)
-      valid = sum(a.valid.sum() for a in actors)
-      detected = sum((a.valid & (a.detections[..., 2] > 0).any(1)).sum() for a in actors)
-      rows.append((split, *(f"{n:,}" for n in (len(members), len(actors), frames, valid, detected))))
-  lines = ["".join(f"{cell:>12}" for cell in row) for row in rows]
+      valid = np.concatenate([actor.valid for actor in actors])
+      detected = valid & np.concatenate([(actor.detections[..., 2] > 0).any(1) for actor in actors])
+      rows.append((split, len(members), len(actors), len(valid), int(valid.sum()), int(detected.sum())))
   legend = "frames: of all actors; valid: campose_valid; detected: valid, with at least one OpenPose point"
-  return "\n".join([*lines, legend])
+  return f"{command.table(rows)}\n{legend}"
 
 
 def gather(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> tuple[int, int]:
@@ -70,9 +68,9 @@ def gather(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | No
   Raises ValueError for an archive whose members lead outside it, FileNotFoundError for missing files.
   """
   written = []
-  with archives.open_archive(_home(path), builder.ARCHIVE) as archive:
+  with archives.open_archive(path, builder.ARCHIVE) as archive:
     members = [member for names in builder.members_by_split(archive).values() for member in names]
-    in_place = output.resolve() == _home(path).resolve()
+    in_place = output.resolve() == path.resolve()
     for member in tqdm.tqdm(members, "gathering", unit="file", disable=None):
       written.append(not in_place and _write(output / builder.ARCHIVE / member, archive.read(member)))
   for name in SMPL_FILES if smpl_dir else ():
@@ -84,14 +82,10 @@ def _write(path: pathlib.Path, content: bytes) -> bool:
   """Whether `path` had other content and was written."""
   if path.exists() and path.read_bytes() == content:
     return False
-  with command.whole(path) as part:
-    part.write_bytes(content)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with writing(path) as file:
+    file.write(content)
   return True
-
-
-def _home(path: pathlib.Path) -> pathlib.Path:
-  """The folder that holds the archive, from a path to it or to the archive itself."""
-  return path.parent if path.name in (builder.ARCHIVE, f"{builder.ARCHIVE}.zip") else path
 
 
 def _inspect_names(archive: archives.Archive, members: list[tuple[str, str]]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/posynda_jax/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
-# On a CPU the order of operations that needs least memory, not the most concurrent one: a fifth less for an adaptation step.
+# On a CPU: the order of operations that needs least memory, a fifth less for an adaptation step.
 _SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 if _SCHEDULER not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = f"{_SCHEDULER}=false {os.environ.get('XLA_FLAGS', '')}"

@@ -1,9 +1,10 @@
 """Adapts a base to an unlabelled target domain (Algorithm 1) and scores it before and after.
 
-    python -m experiments.adapt                                            # the embedded pair: five minutes on two cores
+    python -m experiments.adapt                                   # the embedded pair: five minutes on two cores
     python -m experiments.adapt --recipe=novel --base=cmu_h36m --manual_dir=DIR --workdir=runs/hdm05_wild \\
         --source=cmu_mocap/h36m_rig --target=hdm05_mocap/wild_rig_gt
-    python -m experiments.adapt --recipe=free --target=keypoints:openpose_json/ --resolution=1920x1080 --fps=30 --workdir=runs/my_video
+    python -m experiments.adapt --recipe=free --target=keypoints:openpose_json/ --resolution=1920x1080 --fps=30 \\
+        --workdir=runs/my_video
 
 Without flags it runs the preset `embedded.flags`: it trains a compact base on synthetic motion if the work directory
 has none yet, then adapts it to a target with other bodies, motions and cameras. A recipe names lessons and their
@@ -49,8 +50,8 @@ TEST_REFINE = flags.DEFINE_enum(
 FLIP = flags.DEFINE_bool("flip", False, "Average each scoring step with its mirror image.")
 REMAT = flags.DEFINE_bool("remat", True, "Compute MixSTE's activations again in the backward pass, to save memory.")
 SWEEP = flags.DEFINE_string(
-    "sweep", None, "Several adaptations at once: `flag=value,value;flag=value` for all combinations, or a JSON file with "
-    "a list of members, each an object of flags.")
+    "sweep", None, "Several adaptations at once: `flag=value,value;flag=value` for all combinations, or a JSON file "
+    "with a list of members, each an object of flags.")
 AT_ONCE = flags.DEFINE_integer(
     "sweep_at_once", None, "Members computed together; default: all on an accelerator, 1 on a CPU.", lower_bound=1)
 
@@ -93,13 +94,13 @@ def main() -> None:
   described = job_from_flags()
   if SWEEP.value:
     print(f"\n{sweep_job.markdown(sweep_job.run(described, sweep_job.read_members(SWEEP.value), AT_ONCE.value))}\n")
-    print(f"Every member is a run of its own in {described.workdir}/NAME; sweep.md and sweep.json compare them", flush=True)
+    print(f"Every member is a run in {described.workdir}/NAME; sweep.md and sweep.json compare them", flush=True)
     return
   result = job.run(described)
   print(f"\n{results.result_text(result.scores, result.protocol)}\n")
   if not described.is_labelled:
     print("The target has no ground truth: a lower reprojection error does not show that poses are nearer the truth.")
-  print(f"The run is in {result.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)", flush=True)
+  print(f"The run is in {result.folder}: metrics.json, figures/, events/ (TensorBoard), adapted/ (the adapter)")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ JSON = flags.DEFINE_string("json", None, "File for the results. Its other cases 
 BASELINE = flags.DEFINE_string("baseline", None, "Earlier results. A ratio more than 15% worse ends in exit code 1.")
 SECONDS = flags.DEFINE_float("seconds", 40.0, "Approximate time for the turns of one case.")
 SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to test that everything runs. The numbers mean nothing.")
-flags.declare_key_flag("dtype")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 
 
 def machine(device_kind: str) -> dict:
@@ -44,7 +44,7 @@ def main() -> None:
   command = " ".join(["python -m experiments.benchmark", *sys.argv[1:]])
   for name, case in chosen.items():
     case = case.smaller() if SMOKE.value else case
-    row, versions = measure.measure(case, SECONDS.value, common.DTYPE.value, with_peer, quick=SMOKE.value)
+    row, versions = measure.measure(case, SECONDS.value, DTYPE.value, with_peer, quick=SMOKE.value)
     results = {"machine": machine(versions.pop("device_kind")), "command": command, "versions": versions}
     rows[name] = row | {"smoke": SMOKE.value, "command": command, "versions": versions}
     print(f"\n{report.growth({name: row}) if case.over else report.markdown({name: row})}", flush=True)

@@ -21,8 +21,8 @@ BASE = flags.DEFINE_string(
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; a second start with the same flags resumes it.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of all random numbers of a run.")
 MATMUL_PRECISION = flags.DEFINE_enum(
-    "matmul_precision", "highest", ["highest", "high", "default"], "How GPUs and TPUs multiply float32 matrices. highest "
-    "is float32; default is faster, with 10 bits on a GPU (TF32) and 7 on a TPU. CPUs have one way.")
+    "matmul_precision", "highest", ["highest", "high", "default"], "How GPUs and TPUs multiply float32 matrices. "
+    "highest is float32; default is faster, with 10 bits on a GPU (TF32) and 7 on a TPU. CPUs have one way.")
 HYPOTHESIS_CHUNK = flags.DEFINE_integer(
     "hypothesis_chunk", 0, "Hypotheses computed at once, to save memory; 0 is all.", lower_bound=0)
 LOG_EVERY = flags.DEFINE_integer("log_every", 50, "Steps between log rows.")

@@ -46,8 +46,8 @@ def main() -> None:
 def read_presets(arguments: Sequence[str], inside: tuple[pathlib.Path, ...] = ()) -> list[str]:
   """The arguments with every --flagfile=FILE replaced by the flags in the file, and in the files that it names.
 
-  `NAME.flags` and `experiments/presets/NAME.flags` mean a preset of this package where the current folder has no such file. A
-  name that is no file, or a file that includes itself, is left for absl to report.
+  `NAME.flags` and `experiments/presets/NAME.flags` mean a preset of this package where the current folder has no such
+  file. A name that is no file, or a file that includes itself, is left for absl to report.
   """
   found = []
   for argument in arguments:

@@ -1,17 +1,21 @@
-"""Splits a gap into camera, motion and body, and measures what a choice among hypotheses could gain. Nothing is trained.
+"""Splits a gap into camera, motion and body, and measures what a choice among hypotheses could gain. Nothing is
+trained.
 
     python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --out=gap.json
     python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig \\
         --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
 
-Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all bones at the mean
-length of the source's training subjects (directions kept). `decompose` splits each error into the source's error at home and three
-parts that add up; with `--detected` a fourth part is what a simulated detector adds. For adapters a part is what is left of it.
+Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
+bones at the mean length of the source's training subjects (directions kept). `decompose` splits each error into the
+source's error at home and three parts that add up; with `--detected` a fourth part is what a simulated detector adds.
+For adapters a part is what is left of it.
 
-Hypotheses: for H samples of the bare base, their spread, and the errors of one sample, of the mean, of the choice by reprojection, of the
-best choice by the truth, and of the mean moved onto its keypoints' rays or fitted to the source's mean body.
+Hypotheses: for H samples of the bare base, their spread, and the errors of one sample, of the mean, of the choice by
+reprojection, of the best choice by the truth, and of the mean moved onto its keypoints' rays or fitted to the
+source's mean body.
 
-Actions: the error of every action of a target with its own bodies, because one action that the source lacks can hold a gap open.
+Actions: the error of every action of a target with its own bodies, because one action that the source lacks can hold
+a gap open.
 """
 
 import dataclasses
@@ -53,7 +57,9 @@ BY_ACTION = protocols.Protocol(
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One test split: a dataset's motion under a rig, with its own bodies or the source's mean body, and exact or detected 2D."""
+  """One test split: a dataset's motion under a rig, with its own bodies or the source's mean body, and exact or
+  detected 2D.
+  """
 
   dataset: str
   rig: str
@@ -75,7 +81,7 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
     max_frames = int(views.SHOT_SECONDS * record["fps"])
     motion = record["poses_world_m"] if cell.own_body else with_body(record["poses_world_m"], lengths)
     for shot, frames in enumerate(views.shots(len(motion), max_frames)):
-      rendered = views.see(
+      rendered = views.render_shot(
           motion[frames], cell.rig, detected=cell.detected, max_frames=max_frames, dataset=cell.dataset,
           sequence=record["sequence"], shot=shot)
       labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
@@ -84,7 +90,9 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
 
 
 def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
-  """A scorer as of `scoring.make_scorer`: the mean pose, and errors of what can be made of `num` hypotheses, with their spread."""
+  """A scorer as of `scoring.make_scorer`: the mean pose, and errors of what can be made of `num` hypotheses, with
+  their spread.
+  """
   steps = process.ddim_steps(process.cosine_schedule(weights.base.diffusion_steps), 1)
   key = jax.random.key(scoring.SamplingConfig.seed)
 
@@ -119,8 +127,9 @@ def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
 def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dict]:
   """Rows {dataset, rig, home, camera, motion, body, total}, where home + camera + motion + body = total.
 
-  `camera`: what the rig adds to the source's own test motion. `body`: what the dataset's own bodies add to the source's mean body, beyond
-  what the source's own add. `motion`: what remains. `detector`, if there is such a cell: what detected 2D adds to exact 2D.
+  `camera`: what the rig adds to the source's own test motion. `body`: what the dataset's own bodies add to the
+  source's mean body, beyond what the source's own add. `motion`: what remains. `detector`, if there is such a cell:
+  what detected 2D adds to exact 2D.
   """
   home = errors[Cell(source, home_rig, True)]
   rows = []
@@ -137,7 +146,9 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
 
 
 def load_all(base: bases.Base) -> dict[str, bases.Weights]:
-  """The bare base and the adapters of --adapters, by label. Raises ValueError for labels that repeat and for another base."""
+  """The bare base and the adapters of --adapters, by label. Raises ValueError for labels that repeat and for another
+  base.
+  """
   found = {"base": bases.Weights(base)}
   for text in ADAPTERS.value:
     label, _, path = text.rpartition("=")

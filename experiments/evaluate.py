@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate --dataset=cmu_mocap/h36m_rig_gt --manual_dir=DIR        # the base that ships
     python -m experiments.evaluate --run=runs/adapt_hdm05 --dataset=hdm05_mocap/wild_rig_gt
-    python -m experiments.evaluate --run=runs/base_cmu --dataset=cmu_mocap/h36m_rig_gt --flip --hypotheses=5 --sampling_steps=5
+    python -m experiments.evaluate --run=runs/base_cmu --dataset=cmu_mocap/h36m_rig_gt --flip --hypotheses=5
     python -m experiments.evaluate --run=runs/adapt_dhp --protocol=3dhp --manual_dir=DIR
 
 Prints one table and appends one JSON row a call, with its protocol, to `evaluations.jsonl` if the run is a folder.
@@ -69,8 +69,8 @@ def _print(row: dict, chosen: protocols.Protocol | None) -> None:
   if chosen:
     print(f"{what}\n{tally.table(row)}\n\n{protocols.paper_figures(chosen)}", flush=True)
     return
-  print(f"{what}: MPJPE {row['mpjpe_mm']:.1f} mm, P-MPJPE {row['p_mpjpe_mm']:.1f} mm, N-MPJPE {row['n_mpjpe_mm']:.1f} mm, "
-        f"{row['frames']:,} frames")
+  print(f"{what}: MPJPE {row['mpjpe_mm']:.1f} mm, P-MPJPE {row['p_mpjpe_mm']:.1f} mm, "
+        f"N-MPJPE {row['n_mpjpe_mm']:.1f} mm, {row['frames']:,} frames")
   print("protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()), flush=True)
 
 

@@ -1,19 +1,19 @@
 """Lifts the 2D keypoints of your own video to 3D, with the base that ships, your own, or an adapted run.
 
     python -m experiments.lift --keypoints=openpose/ --resolution=1920x1080 --fps=30 --output=walk.npz
-    python -m experiments.lift --run=runs/hdm05_wild --keypoints=alphapose-results.json --resolution=1920x1080 --fps=30 \\
-        --intrinsics=1450,1450,960,540 --person=1 --hypotheses=5 --output=walk.npz --bvh=walk.bvh
+    python -m experiments.lift --run=runs/hdm05_wild --keypoints=alphapose-results.json --resolution=1920x1080 \\
+        --fps=30 --intrinsics=1450,1450,960,540 --person=1 --hypotheses=5 --output=walk.npz --bvh=walk.bvh
 
 Reads files of OpenPose, AlphaPose, MMPose, YOLO-pose, MediaPipe, Detectron and others; the content tells the format.
 It takes about ten seconds, and one more for a thousand frames on two cores with a compact base. The npz holds, for T
 frames:
 
     frame [T]                    number in the video, from the person's first sighting to the last
-    pose_root_m [T 17 3]         root-relative pose in metres, Human3.6M-17 order, camera frame (x right, y down, z forward)
+    pose_root_m [T 17 3]         root-relative pose, m, Human3.6M-17 order, camera frame (x right, y down, z forward)
     pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
-    reprojection_px [T]          distance between projected pose and keypoints: large where lifting failed, NaN if not detected
+    reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 """
 
@@ -26,7 +26,7 @@ from absl import flags
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.interop import bvh_writer
 from posynda_jax.runtime import files
-from posynda_jax.visuals import figures
+from posynda_jax.visuals import figures, pose_sequence
 
 from . import common, own_keypoints, sampling
 
@@ -62,7 +62,7 @@ def main() -> None:
   errors = lifted.reprojection_px
   worst = int(np.nanargmax(errors))
   print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
-        f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It tells bad input from good; it does not measure depth.")
+        f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
   written = [str(output), str(output.with_suffix(".png"))]
   if BVH.value:
     path = pathlib.Path(BVH.value).expanduser()
@@ -89,8 +89,7 @@ def _check_paths() -> pathlib.Path:
 
 def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
   """A few frames, spread over those with a detection: the 2D input and the 3D pose."""
-  detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
-  picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
+  picked = pose_sequence.spread_frames(np.isfinite(lifted.reprojection_px), rows)
   captions = {"lifted": [f"reprojection {error:.1f} px" for error in lifted.reprojection_px[picked]]}
   labels = [f"frame {frame}" for frame in recording.frames[picked]]
   keypoints, columns = recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]}

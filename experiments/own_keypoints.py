@@ -11,13 +11,16 @@ from posynda_jax.interop.keypoints import formats, recordings, targets
 RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video of own keypoints.")
 INTRINSICS = flags.DEFINE_list(
     "intrinsics", None, "fx,fy,cx,cy in px of the video's camera, or these and k1,k2,k3,p1,p2 in the form of "
-    "`posynda_jax.geometry.camera.distort`, which is not OpenCV's. Default: focal length = longest side, with a warning.")
+    "`posynda_jax.geometry.camera.project`, which is not OpenCV's. Default: focal length = longest side, with a "
+    "warning.")
 FPS = flags.DEFINE_float("fps", None, f"Frames a second. Default: {recordings.GUESSED_FPS:g}, with a warning.")
 FORMAT = flags.DEFINE_enum("format", None, list(formats.FORMATS), "Format of the file. Default: by its content.")
-LAYOUT = flags.DEFINE_enum("layout", None, list(layouts.LAYOUTS), "Joint order. Default: by format and number of joints.")
+LAYOUT = flags.DEFINE_enum(
+    "layout", None, list(layouts.LAYOUTS), "Joint order. Default: by format and number of joints.")
 JOINT_RULE = flags.DEFINE_enum(
     "joint_rule", "simple", layouts.RULES, "Rule that makes Human3.6M-17 of the detector's joints.")
-PERSON = flags.DEFINE_string("person", "auto", "Person: auto (most confident, longest), or a number of the printed list.")
+PERSON = flags.DEFINE_string(
+    "person", "auto", "Person: auto (most confident, longest), or a number of the printed list.")
 SEQUENCE = flags.DEFINE_string("sequence", None, "Name of the video, if the file holds several.")
 
 

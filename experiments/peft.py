@@ -1,10 +1,11 @@
 """Parameter-efficient tuning as functions: what rank, rule and rate do, and what can be done with trained adapters.
 
-    python -m experiments.peft --flagfile=experiments/presets/embedded.flags --base=runs/embedded/base --workdir=runs/peft
+    python -m experiments.peft --flagfile=experiments/presets/embedded.flags --base=runs/embedded/base \\
+        --workdir=runs/peft
 
-One sweep of --ranks x --rates for each of --rules, and two seeds at the recipe's own rank and rate for arithmetic. WORKDIR/peft.json
-and peft.png hold the scores on the target's test split, adapter arithmetic (`lora.combine`), the merge error, and norms by
-layer. docs/peft.md reads them.
+One sweep of --ranks x --rates for each of --rules, and two seeds at the recipe's own rank and rate for arithmetic.
+WORKDIR/peft.json and peft.png hold the scores on the target's test split, adapter arithmetic (`lora.combine`), the
+merge error, and norms by layer. docs/peft.md reads them.
 """
 
 import dataclasses
@@ -62,7 +63,9 @@ def study_arithmetic(opened: task.Task, one: bases.Weights, two: bases.Weights) 
 
 
 def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
-  """Largest difference between merged and factorised answers on test clips, and between unmerged weights and the base."""
+  """Largest difference between merged and factorised answers on test clips, and between unmerged weights and the
+  base.
+  """
   base, scale = weights.base, weights.config.scale
   clip = next(clips.in_order(opened.test, 16))
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
@@ -92,7 +95,8 @@ def save_picture(path, results: dict) -> None:
   ranks = sorted({row["rank"] for rows in results["rules"].values() for row in rows})
   for rule, rows in results["rules"].items():
     for rank, style in zip(ranks, ("-", "--", ":", "-.")):
-      line = sorted((row["rate"], row["mpjpe_mm"]) for row in rows if row["rank"] == rank and row["mpjpe_mm"] is not None)
+      found = [row for row in rows if row["rank"] == rank and row["mpjpe_mm"] is not None]
+      line = sorted((row["rate"], row["mpjpe_mm"]) for row in found)
       left.plot(*zip(*line), style, color=colours[rule], marker="o", markersize=3, label=f"{rule}, r = {rank}")
   left.set(xscale="log", xlabel="Adam rate", ylabel="MPJPE, mm", title="rank, rule and rate")
   left.legend(fontsize=7)
@@ -136,7 +140,8 @@ def main() -> None:
   }
   files.write_json(folder / "peft.json", results)
   save_picture(folder / "peft.png", results)
-  print(json.dumps({name: results[name] for name in ("source_only", "rules", "arithmetic", "merge")}, indent=1), flush=True)
+  shown = {name: results[name] for name in ("source_only", "rules", "arithmetic", "merge")}
+  print(json.dumps(shown, indent=1), flush=True)
 
 
 if __name__ == "__main__":

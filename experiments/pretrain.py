@@ -1,12 +1,12 @@
 """Trains the base theta_s on a labelled source.
 
-    python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic                      # three minutes on two cores
-    python -m experiments.pretrain --plan=cmu_any --workdir=runs/base_cmu --manual_dir=DIR            # forty minutes
-    python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR    # the paper's size
+    python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic               # three minutes
+    python -m experiments.pretrain --plan=cmu_any --workdir=runs/base_cmu --manual_dir=DIR     # forty minutes
+    python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR
 
-A plan names all that defines a base (`posynda_jax/adaptation/base_job.py`); other flags replace single settings of
-it. The run folder then holds `base/` (what --base takes), checkpoints, TensorBoard events, loss curves and
-`metrics.json`.
+Times are of two cores; the last command trains the paper's size. A plan names all that defines a base
+(`posynda_jax/adaptation/base_job.py`); other flags replace single settings of it. The run folder then holds `base/`
+(what --base takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
 """
 
 import dataclasses
@@ -48,7 +48,8 @@ FILTER_WIDTHS = flags.DEFINE_list("filter_widths", None, "videopose: widths whos
 CAUSAL = flags.DEFINE_bool("causal", None, "videopose: no frame sees later ones.")
 DROPOUT = flags.DEFINE_float("dropout", None, "videopose: dropout.")
 OF_PLAN = {
-    "source": SOURCE, "split": SPLIT, "eval_on": EVAL_ON, "eval_split": EVAL_SPLIT, "batch": BATCH, "clip_fps": CLIP_FPS,
+    "source": SOURCE, "split": SPLIT, "eval_on": EVAL_ON, "eval_split": EVAL_SPLIT, "batch": BATCH,
+    "clip_fps": CLIP_FPS,
 }
 OF_TRAINING = {
     "num_steps": STEPS, "learning_rate": LEARNING_RATE, "warmup_steps": WARMUP, "decay": DECAY,

@@ -15,8 +15,8 @@ HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses for each clip.
 SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
 SELECT = flags.DEFINE_enum("select", "mean", scoring.RULES, "Rule that reduces H hypotheses to one pose.")
 REFINE = flags.DEFINE_enum(
-    "refine", "none", body.REFINEMENTS, "Correction of the pose by its own 2D: `rays` moves joints onto their keypoints' "
-    "rays, `body` also gives the pose the source's mean bone lengths.")
+    "refine", "none", body.REFINEMENTS, "Correction of the pose by its own 2D: `rays` moves joints onto their "
+    "keypoints' rays, `body` also gives the pose the source's mean bone lengths.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 BATCH = flags.DEFINE_integer("batch", 64, "Clips computed at once.", lower_bound=1)
 flags.declare_key_flag("base")

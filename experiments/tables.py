@@ -84,7 +84,7 @@ def main() -> None:
     results = table_job.run_rows(bench, name, due)
     if not results:
       raise ValueError(
-          f"--notrain finds no row of table {name} that has been run in {workdir}: is it the --workdir that it was run in?")
+          f"--notrain finds no row of table {name} in {workdir}: give the --workdir that the rows were run in")
     table = tables.summarise(name, made[name], results, is_papers_pair)
     if processes.is_main():
       tables.save(bench.folder / f"table_{name}", table)

@@ -92,15 +92,6 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return 1 + value if name.endswith(".weight") and len(shape) == 1 else value
 
 
-def lora_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-  """Shapes of the low-rank factors by the reference's names: `<module>.down` (r, in) and `<module>.up` (out, r)."""
-  shapes = {}
-  for block in (f"{kind}.{i}.attn" for kind in ("STEblocks", "TTEblocks") for i in range(case.depth)):
-    for layer, out in (("qkv", 3 * case.width), ("proj", case.width)):
-      shapes |= {f"{block}.{layer}.down": (RANK, case.width), f"{block}.{layer}.up": (out, RANK)}
-  return shapes
-
-
 def inputs(case: Case) -> dict:
   """The arrays of a case: `source` and `target` clips, `sequence` (a clip of `length` frames), `noise`, `t` [b]."""
   noise = np.random.default_rng(1).standard_normal((case.clips, case.frames, JOINTS, 3), dtype=np.float32)

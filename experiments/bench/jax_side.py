@@ -69,19 +69,25 @@ def model_config(case: cases.Case, dtype: str = "float32") -> dict:
           "drop_path": 0.0, "dtype": dtype}
 
 
+def _modules(case) -> list[str]:
+  """The reference's modules of the case's network."""
+  return torch_networks.torch_modules(model_config(case))
+
+
 def make_weights(case: cases.Case, dtype: str = "float32"):
   """(model, variables) with the benchmark's weights, converted one array at a time for a low peak of memory."""
   config, flat = model_config(case, dtype), {}
-  shapes = torch_networks.state_shapes(config, torch_networks.torch_modules(config), "the benchmark's model")
+  shapes = torch_networks.state_shapes(config, _modules(case), "the benchmark's model")
   for name, shape in shapes.items():
     tree = torch_names.params_from_torch({name: cases.weight(name, shape)})
     flat |= {path: jnp.array(value) for path, value in flatten_dict(tree).items()}
   return make_model(config), unflatten_dict(flat)
 
 
-def make_adapter(case: cases.Case) -> dict:
-  """The adapter with the benchmark's numbers. Neither factor is zero, so that both have a gradient."""
-  arrays = {name: cases.weight(name, shape) for name, shape in cases.lora_shapes(case).items()}
+def make_adapter(case: cases.Case, params) -> dict:
+  """The paper's adapter with the benchmark's numbers. Neither factor is zero, so that both have a gradient."""
+  arrays = torch_names.lora_to_torch(lora.init(jax.random.key(0), params, cases.RANK), _modules(case))
+  arrays = {name: cases.weight(name, value.shape) for name, value in arrays.items()}
   return {"lora": jax.tree.map(jnp.array, torch_names.lora_from_torch(arrays)), "bias": jnp.zeros((cases.JOINTS, 3))}
 
 
@@ -163,11 +169,10 @@ def _stepper(case, step, state, frozen, batch, seed):
 
 def _gradients(case, grads) -> dict:
   """Gradients by the reference's names, of the network's variables or of an adapter."""
-  modules = torch_networks.torch_modules(model_config(case))
   if "lora" in grads:
-    named = {"bias": grads["bias"], **torch_names.lora_to_torch(grads["lora"], modules)}
+    named = {"bias": grads["bias"], **torch_names.lora_to_torch(grads["lora"], _modules(case))}
   else:
-    named = torch_names.params_to_torch(grads, modules)
+    named = torch_names.params_to_torch(grads, _modules(case))
   return {f"gradient/{name}": value for name, value in named.items()}
 
 
@@ -186,7 +191,7 @@ def _forward(case, model, params, data):
 
 
 def _teacher(case, model, params, data):
-  adapter = make_adapter(case)
+  adapter = make_adapter(case, params)
   label, _, _, _, purposes = make_adaptation(case, model, params, adapter)
   keys = _keys(case, purposes[0])
   work = functools.partial(jax.jit(label), params, adapter, data["target"], keys)
@@ -194,7 +199,9 @@ def _teacher(case, model, params, data):
 
 
 def _adapt(case, model, params, data):
-  _, step, state, frozen, purposes = make_adaptation(case, model, params, make_adapter(case))
+  if case.kind == "cold_start":
+    from .. import adapt as _  # noqa: F401  imports what a run of the script imports
+  _, step, state, frozen, purposes = make_adaptation(case, model, params, make_adapter(case, params))
   batch, seeds = {name: data[name] for name in ("source", "target")}, _seeds(case)
   if case.members > 1:
     batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
@@ -208,12 +215,6 @@ def _adapt(case, model, params, data):
     return {"teacher": noise, "student": _normal(case, jnp.concatenate(student))}
 
   return work, lambda: _first_arrays(case, *first()), given
-
-
-def _cold_start(case, model, params, data):
-  from .. import adapt as _  # noqa: F401  imports what a run of the script imports
-
-  return _adapt(case, model, params, data)
 
 
 def _infer(case, model, params, data):
@@ -283,6 +284,6 @@ def _evaluate(case, model, params, data):
 
 
 UNITS = {
-    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _cold_start, "infer": _infer,
+    "forward": _forward, "teacher": _teacher, "adapt": _adapt, "cold_start": _adapt, "infer": _infer,
     "pretrain": _pretrain, "gradient": _gradient, "evaluate": _evaluate, "sweep": _adapt,
 }

@@ -3,7 +3,8 @@
 import json
 import pathlib
 
-from posynda_jax.runtime import runs
+from posynda_jax.runtime import files
+from posynda_jax.runtime.text import markdown_table
 
 from . import cases
 
@@ -29,7 +30,7 @@ def add(path, results: dict) -> None:
     if old["machine"] != results["machine"]:
       raise ValueError(f"{path} has results of another machine ({old['machine'].get('processor')}): name another file")
     results = {**results, "cases": old["cases"] | results["cases"]}
-  runs.write_json(path, results)
+  files.write_json(path, results)
 
 
 def regressions(new: dict, old: dict) -> list[str]:
@@ -61,7 +62,7 @@ def markdown(rows: dict) -> str:
     memory = f"{row['peak_memory_mib']:,.0f}{memory}"
     cells.append((row["what"], f"{row['seconds_median']:.3g}", seconds, ratio, memory, share))
   head = ("case", "ours, s", "peer, s", "ratio (quartiles)", "peak memory, MiB (ratio)", "of matmul rate")
-  return _table(head, cells)
+  return markdown_table(head, cells)
 
 
 def growth(rows: dict) -> str:
@@ -72,15 +73,9 @@ def growth(rows: dict) -> str:
                     for value, point in row["points"].items())
     relative = (", ".join(f"{point[0]}: {point[i] / points[0][i]:.2f}" for point in points) for i in (1, 2))
     cells.append((row["what"], *relative))
-  return _table(("case", "time, of the first's", "peak memory, of the first's"), cells)
+  return markdown_table(("case", "time, of the first's", "peak memory, of the first's"), cells)
 
 
 def _in_order(rows: dict, key: str) -> list[dict]:
   """The rows that have `key`, in the order of the cases."""
   return [rows[name] for name in cases.CASES if key in rows.get(name, {})]
-
-
-def _table(head, rows) -> str:
-  """A Markdown table of text cells."""
-  lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
-  return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"

@@ -146,9 +146,10 @@ def train_base(
   checkpoint.save_tree(run.folder / "base", state.ema if plan.pretrain.ema else state.params)
   run.close()
   save_curves(run, "pretrain", ("loss", "train_mpjpe_mm", "grad_norm"))
-  scores, protocol = score_base(bases.load(run.folder), run.config["eval_on"], plan.eval_split, folders)
+  base = bases.load(run.folder)
+  scores, protocol = score_base(base, run.config["eval_on"], plan.eval_split, folders)
   files.write_json(run.folder / "metrics.json", {
-      "base": scores, "protocol": protocol, "seconds": seconds, "digest": bases.load(run.folder).digest, "body": source.body,
+      "base": scores, "protocol": protocol, "seconds": seconds, "digest": base.digest, "body": source.body,
   })
   run.write_results(results.result_table({"base": scores}), plan.pretrain.num_steps)
   print(f"Base on {run.config['eval_on']} {plan.eval_split}: MPJPE {scores['mpjpe_mm']:.1f} mm, P-MPJPE "

@@ -107,9 +107,12 @@ def load(where) -> Base:
     return Base(make_model(config["model"]), params, checkpoint.digest(params), config)
   if not path.is_dir():
     raise FileNotFoundError(
-        f"{where} is no base: give the folder of a pretraining run, a .safetensors file, or a base that ships ({', '.join(SHIPPED)})"
+        f"{where} is no base: give the folder of a pretraining run, a .safetensors file, or a base that ships "
+        f"({', '.join(SHIPPED)})"
     )
   config = runs.read_config(path)
+  if "adapt" in config:
+    raise ValueError(f"{where} was made by an earlier version, whose adapters this one does not read: adapt anew")
   if "model" not in config:
     raise ValueError(f"{where} is a run of another kind: a base is the folder of a pretraining run")
   model = make_model(config["model"])
@@ -137,7 +140,7 @@ def load_weights(run, name: str = "adapted", base=DEFAULT) -> Weights:
     found = load(run)
     return Weights(found, body=found.body)
   if "base_folder" not in config:
-    raise ValueError(f"{run} holds several adapters and does not say where their base is: give the run of one adaptation")
+    raise ValueError(f"{run} holds several adapters and does not name their base: give the run of one adaptation")
   found = load(config["base_folder"])
   if found.digest != config["base"]:
     raise ValueError(f"the base in {config['base_folder']} is {found.digest}, this adapter belongs to {config['base']}")

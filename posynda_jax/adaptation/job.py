@@ -1,9 +1,9 @@
 """The main job as one call: adapt a base to an unlabelled target, score it before and after, write a run folder.
 
-    result = run(Job(recipes.get("novel"), source="cmu_mocap/h36m_rig", target="hdm05_mocap/wild_rig_gt", workdir="runs/hdm05_wild"))
+    result = run(Job(recipes.get("novel"), "hdm05_mocap/wild_rig_gt", source="cmu_mocap/h36m_rig", workdir="runs/wild"))
     result.scores["adapted"]["mpjpe_mm"]
 
-    loading (`open_task`) -> training (`training.train_adapter`) -> scoring (`Task.rate`) -> metrics.json, figures, adapter
+    loading (`load_task`) -> training (`train_adapter`) -> scoring (`Task.rate`) -> metrics.json, figures, adapter
 
 Target poses are read for the test split, and for the target split only by a ceiling, which stands beside the result
 as a bound.
@@ -24,7 +24,7 @@ from posynda_jax.evaluation import results
 from posynda_jax.geometry import skeleton
 from posynda_jax.peft import counting
 from posynda_jax.runtime import files, processes, runs
-from posynda_jax.visuals import figures
+from posynda_jax.visuals import figures, pose_sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +87,10 @@ def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> 
   after = (task.base.params, adapted.adapter)
   if task.test is None:
     before, lifted = (task.lift(w, params)[0] for w, params in ((task.bare, nothing), (adapted, after)))
-    detected = np.flatnonzero(np.isfinite(lifted.reprojection_px))
-    picked = np.unique(detected[np.linspace(0, len(detected) - 1, rows + 2).astype(int)[1:-1]])
+    picked = pose_sequence.spread_frames(np.isfinite(lifted.reprojection_px), rows)
     keypoints = task.job.target.records[0]["keypoints_px"][picked]
-    figures.save(path, figures.methods_figure(keypoints, {"source only": before.pose[picked], "adapted": lifted.pose[picked]}))
+    columns = {"source only": before.pose[picked], "adapted": lifted.pose[picked]}
+    figures.save(path, figures.methods_figure(keypoints, columns))
     return
   size, middle = task.job.sampling.batch_size, task.base.model.num_frames // 2
   picked = np.linspace(0, len(task.test) - 1, rows + 2).astype(int)[1:-1]

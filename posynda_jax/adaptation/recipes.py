@@ -58,7 +58,7 @@ class Recipe:
 
 EVERYWHERE = r".*(attention/(qkv|proj)|mlp_\w+)"  # LoRA on attention and MLPs of MixSTE
 LARGE = AdapterConfig(rank=16, rule=EVERYWHERE)
-COMPACT = {"clips": 32, "updates": 300, "rate": 1e-3, "decay": "cosine"}  # training of the compact bases' recipes, chosen on CMU
+COMPACT = {"clips": 32, "updates": 300, "rate": 1e-3, "decay": "cosine"}  # training of compact bases, chosen on CMU
 
 _SEEN = Recipe((AsSeen(),), num_hypotheses=1, **COMPACT | {"clips": 64})
 _NOVEL = Recipe((AsSeen(tumble=1.0), NovelViews()), num_hypotheses=1, virtual_camera=True, **COMPACT)

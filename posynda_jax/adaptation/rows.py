@@ -87,7 +87,7 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
   gan_turned, ours_turned, seen_turned, ceiling_turned = map(_through_camera, (gan, ours, seen, ceiling))
   novel = _through_camera(Row(
       "F as seen and novel views, tumbled",
-      Recipe((AsSeen(tumble=1.0), NovelViews()), num_hypotheses=1, **train)))  # half of the student's clips are novel views
+      Recipe((AsSeen(tumble=1.0), NovelViews()), num_hypotheses=1, **train)))
   large = tuple(
       _changed(row, "r = 16 on attention and MLPs", adapter=recipes.LARGE) for row in (novel, ceiling_turned))
   long = tuple(_longer(row, "three times", 3) for row in large)
@@ -120,7 +120,20 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
   )
   numbers = ((1, 60.7), (2, 59.9), (3, 58.2), (4, 58.1), (5, 58.3), (6, 58.5), (10, None), (20, None))
   ranks = ((1, 62.1), (2, 60.4), (3, 59.8), (4, 58.2), (5, 58.3), (6, 58.1), (8, None), (16, None))
-  sizes = ((100, 1.0, 59.8), (500, 0.5, 59.3), (500, 1.0, 59.0), (1000, 0.5, 58.9), (1000, 1.0, 58.2), (1000, 2.0, 58.3))
+  sizes = (
+      (100, 1.0, 59.8), (500, 0.5, 59.3), (500, 1.0, 59.0), (1000, 0.5, 58.9), (1000, 1.0, 58.2), (1000, 2.0, 58.3),
+  )
+  by_number = (
+      Row(f"H = {num}", dataclasses.replace(posynda, num_hypotheses=num), paper=paper) for num, paper in numbers
+  )
+  by_rank = (
+      Row(f"r = {rank}", dataclasses.replace(posynda, adapter=AdapterConfig(rank=rank)), paper=paper)
+      for rank, paper in ranks
+  )
+  by_size = (
+      Row(f"T = {steps}, {WIDTHS[width]} width", posynda, base={"diffusion_steps": steps, "width": width}, paper=paper)
+      for steps, width, paper in sizes
+  )
   tunes = (
       Row("every parameter", dataclasses.replace(posynda, adapter=every, rate=slow["rate"])),
       *(Row(name, dataclasses.replace(posynda, adapter=AdapterConfig(tune=tune, bias=False)))
@@ -135,15 +148,13 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
       Row("the same, paired by uprightness", dataclasses.replace(turned, lessons=(AsSeen(),))),
       dataclasses.replace(seen, name="the same with twice the clips: F as seen"), view_alone,
       _through_camera(rotation), seen_turned,
-      dataclasses.replace(
-          seen_turned, name="the same, tumbled", recipe=dataclasses.replace(seen_turned.recipe, lessons=(AsSeen(tumble=1.0),))),
-      dataclasses.replace(
-          novel, name="F as seen and novel views, through a virtual camera",
-          recipe=dataclasses.replace(novel.recipe, lessons=(AsSeen(), NovelViews(tumble=0.0)))),
+      Row("the same, tumbled", dataclasses.replace(seen_turned.recipe, lessons=(AsSeen(tumble=1.0),))),
+      Row("F as seen and novel views, through a virtual camera",
+          dataclasses.replace(novel.recipe, lessons=(AsSeen(), NovelViews(tumble=0.0)))),
       novel, _changed(novel, "on attention and MLPs", adapter=AdapterConfig(rule=recipes.EVERYWHERE)),
       large[0], long[0], rslora[0], longest[0], novel_every, _longer(novel_every, "three times", 3),
-      Row("source-free: novel views, tumbled", dataclasses.replace(recipes.RECIPES["free"], **train)), ceiling, ceiling_turned,
-      *large_ceilings, *fitted[4:], *fitted_large,
+      Row("source-free: novel views, tumbled", dataclasses.replace(recipes.RECIPES["free"], **train)), ceiling,
+      ceiling_turned, *large_ceilings, *fitted[4:], *fitted_large,
   )
   target_rig = Row(
       "bound of F: the source rendered by the target's own rig",
@@ -153,29 +164,26 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
       "2": Table("Table 2: denoisers, 3DHP", denoisers),
       "3": Table(
           "Table 3: components", components,
-          "'+ F' tunes every parameter, at a tenth of the rate. The paper's parameters are 49,152 r + 42, a bias of 3 x 14; "
-          "ours has 3 x 17."),
+          "'+ F' tunes every parameter, at a tenth of the rate. The paper's parameters are 49,152 r + 42, a bias of "
+          "3 x 14; ours has 3 x 17."),
       "4": Table("Table 4: denoisers, 3DPW", denoisers),
-      "5": Table("Table 5: multi-hypothesis inference, and a generator of poses", (source_only, *d3dp, gan, ours, ceiling)),
-      "6": Table("Table 6: number of hypotheses", (source_only, *(
-          Row(f"H = {num}", dataclasses.replace(posynda, num_hypotheses=num), paper=paper) for num, paper in numbers))),
+      "5": Table(
+          "Table 5: multi-hypothesis inference, and a generator of poses", (source_only, *d3dp, gan, ours, ceiling)),
+      "6": Table("Table 6: number of hypotheses", (source_only, *by_number)),
       "7": Table(
           "Table 7: rank, and what else could be tuned",
-          (source_only, *(Row(f"r = {rank}", dataclasses.replace(posynda, adapter=AdapterConfig(rank=rank)), paper=paper)
-                          for rank, paper in ranks), *tunes),
-          "The paper's parameters are 49,152 r + 42 truncated, and its row r = 6 is misprinted; its FLOPs grow with r as if "
-          "H were 1."),
-      "8": Table("Table 8: timesteps and width, a base each", tuple(
-          Row(f"T = {steps}, {WIDTHS[width]} width", posynda, base={"diffusion_steps": steps, "width": width}, paper=paper)
-          for steps, width, paper in sizes)),
+          (source_only, *by_rank, *tunes),
+          "The paper's parameters are 49,152 r + 42 truncated, and its row r = 6 is misprinted; its FLOPs grow with r "
+          "as if H were 1."),
+      "8": Table("Table 8: timesteps and width, a base each", tuple(by_size)),
       "open": Table(
           "Open benchmark, version 2",
           (source_only, gan, Row("F", f), ours, rotation, seen, view_alone, gan_turned, ours_turned, seen_turned, novel,
            *large_novel, target_rig, ceiling, ceiling_turned, *large_ceilings, *fitted, *fitted_large),
-          "'F as seen' learns from as many labelled clips as the ceiling, twice those of F; with novel views half of these "
-          "clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets towards the one with "
-          "the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera read the test clip's own 2D and "
-          "intrinsics, no label."),
+          "'F as seen' learns from as many labelled clips as the ceiling, twice those of F; with novel views half of "
+          "these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets "
+          "towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual "
+          "camera read the test clip's own 2D and intrinsics, no label."),
       "beyond": Table("Beyond the paper", beyond),
   }
 

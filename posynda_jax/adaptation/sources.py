@@ -101,7 +101,8 @@ def load_source(name: str, split: str, clip_fps: float, folders: Folders) -> Sou
   dataset, _, views = name.partition("/")
   worlds, names = zip(*(load.world_config(f"{dataset}/{view}") for view in views.split("+")), strict=True)
   if len(set(worlds)) > 1:
-    raise ValueError(f"{name} mixes different motion ({', '.join(sorted(set(worlds)))}): give rigs that render the same motion")
+    mixed = ", ".join(sorted(set(worlds)))
+    raise ValueError(f"{name} mixes different motion ({mixed}): give rigs that render the same motion")
   records = load_records(f"{dataset}/{worlds[0]}", split, folders)
   return Source(tracks.make_tracks(records, tracks.WORLD, clip_fps), rigs.get_rig("+".join(names)))
 

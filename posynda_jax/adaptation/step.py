@@ -1,7 +1,7 @@
 """Algorithm 1 as one update: a frozen base learns an unlabelled target through an adapter, taught by itself.
 
     target 2D --teacher (H noise samples)--> answers --+
-                                                       +--> lessons --> labelled clips --> student (H = 1) --> loss (Eq. 9)
+                                                       +--> lessons --> labelled clips --> student (H = 1) --> loss
     source clips --------------------------------------+
 
 Only the adapter is differentiated. The base enters the compiled step as an argument, with what was measured of the
@@ -72,7 +72,8 @@ def init_state(key: Array, base: PyTree, recipe: Recipe, num_frames: int) -> Ada
 
 
 def adapt_step(
-    state: AdaptState, frozen: tuple[PyTree, Measured], batch: dict, seed_key: Array, *, recipe: Recipe, setting: Setting
+    state: AdaptState, frozen: tuple[PyTree, Measured], batch: dict, seed_key: Array, *, recipe: Recipe,
+    setting: Setting,
 ) -> tuple[AdaptState, dict[str, Array]]:
   """One update of the adapter on this device's share of the batch (Algorithm 1, lines 4-20), and its metrics.
 

@@ -105,7 +105,8 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
   """
   if job.ceiling:
     raise ValueError("--ceiling is no part of a sweep: run it alone")
-  if not job.is_labelled and any({"target", "target_split", "test_split"} & set(changes) for changes in members.values()):
+  changed = set().union(*members.values())
+  if not job.is_labelled and changed & {"target", "target_split", "test_split"}:
     raise ValueError("members that change the target need datasets as targets: give --target=DATASET/CONFIG")
   base = bases.load(job.base) if isinstance(job.base, str) else job.base
   source = sources.load_source(job.source, job.source_split, base.clip_fps, job.folders) if job.source else None
@@ -206,10 +207,12 @@ def markdown(found: dict[str, dict]) -> str:
   def score(row):
     if row is None:
       return "diverged"
-    return f"{row['mpjpe_mm']:.1f} ({row['p_mpjpe_mm']:.1f})" if "mpjpe_mm" in row else f"{row['reprojection_px']:.2f} px"
+    if "mpjpe_mm" in row:
+      return f"{row['mpjpe_mm']:.1f} ({row['p_mpjpe_mm']:.1f})"
+    return f"{row['reprojection_px']:.2f} px"
 
-  rows = [
-      [name, *(str(row["changes"].get(key, "")) for key in changed), score(row.get("source_only")), score(row.get("adapted"))]
-      for name, row in found.items()
-  ]
+  rows = []
+  for name, row in found.items():
+    changes = [str(row["changes"].get(key, "")) for key in changed]
+    rows.append([name, *changes, *(score(row.get(when)) for when in ("source_only", "adapted"))])
   return markdown_table(["member", *changed, "source-only", "adapted"], rows)

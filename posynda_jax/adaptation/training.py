@@ -49,9 +49,9 @@ def train_adapter(
     identity = run.config | {"recipe": recipes.describe(recipe), "data": checkpoint.describe_data(streams)}
     checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints" / name, job.saving.keep, identity)
     state = loop.resume(checkpoints, state, batches, name)
-  settings = loop.LoopSettings(
-      recipe.updates, job.saving.save_every, job.saving.log_every, name=name, **({"write": run.write_scalars(name)} if run else {})
-  )
+  settings = loop.LoopSettings(recipe.updates, job.saving.save_every, job.saving.log_every, name=name)
+  if run:
+    settings = dataclasses.replace(settings, write=run.write_scalars(name))
   frozen = (base.params, measured.make(task.body, task.view))
   state, rows = loop.train(step, state, frozen, batches, jax.random.key(job.seed + 1), settings, checkpoints)
   weights = bases.Weights(base, state.adapter, recipe.adapter, task.body, task.view, name)
@@ -94,7 +94,9 @@ def save_curves(run: runs.Run, training: str, names: tuple[str, ...]) -> None:
     figures.save(run.folder / "figures" / f"{training}.png", figures.curves_figure(logged, names))
 
 
-def find_body(task: Task, weights: bases.Weights, recipe: recipes.Recipe, target: clips.ClipSource) -> tuple[float, ...]:
+def find_body(
+    task: Task, weights: bases.Weights, recipe: recipes.Recipe, target: clips.ClipSource
+) -> tuple[float, ...]:
   """Mean bone lengths [16] (m) of the people that the adapter was trained on, to which poses are fitted at test time.
 
   They are the labelled target's for a ceiling; the source's with the target's proportions, as its 2D shows them

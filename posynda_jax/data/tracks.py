@@ -1,11 +1,12 @@
-"""Records become tracks: the same dictionary for every dataset, source and target alike.
+"""Tracks: records at the model's frame rate, as the same arrays for every dataset.
 
-A record of `fps` frames a second is read as interleaved tracks of about `clip_fps` each. Models then see one frame rate, and
-every recorded frame belongs to exactly one track. Arrays of a track (float32):
+A record of `fps` frames a second becomes interleaved tracks of about `clip_fps` each, so every frame belongs to exactly
+one track. Arrays of a track (float32):
 
-    keypoints [f j 2], intrinsics [9]   screen-normalised        confidence [f j], valid [f]   0..1
-    poses [f j 3]                       absolute, camera frame, metres; only where labels are asked for
-    motion [f j 3]                      of `world` records, which have no camera: metres, Y up
+    keypoints [f j 2], intrinsics [9]   normalised by the screen's width
+    confidence [f j], valid [f]         0..1
+    poses [f j 3]                       metres, camera frame, absolute; only in `LABELLED`
+    motion [f j 3]                      metres, world frame, Y up; only in `WORLD`, which has no camera
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ WORLD = ("motion", "valid")
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-  """One phase of one record: per-frame arrays as above, `intrinsics`, and the record's texts (subject, action...)."""
+  """Every n-th frame of one record: the arrays above, and the record's texts (subject, action...) as `info`."""
 
   arrays: dict[str, np.ndarray]
   info: dict[str, str]
@@ -32,9 +33,10 @@ class Track:
 
 
 def make_tracks(records: Sequence[dict], fields: Sequence[str], clip_fps: float) -> list[Track]:
-  """Tracks of the asked fields. Target training asks `UNLABELLED`: 3D poses are then never read.
+  """Tracks with the arrays `fields`. With `UNLABELLED`, as in target training, 3D poses are never read.
 
-  Raises ValueError, naming the sequence, for non-finite values in frames that are marked valid.
+  Frames without a confident joint become invalid, and invalid frames become finite. Raises ValueError, which names the
+  sequence, for a missing field, for non-finite values in valid frames, and if no frame is valid.
   """
   tracks = []
   for record in records:
@@ -48,7 +50,7 @@ def make_tracks(records: Sequence[dict], fields: Sequence[str], clip_fps: float)
 
 
 def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
-  arrays = {}
+  arrays, label = {}, record["sequence"]
   if "keypoints" in fields:
     w, h = (float(x) for x in record["resolution"])
     offset, px = np.array([1.0, h / w]), record["intrinsics"].astype(np.float64)
@@ -57,13 +59,13 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
     arrays["confidence"] = record["confidence"]
   if "poses" in fields:
     if "poses_camera_m" not in record:
-      raise ValueError(f"sequence {record['sequence']} has no 3D poses: it can only be an unlabelled target")
+      raise ValueError(f"sequence {label} has no 3D poses: it can only be an unlabelled target")
     arrays["poses"] = record["poses_camera_m"]
   if "motion" in fields:
     arrays["motion"] = record["poses_world_m"]
-  for name in set(fields) - {*LABELLED, *WORLD}:  # what a dataset measured besides, frame by frame
+  for name in set(fields) - {*LABELLED, *WORLD}:  # further arrays by frame of one dataset
     if name not in record:
-      raise ValueError(f"sequence {record['sequence']} has no {name}: build the dataset anew, or ask for no {name}")
+      raise ValueError(f"sequence {label} has no {name}: build the dataset anew, or ask for no {name}")
     arrays[name] = record[name]
   arrays = {k: np.asarray(v, np.float32) for k, v in arrays.items()}
   num_frames = len(next(v for k, v in arrays.items() if k != "intrinsics"))
@@ -72,12 +74,12 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
     frames = value[None] if name == "intrinsics" else value[arrays["valid"] > 0]
     if not np.isfinite(frames).all():
       raise ValueError(
-          f"sequence {record['sequence']} has non-finite {name} in frames marked valid: mark them invalid or repair them"
+          f"sequence {label} has non-finite {name} in frames marked valid: mark them invalid or repair them"
       )
   if "confidence" in arrays:
     arrays["valid"] = arrays["valid"] * (arrays["confidence"].max(-1) > 0)
     if not arrays["valid"].any():
-      raise ValueError(f"sequence {record['sequence']} shows no person in any valid frame: leave it out or check its confidence")
+      raise ValueError(f"sequence {label} shows no person in any valid frame: leave it out or check its confidence")
   invalid = arrays["valid"] == 0
   for name, value in arrays.items():
     if name != "intrinsics":
@@ -86,12 +88,12 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def mean_bones(tracks: Sequence[Track]) -> tuple[float, ...]:
-  """Mean bone lengths [16] (m, to a tenth of a millimetre) of the subjects of labelled or world tracks, each subject counting once."""
+  """Mean bone lengths [16] (m, rounded to 0.1 mm) of labelled or world tracks. Each subject counts once."""
   by_subject: dict[str, list[np.ndarray]] = {}
   for track in tracks:
     poses = track.arrays["motion" if "motion" in track.arrays else "poses"][track.arrays["valid"] > 0]
     if len(poses):
-      # NumPy: `skeleton.bone_lengths` would be compiled anew for every length of track.
+      # `skeleton.bone_lengths` would be compiled for every length of track.
       lengths = np.linalg.norm(poses[:, 1:] - poses[:, np.array(skeleton.PARENTS[1:])], axis=-1).mean(0)
       by_subject.setdefault(track.info.get("subject", ""), []).append(lengths)
   return tuple(np.mean([np.mean(lengths, 0) for lengths in by_subject.values()], 0).astype(float).round(4).tolist())

@@ -1,8 +1,9 @@
-"""The one record every dataset yields: one camera's view of one sequence, as it was measured.
+"""Features of a record: one camera's view of one sequence, as it was measured.
 
-No clips, flips or normalisation here: those are pure functions of the package. Lengths are metres, image positions pixels
-(x right, y down), camera frames x right, y down, z forward, joints in the Human3.6M-17 order of `posynda_jax.geometry.skeleton`.
-A dataset's `world` configuration has no camera: `poses_world_m` (metres, Y up) replaces the camera's fields.
+A record has no clips, flips or normalisation, because pure functions of the package make them. Lengths are in metres,
+image positions in pixels (x right, y down), camera frames have x right, y down, z forward, and joints are in the
+Human3.6M-17 order of `posynda_jax.geometry.skeleton`. A `world` configuration has no camera: `poses_world_m` (metres,
+Y up) replaces the camera's fields.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ NUM_JOINTS = 17
 
 
 def view_features(**extra) -> tfds.features.FeaturesDict:
-  """Features of one camera's view of one sequence of T frames (T varies), and what a dataset measured besides."""
+  """Features of one camera's view of one sequence of T frames (T varies), and the `extra` features of a dataset."""
   tensor = tfds.features.Tensor
   return tfds.features.FeaturesDict({
       "keypoints_px": tensor(shape=(None, NUM_JOINTS, 2), dtype=np.float32),
@@ -21,21 +22,16 @@ def view_features(**extra) -> tfds.features.FeaturesDict:
       "valid": tensor(shape=(None,), dtype=np.bool_),
       "intrinsics": tensor(shape=(9,), dtype=np.float32),
       "resolution": tensor(shape=(2,), dtype=np.float32),
-      "fps": np.float32,
-      **_labels(),
-      "camera": tfds.features.Text(),
+      **_labels("fps", "subject", "action", "sequence", "camera"),
       **extra,
   })
 
 
 def world_features() -> tfds.features.FeaturesDict:
   """Features of one sequence of T frames without a camera."""
-  return tfds.features.FeaturesDict({
-      "poses_world_m": tfds.features.Tensor(shape=(None, NUM_JOINTS, 3), dtype=np.float32),
-      "fps": np.float32,
-      **_labels(),
-  })
+  poses = tfds.features.Tensor(shape=(None, NUM_JOINTS, 3), dtype=np.float32)
+  return tfds.features.FeaturesDict({"poses_world_m": poses, **_labels("fps", "subject", "action", "sequence")})
 
 
-def _labels() -> dict:
-  return {name: tfds.features.Text() for name in ("subject", "action", "sequence")}
+def _labels(*names: str) -> dict:
+  return {name: np.float32 if name == "fps" else tfds.features.Text() for name in names}

@@ -89,5 +89,8 @@ def rate_warning(record: dict, clip_fps: float) -> list[str]:
   tracks_fps = fps / max(1, round(fps / clip_fps))
   if 0.8 < tracks_fps / clip_fps < 1.25:
     return []
-  looks = "faster" if tracks_fps < clip_fps else "slower"
-  return [f"the base was trained at {clip_fps:g} frames a second, this video gives {tracks_fps:.3g}: motion is {looks} than it was trained on"]
+  speed = "faster" if tracks_fps < clip_fps else "slower"
+  return [
+      f"the base was trained at {clip_fps:g} frames a second, and this video gives {tracks_fps:.3g}: motion appears "
+      f"{speed} to it"
+  ]

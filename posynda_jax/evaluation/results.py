@@ -5,8 +5,9 @@ from typing import Any
 from posynda_jax.runtime.text import markdown_table
 
 HEADINGS = {
-    "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm", "reprojection_px": "reprojection px",
-    "closure": "closure %", "frames": "frames", "trainable": "trainable", "seconds": "seconds",
+    "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm",
+    "reprojection_px": "reprojection px", "closure": "closure %",
+    **{name: name for name in ("frames", "trainable", "seconds")},
 }
 
 
@@ -30,7 +31,8 @@ def result_table(results: dict[str, dict[str, Any]]) -> list[list[str]]:
       rows[name]["closure"] = None if share is None else 100 * share
   columns = [name for name in HEADINGS if any(name in row for row in rows.values())]
   ordered = sorted(rows, key=lambda name: {"source_only": 0, "ceiling": 2}.get(name, 1))
-  return [["", *map(HEADINGS.get, columns)], *([name, *(_cell(rows[name].get(c)) for c in columns)] for name in ordered)]
+  head = ["", *map(HEADINGS.get, columns)]
+  return [head, *([name, *(_cell(rows[name].get(column)) for column in columns)] for name in ordered)]
 
 
 def _cell(value) -> str:

@@ -118,7 +118,9 @@ def make_rule_scorer(
   return score
 
 
-def evaluate(score: Callable, weights, measured: Measured, source: clips.ClipSource, batch_size: int) -> dict[str, float]:
+def evaluate(
+    score: Callable, weights, measured: Measured, source: clips.ClipSource, batch_size: int
+) -> dict[str, float]:
   """Frame-weighted means over all valid frames: `<metric>_mm` and `frames`. Raises ValueError without a valid frame."""
   totals: dict[str, float] = collections.defaultdict(float)
   frames = 0.0

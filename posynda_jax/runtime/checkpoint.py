@@ -1,4 +1,4 @@
-"""The only orbax: training states by step, and bases and adapters as files other runs refer to by path and digest."""
+"""The only Orbax: the steps of a training, and bases and adapters as folders that other runs identify by digest."""
 
 import contextlib
 import errno
@@ -18,21 +18,21 @@ from jaxtyping import PyTree
 
 from posynda_jax.runtime import parallel, processes, runs
 
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # what a disk may say, somewhere in a long text
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)  # Orbax has them as text only
 
 
 def _orbax():
-  """The library, imported at first use: it takes a second, which lifting does not need."""
+  """Orbax, imported at its first use, because the import takes a second and lifting does not need it."""
   import orbax.checkpoint
 
   return orbax.checkpoint
 
 
 class Checkpoints:
-  """The steps of one training under `folder`: the last `keep` are kept, each whole or not there at all.
+  """The last `keep` steps of one training under `folder`. A step that was not written completely does not count.
 
-  A step holds the state, where the data feed was, `identity` (what must be the same for the training to go on: JSON), the seconds
-  trained so far and a digest of the state, by which damage shows. It is written while the training goes on.
+  A step holds the state, the state of the data feed, `identity` (JSON that must not change between starts), the seconds
+  of training so far, and a digest of the state that detects damage. A thread writes it during the next steps.
   """
 
   def __init__(self, folder, keep: int = 2, identity: dict[str, Any] | None = None):
@@ -47,13 +47,13 @@ class Checkpoints:
 
   @property
   def seconds(self) -> float:
-    """Since the training began: those up to the restored step, and those since this object was made."""
+    """Seconds of training: those of the restored step, and those since this object was made."""
     return self._before + time.perf_counter() - self._opened
 
   def save(self, step: int, state: PyTree, feed: dict[str, Any] | None = None) -> None:
-    """Takes a copy of the state and writes it in the background (again under the same number it is left alone).
+    """Copies the state and writes it in the background. Does nothing if the step is saved already.
 
-    Raises OSError for this write or the one before it, where the disk refuses.
+    Raises OSError if this write or the one before it fails.
     """
     if step in self._manager.all_steps():
       return
@@ -65,21 +65,21 @@ class Checkpoints:
       self._manager.save(step, args=args.Composite(state=state, run=args.JsonSave(note)))
 
   def latest(self) -> int | None:
-    """The last whole step, or None."""
+    """The last step, or None."""
     self.wait()
     return self._manager.latest_step()
 
   def restore(self, like: PyTree) -> tuple[PyTree, dict[str, Any] | None] | None:
-    """(state, feed) of the last step that is whole, as host arrays of the shapes of `like`; None where nothing was saved.
+    """(state, feed state) of the last undamaged step, as host arrays of the shapes of `like`; None if none was saved.
 
-    Damaged steps after it are renamed to `STEP.damaged`, which is said. Raises ValueError, naming what differs, where the step
-    belongs to another identity, and where every step is damaged.
+    Renames damaged later steps to `STEP.damaged` and prints a line. Raises ValueError if the identity differs, naming
+    the differences, and if every step is damaged.
     """
     damaged = {}
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         state, note = self._read(step, like)
-      except Exception as error:  # a flipped or missing byte shows in as many ways as Orbax has readers
+      except Exception as error:  # Orbax's readers raise many types for a damaged file
         damaged[step] = _first_line(error)
         continue
       runs.check_same(self.folder, note["identity"], self._identity)
@@ -90,23 +90,23 @@ class Checkpoints:
       return state, note["feed"]
     if damaged:
       raise ValueError(
-          f"no checkpoint in {self.folder} can be read: step {_listed(damaged)}. Put back a copy, or remove the folder to "
-          "train from the start"
+          f"no checkpoint in {self.folder} can be read: step {_listed(damaged)}. Put back a copy, or remove the folder "
+          "to train from the start"
       )
     return None
 
   def wait(self) -> None:
-    """Waits for what is still being written. Raises OSError where the disk refused it."""
+    """Waits until all steps are written. Raises OSError if a write failed."""
     with self._writing():
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits for what is still being written, and lets go of the folder."""
+    """Waits until all steps are written, and releases the folder."""
     self.wait()
     self._manager.close()
 
   def _read(self, step: int, like: PyTree) -> tuple[PyTree | None, dict[str, Any]]:
-    """(state, note) of a step; no state where it belongs to another identity, as it may not fit then."""
+    """(state, note) of a step. The state is None if the identity differs, because it may not fit `like` then."""
     args = _orbax().args
     note = self._manager.restore(step, args=args.Composite(run=args.JsonRestore())).run
     if note.pop("seal") != _seal(note):
@@ -130,13 +130,15 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _writing(self):
-    """What the disk refuses is an OSError here, whichever of Orbax's threads and libraries met it."""
+    """Turns the errors of Orbax's threads and libraries into OSError."""
     try:
       yield
     except Exception as error:
       reasons = (os.strerror(number) for number in _REFUSALS)
       reason = next((text for text in reasons if text in str(error)), _first_line(error))
-      raise OSError(f"a checkpoint in {self.folder} could not be written ({reason}); those before it are kept") from error
+      raise OSError(
+          f"a checkpoint in {self.folder} could not be written ({reason}); those before it are kept"
+      ) from error
 
 
 def _seal(note: dict[str, Any]) -> str:
@@ -152,10 +154,10 @@ def _listed(damaged: dict[int, str]) -> str:
 
 
 def save_tree(path, tree: PyTree) -> None:
-  """Writes a tree (a base, an adapter) to the folder `path`, replacing what was there once the new one is whole."""
+  """Writes a tree (a base, an adapter) to the folder `path`. An older tree is replaced once the new one is complete."""
   path = pathlib.Path(path).absolute()
   if processes.is_main():
-    for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):  # of a process that was killed here
+    for leftover in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):  # of a killed process
       shutil.rmtree(leftover, ignore_errors=True)
   with _orbax().StandardCheckpointer() as checkpointer:
     checkpointer.save(path, parallel.everywhere(tree), force=True)
@@ -164,22 +166,22 @@ def save_tree(path, tree: PyTree) -> None:
 def load_tree(path, like: PyTree) -> PyTree:
   """The tree at `path`, which must have the leaves and shapes of `like`.
 
-  Raises FileNotFoundError where nothing is there and ValueError that names the leaves that do not fit.
+  Raises FileNotFoundError if nothing is there, and ValueError that names the leaves that do not fit.
   """
   path = pathlib.Path(path).absolute()
   if not path.exists():
     raise FileNotFoundError(f"no saved parameters at {path}: give a run folder that finished, or train one first")
   with _orbax().StandardCheckpointer() as checkpointer:
     metadata = checkpointer.metadata(path)
-    found = _shapes(getattr(metadata, "item_metadata", metadata))
-    wanted = _shapes(like)
-    names = [name for name in sorted(set(found) | set(wanted)) if found.get(name) != wanted.get(name)]
-    wrong = [f"{name}: file {found.get(name)}, model {wanted.get(name)}" for name in names]
-    if wrong:
-      more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-      raise ValueError(f"parameters at {path} do not fit this model: {'; '.join(wrong[:4])}{more}")
+    found, wanted = _shapes(getattr(metadata, "item_metadata", metadata)), _shapes(like)
+    names = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
+    if names:
+      wrong = "; ".join(f"{name}: file {found.get(name)}, model {wanted.get(name)}" for name in names[:4])
+      more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+      raise ValueError(f"parameters at {path} do not fit this model: {wrong}{more}")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return checkpointer.restore(path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
+    return checkpointer.restore(path, like)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -188,7 +190,7 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def digest(tree: PyTree) -> str:
-  """Which parameters these are: a hash of names, shapes and values."""
+  """A hash of the names, shapes and values of parameters, by which runs identify them."""
   return _digest(("/".join(map(str, path)), leaf) for path, leaf in sorted(flatten_dict(dict(tree)).items()))
 
 
@@ -206,11 +208,6 @@ def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
 
 
 def describe_data(sources: Mapping[str, Any]) -> dict[str, dict]:
-  """Which data a training reads: for each source (a data.clips.ClipSource) how many clips, and a hash of its arrays."""
-  return {
-      name: {
-          "clips": len(source),
-          "digest": digest({str(i): track.arrays for i, track in enumerate(source.tracks)}),
-      }
-      for name, source in sources.items()
-  }
+  """The number of clips and a hash of the arrays of each source, which has `tracks` (data.clips.ClipSource)."""
+  arrays = {name: {str(i): track.arrays for i, track in enumerate(it.tracks)} for name, it in sources.items()}
+  return {name: {"clips": len(it), "digest": digest(arrays[name])} for name, it in sources.items()}

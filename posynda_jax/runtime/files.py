@@ -1,6 +1,7 @@
-"""Atomic writes: a reader gets the old file or the whole new one. Process 0 alone writes."""
+"""Atomic writes: a reader finds the old file or the whole new one. Only process 0 writes."""
 
 import contextlib
+import io
 import json
 import pathlib
 from collections.abc import Iterator
@@ -11,22 +12,24 @@ from posynda_jax.runtime import processes
 
 @contextlib.contextmanager
 def writing(path) -> Iterator[IO[bytes]]:
-  """A binary file that takes the place of `path` when the block ends; after an error the old file stays."""
+  """A binary file that replaces `path` when the block ends. An error in the block keeps the old file."""
+  if not processes.is_main():
+    yield io.BytesIO()
+    return
   path = pathlib.Path(path).expanduser()
-  beside = path.with_name(f"{path.name}.part")
+  part = path.with_name(f"{path.name}.part")
   try:
-    with open(beside, "wb") as file:
+    with part.open("wb") as file:
       yield file
-    beside.replace(path)
+    part.replace(path)
   finally:
-    beside.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
 
 
 def write_text(path, text: str) -> None:
   """Writes `text` as UTF-8."""
-  if processes.is_main():
-    with writing(path) as file:
-      file.write(text.encode())
+  with writing(path) as file:
+    file.write(text.encode())
 
 
 def write_json(path, value) -> None:

@@ -1,4 +1,4 @@
-"""The flat loop around a parallel step: draw, step, log, save. It stops with an error at a non-finite loss, and in order at a signal."""
+"""The training loop: draw a batch, step, log, save. It raises for a non-finite loss and stops after a signal."""
 
 import dataclasses
 import math
@@ -13,23 +13,12 @@ from tqdm import tqdm
 from posynda_jax.runtime import parallel, processes, signals
 from posynda_jax.runtime.checkpoint import Checkpoints
 
-_AHEAD = 4  # steps the host may be ahead of the device: enough to keep it busy, few enough to stop soon
-
-
-def resume(checkpoints: Checkpoints, state: Any, feed, name: str = "train") -> Any:
-  """The state of the last good checkpoint, with `feed` at its step; `state` where nothing was saved yet."""
-  found = checkpoints.restore(state)
-  if found is None:
-    return state
-  state, fed = found
-  feed.set_state(fed)
-  print(f"Resuming {name} at step {int(state.step)}", flush=True)
-  return state
+_AHEAD = 4  # steps the host may be ahead of the device: more would delay a stop, fewer would leave the device idle
 
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-  """Steps between checkpoints and between log rows, and how many checkpoints are kept."""
+  """Steps between checkpoints, steps between log rows, and the number of checkpoints kept."""
 
   save_every: int = 500
   log_every: int = 50
@@ -38,7 +27,7 @@ class Saving:
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
-  """How long a training is and what it writes: `write(step, scalars)` gets each log row. `num_devices` None is all."""
+  """Length and logging of a training. `write(step, scalars)` gets each log row; `num_devices` None uses all."""
 
   num_steps: int
   save_every: int = 500
@@ -48,14 +37,26 @@ class LoopSettings:
   num_devices: int | None = None
 
 
+def resume(checkpoints: Checkpoints, state: Any, feed, name: str = "train") -> Any:
+  """The state of the last whole checkpoint, with `feed` set to its step; `state` if there is no checkpoint."""
+  found = checkpoints.restore(state)
+  if found is None:
+    return state
+  state, feed_state = found
+  feed.set_state(feed_state)
+  print(f"Resuming {name} at step {int(state.step)}", flush=True)
+  return state
+
+
 def train(
     step: Callable, state: Any, frozen: Any, feed: Iterator[dict], seed_key: jax.Array, settings: LoopSettings,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[Any, list[dict[str, float]]]:
-  """Runs from `state.step` to `num_steps`. Returns the last state, saved and on one device, and the logged rows.
+  """(state after `num_steps`, saved and on one device; logged rows), starting at `state.step`.
 
-  Metrics are fetched once per logging interval. A checkpoint is written only after its interval was finite, so the last one is
-  good. Raises FloatingPointError, which names the step, for a non-finite loss; signals.Stopped after a signal, with the step saved.
+  Metrics are fetched once a log row. A checkpoint is written only if all losses before it are finite. Raises
+  FloatingPointError, which names the step, for a non-finite loss, and signals.Stopped after a signal, when the step is
+  saved.
   """
   name, num_steps = settings.name, settings.num_steps
   num_devices = settings.num_devices or jax.local_device_count()
@@ -67,8 +68,8 @@ def train(
     step = parallel.compile_step(step, name, state, frozen, ready[0], seed_key)
   waited, since = 0.0, time.perf_counter()
   bar = tqdm(
-      range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2, dynamic_ncols=True,
-      disable=not processes.is_main(),
+      range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2,
+      dynamic_ncols=True, disable=not processes.is_main(),
   )
   with signals.held():
     for i in bar:
@@ -76,7 +77,7 @@ def train(
       batch = ready.pop() if ready else next(batches)
       waited += time.perf_counter() - asked
       state, scalars = step(state, frozen, batch, seed_key)
-      signals.hold()  # until now there was nothing to save
+      signals.hold()  # before the first step there is nothing to save
       pending.append(scalars)
       if len(pending) > _AHEAD:
         jax.block_until_ready(pending[-1 - _AHEAD]["loss"])
@@ -86,7 +87,7 @@ def train(
       log = save or last or done % settings.log_every == 0
       stop = signals.asked(together=log)
       if log or stop:
-        row = _reduce(pending, done, name, checkpoints)
+        row = _means(pending, done, name, checkpoints)
         seconds = time.perf_counter() - since
         row |= {"steps_per_second": len(pending) / seconds, "data_wait": waited / seconds}
         rows.append({"step": done, **row})
@@ -106,13 +107,14 @@ def train(
   return jax.device_put(state, jax.local_devices()[0]), rows
 
 
-def _reduce(pending: list[dict], done: int, name: str, checkpoints) -> dict[str, float]:
-  """Means over the interval; raises FloatingPointError for the first step whose loss is not finite."""
+def _means(pending: list[dict], done: int, name: str, checkpoints: Checkpoints | None) -> dict[str, float]:
+  """Mean of each metric since the last row. Raises FloatingPointError for the first non-finite loss."""
   fetched = jax.device_get(pending)
-  for offset, scalars in enumerate(fetched):
+  for number, scalars in enumerate(fetched, done - len(fetched) + 1):
     if not math.isfinite(scalars["loss"]):
-      bad = done - len(fetched) + offset + 1
       kept = checkpoints.latest() if checkpoints else None
       where = f"the checkpoint of step {kept} is kept" if kept is not None else "nothing was saved before it"
-      raise FloatingPointError(f"{name}: loss is {scalars['loss']} at step {bad}; {where}. Lower the learning rate or check the data")
-  return {key: float(np.mean([s[key] for s in fetched])) for key in fetched[0]}
+      raise FloatingPointError(
+          f"{name}: loss is {scalars['loss']} at step {number}; {where}. Lower the learning rate or check the data"
+      )
+  return {key: float(np.mean([scalars[key] for scalars in fetched])) for key in fetched[0]}

@@ -1,8 +1,8 @@
-"""Devices: the only pmap, and how a batch and its random numbers stay the same however many devices share it.
+"""The only pmap, and batches and random keys that do not depend on the number of devices.
 
-A step is written for one device's share of the batch, with an `axis_name`. State and frozen weights are replicated by
-declaration, so they have no device axis. Several processes run the same code: each feeds its own rows of the batch to its own
-devices, collectives span all devices, and every process gets its own copy of the state.
+A step is written for one device's share of the batch, with an `axis_name`. `in_axes` and `out_axes` replicate state and
+frozen weights, so these have no device axis. In a job of several processes each one puts its own rows of the batch on
+its own devices, collectives span all devices, and every process gets a copy of the state.
 """
 
 import collections
@@ -19,9 +19,9 @@ AXIS = "devices"
 
 
 def make_parallel_step(step: Callable, devices=None) -> Callable:
-  """`step(state, frozen, batch, seed_key)` jit-compiled and pmapped over the leading axis of `batch` [n b ...].
+  """`step(state, frozen, batch, seed_key)` compiled and pmapped over the leading axis of `batch` [n b ...].
 
-  The state is donated: the caller keeps the returned one.
+  The state is donated: use the returned one afterwards.
   """
   return jax.pmap(
       step, axis_name=AXIS, in_axes=(None, None, 0, None), out_axes=None, donate_argnums=(0,), devices=devices
@@ -29,9 +29,10 @@ def make_parallel_step(step: Callable, devices=None) -> Callable:
 
 
 def compile_step(step: Callable, name: str, *args) -> Callable:
-  """A parallel step compiled ahead for such arguments, telling how long it took (with a warm compilation cache: to read it).
+  """A parallel step compiled for such arguments. Prints the seconds it took.
 
-  Among several processes it is compiled at its first call: what `pmap` compiles ahead takes arrays of all processes, not of one.
+  Among several processes it is compiled at its first call, because a step that `pmap` compiles ahead does not accept
+  the arrays of a single process.
   """
   if jax.process_count() > 1:
     print(f"Compiling {name} with its first step", flush=True)
@@ -44,16 +45,20 @@ def compile_step(step: Callable, name: str, *args) -> Callable:
 
 
 def replicate(tree: PyTree, devices=None) -> PyTree:
-  """The tree on all devices of this process, as a parallel step returns it: the first step then compiles what all others run."""
+  """The tree on all devices of this process, laid out as a parallel step returns it, so that it compiles only once."""
   return jax.device_put(tree, _layout(jax.local_devices() if devices is None else devices))
 
 
 def everywhere(tree: PyTree) -> PyTree:
-  """A tree that is the same in every process, as arrays that belong to all of them together: what Orbax saves."""
+  """A tree that is equal in every process, as arrays over the devices of all processes, which Orbax saves."""
   if jax.process_count() == 1:
     return tree
   layout = _layout(jax.devices())
-  join = lambda x: jax.make_array_from_single_device_arrays(x.shape, layout, [shard.data for shard in x.addressable_shards])
+
+  def join(leaf):
+    shards = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, layout, shards)
+
   return jax.tree.map(join, replicate(tree))
 
 
@@ -62,40 +67,43 @@ def _layout(devices, *axes) -> jax.sharding.NamedSharding:
 
 
 def shard(batch: PyTree, num_devices: int) -> PyTree:
-  """A batch [b ...] as [n b/n ...]. Raises ValueError where it does not divide."""
+  """A batch [b ...] as [n b/n ...]. Raises ValueError if n does not divide b."""
 
   def split(x):
     if len(x) % num_devices:
-      raise ValueError(f"batch size {len(x)} is not divisible by {num_devices} devices: choose a multiple of {num_devices}")
-    return x.reshape((num_devices, len(x) // num_devices) + x.shape[1:])
+      raise ValueError(
+          f"batch size {len(x)} is not divisible by {num_devices} devices: choose a multiple of {num_devices}"
+      )
+    return x.reshape((num_devices, -1) + x.shape[1:])
 
   return jax.tree.map(split, batch)
 
 
 class DeviceFeed:
-  """The batches of a feed as a parallel step takes them, on this process's first `num_devices` devices, `ahead` of their use.
+  """The batches of a feed as a parallel step takes them, on the first `num_devices` devices of this process.
 
-  A thread draws and transfers them. Its `get_state` is the feed's after the batches handed out, not those fetched ahead.
+  A thread draws and transfers `ahead` batches before they are used. `get_state` is the feed's state after the batches
+  that were returned, not after those that were drawn.
   """
 
   def __init__(self, feed: Iterator[PyTree], num_devices: int, ahead: int = 2):
     self._feed, self._num_devices, self._ahead = feed, num_devices, ahead
     self._layout = _layout(jax.local_devices()[:num_devices], AXIS)
-    self._thread, self._coming, self._state = futures.ThreadPoolExecutor(1), collections.deque(), feed.get_state()
+    self._thread, self._drawn, self._state = futures.ThreadPoolExecutor(1), collections.deque(), feed.get_state()
 
   def __iter__(self) -> Iterator[PyTree]:
     return self
 
   def __next__(self) -> PyTree:
-    while len(self._coming) <= self._ahead:
-      self._coming.append(self._thread.submit(self._fetch))
-    batch, self._state = self._coming.popleft().result()
+    while len(self._drawn) <= self._ahead:
+      self._drawn.append(self._thread.submit(self._draw))
+    batch, self._state = self._drawn.popleft().result()
     return batch
 
   def get_state(self) -> dict:
     return self._state
 
-  def _fetch(self) -> tuple[PyTree, dict]:
+  def _draw(self) -> tuple[PyTree, dict]:
     return jax.device_put(shard(next(self._feed), self._num_devices), self._layout), self._feed.get_state()
 
 
@@ -106,6 +114,6 @@ def purpose_key(seed_key: Array, step: Array, purpose: int) -> Array:
 
 
 def clip_keys(key: Array, num_clips: int) -> Array:
-  """One key for each clip of this device's share, by the clip's place in the whole batch (inside a parallel step)."""
+  """Keys of the clips of this device's share, by their places in the whole batch. For use in a parallel step."""
   first = jax.lax.axis_index(AXIS) * num_clips
   return jax.vmap(lambda i: jax.random.fold_in(key, first + i))(np.arange(num_clips))

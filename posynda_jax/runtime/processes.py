@@ -1,6 +1,7 @@
-"""Processes of one job: how they find one another, which of them writes, and how they wait.
+"""The processes of one job: how they start, which of them writes files, and how they wait for each other.
 
-Without several processes every function here does nothing. `docs/devices.md` says how to start them.
+In a job of one process every function here does nothing or returns at once. `docs/devices.md` shows how to start
+several.
 """
 
 import atexit
@@ -14,28 +15,29 @@ from types import SimpleNamespace
 import jax
 
 _LAUNCHERS = ("ompi", "slurm", "gketpu", "gcetpu")  # jax's names of Open MPI, SLURM, and Cloud TPU in its two forms
-_LAST_WORDS = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
-_barriers, _children = itertools.count(), []
+_REPORT = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
+_barriers, _reporters = itertools.count(), []
 
 
-def _private() -> SimpleNamespace:
-  """Parts of JAX that `jax.distributed` does not offer: which launcher is present, and the client with its barrier."""
+def _jax_internals() -> SimpleNamespace:
+  """jax's cluster types and the state of `jax.distributed`, which has no public barrier and no check for a launcher."""
   from jax._src import clusters, distributed
 
-  return SimpleNamespace(launchers=clusters.ClusterEnv._cluster_types, state=distributed.global_state)
+  return SimpleNamespace(clusters=clusters.ClusterEnv._cluster_types, state=distributed.global_state)
 
 
 def start(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None,
     peer_timeout: int = 100,
 ) -> None:
-  """Joins the processes of a job; call it before anything asks for a device. A single process does nothing.
+  """Joins the processes of a job. Must be called before a device is used; does nothing for a single process.
 
-  Without arguments the environment of Cloud TPU, SLURM or Open MPI gives ranks and addresses. A process that is silent for
-  `peer_timeout` seconds ends all. Processes other than 0 print errors only. Raises ValueError for a missing argument.
+  Arguments that are None come from the environment of Cloud TPU, SLURM or Open MPI. If one process is silent for
+  `peer_timeout` seconds, all of them end. Processes other than 0 print errors only. Raises ValueError for a missing
+  argument.
   """
   rank, size, local = (os.environ.get(f"OMPI_COMM_WORLD_{name}") for name in ("RANK", "SIZE", "LOCAL_RANK"))
-  launcher = next((it for it in _private().launchers if it.name in _LAUNCHERS and it.is_env_present()), None)
+  launcher = next((it for it in _jax_internals().clusters if it.name in _LAUNCHERS and it.is_env_present()), None)
   if num_processes is None and process_id is None and rank and size:  # jax does not recognise Open MPI 5
     num_processes, process_id = int(size), int(rank)
   count = num_processes or (launcher.get_process_count() if launcher else 1)
@@ -49,44 +51,44 @@ def start(
       coordinator, num_processes, process_id, local_device_ids=local and int(local),
       heartbeat_timeout_seconds=peer_timeout, shutdown_timeout_seconds=peer_timeout,
   )
-  me = _private().state
+  me = _jax_internals().state
   if me.process_id:
     sys.stdout = open(os.devnull, "w")
-  # JAX aborts a process whose peer is gone, past any Python handler. A child therefore prints the line when this process
-  # ends without a word.
-  child = subprocess.Popen([
-      sys.executable, "-S", "-c", _LAST_WORDS,
-      f"error: process {me.process_id} of {me.num_processes} was ended: it was killed, or another one did not answer for "
-      f"{peer_timeout} s (see above); start all of them again with the same flags, which resumes the last checkpoint",
-  ], stdin=subprocess.PIPE, text=True, start_new_session=True)
-  _children.append(child)
+  # JAX aborts a process whose peer is gone, and no Python handler runs then. A child process therefore prints the
+  # error when its input ends and is empty.
+  _reporters.append(subprocess.Popen([
+      sys.executable, "-S", "-c", _REPORT,
+      f"error: process {me.process_id} of {me.num_processes} was ended: it was killed, or another one did not answer "
+      f"for {peer_timeout} s (see above); start all of them again with the same flags, which resumes the last "
+      "checkpoint",
+  ], stdin=subprocess.PIPE, text=True, start_new_session=True))
   atexit.register(_leave)
 
 
 def _leave() -> None:
   jax.distributed.shutdown()
-  _say_goodbye()
+  _end_reporter()
 
 
-def _say_goodbye() -> None:
-  while _children:
-    _children.pop().communicate("bye")
+def _end_reporter() -> None:
+  while _reporters:
+    _reporters.pop().communicate("no error")
 
 
 def leave_at_once(code: int) -> None:
-  """Ends this process with exit code `code` at once, without waiting for others and without the child's line."""
-  _say_goodbye()
+  """Ends this process with exit code `code`, without waiting for others and without the error of `start`."""
+  _end_reporter()
   os._exit(code)
 
 
 def is_main() -> bool:
   """Whether this is process 0, which writes files and prints results."""
-  return _private().state.process_id == 0
+  return _jax_internals().state.process_id == 0
 
 
 @contextlib.contextmanager
 def main_first():
-  """Runs the block in process 0 first, then in the others, so that they find what it made; also after an error."""
+  """Runs the block in process 0 first, then in the others, which find its files. They run after an error too."""
   if not is_main():
     wait()
   try:
@@ -97,6 +99,6 @@ def main_first():
 
 
 def wait() -> None:
-  """Waits until every process is here. A dead one ends all; a slow one, which builds a dataset, has a day."""
-  if client := _private().state.client:
+  """Waits until all processes have called this, for at most a day, because one of them may build a dataset."""
+  if client := _jax_internals().state.client:
     client.wait_at_barrier(f"posynda_jax/{next(_barriers)}", 24 * 3600 * 1000)

@@ -1,4 +1,4 @@
-"""A run's folder: who it is before step one (config, command, versions, code state), and what it found."""
+"""A run's folder: its config, commands, versions and code state before step one, and its results."""
 
 import datetime
 import importlib.metadata
@@ -12,12 +12,14 @@ from typing import Any
 
 from posynda_jax.runtime import files, locks, processes, scalars
 
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "tensorflow-datasets")
+
 
 class Run:
-  """A folder that belongs to one config, and to this process until it ends.
+  """A folder for one config, which this process owns until it ends. Process 0 locks and writes; the others read.
 
-  Raises ValueError where another process has it, and for another config, whose differences it names; nothing is changed then.
-  With several processes the first one locks and writes, and the others read.
+  Raises ValueError, and changes nothing, if another process owns the folder or its config differs; the message names
+  the differences.
   """
 
   def __init__(self, folder, config: dict[str, Any]):
@@ -41,7 +43,7 @@ class Run:
     files.write_text(commands, (commands.read_text() if commands.exists() else "") + json.dumps(record) + "\n")
 
   def write_scalars(self, training: str) -> Callable[[int, dict[str, float]], None]:
-    """A function `(step, scalars)` that logs under `training`; it does nothing in processes other than 0."""
+    """A function `(step, scalars)` that logs under `training`. It does nothing in processes other than 0."""
     return self._scalars.write_for(training) if processes.is_main() else lambda step, scalars: None
 
   def write_results(self, table: list[list[str]], step: int) -> None:
@@ -55,7 +57,7 @@ class Run:
 
 
 def read_config(folder) -> dict[str, Any]:
-  """The config of a run folder. Raises FileNotFoundError where the folder is none."""
+  """The config of a run folder. Raises FileNotFoundError if the folder has none."""
   path = pathlib.Path(folder).expanduser() / "config.json"
   if not path.exists():
     raise FileNotFoundError(f"{folder} is not a run folder: it has no config.json")
@@ -63,19 +65,19 @@ def read_config(folder) -> dict[str, Any]:
 
 
 def read_metrics(folder) -> dict[str, Any]:
-  """metrics.json of the run: what it found; empty where there is none yet."""
+  """The results in a run's metrics.json; empty if there is none yet."""
   path = pathlib.Path(folder).expanduser() / "metrics.json"
   return json.loads(path.read_text()) if path.exists() else {}
 
 
 def check_same(folder, old: dict[str, Any], new: dict[str, Any]) -> None:
-  """Raises ValueError that names what differs between what `folder` belongs to and what is asked for now."""
+  """Raises ValueError that names the differences between the config `old` of `folder` and the config `new`."""
   differences = _differences(old, new)
   if differences:
     more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
     raise ValueError(
-        f"{folder} belongs to a run with another config ({'; '.join(differences[:5])}{more}): choose another --workdir or "
-        "remove it"
+        f"{folder} belongs to a run with another config ({'; '.join(differences[:5])}{more}): choose another --workdir "
+        "or remove it"
     )
 
 
@@ -91,11 +93,14 @@ def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def _provenance() -> dict[str, Any]:
-  """Library versions, and the commit with the size of the uncommitted diff where git knows them."""
-  packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "tensorflow-datasets")
-  versions = {name: importlib.metadata.version(name) for name in packages}
+  """Library versions, and in a git checkout the commit and the uncommitted diff."""
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   here = pathlib.Path(__file__)
-  git = lambda *args: subprocess.run(["git", *args], cwd=here.parent, capture_output=True, text=True)
-  if not shutil.which("git") or git("ls-files", "--error-unmatch", here.name).returncode:  # installed, not a checkout
+
+  def git(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["git", *args], cwd=here.parent, capture_output=True, text=True)
+
+  if not shutil.which("git") or git("ls-files", "--error-unmatch", here.name).returncode:  # installed by pip
     return {"versions": versions}
-  return {"versions": versions, "commit": git("rev-parse", "HEAD").stdout.strip(), "uncommitted_diff": git("diff", "HEAD").stdout}
+  commit, diff = git("rev-parse", "HEAD").stdout.strip(), git("diff", "HEAD").stdout
+  return {"versions": versions, "commit": commit, "uncommitted_diff": diff}

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT end a run in order: exit code 0, and one line that says how to go on.
+"""SIGTERM and SIGINT end a run with exit code 0 and a line that shows how to resume it.
 
-A thread waits for signals, because Python runs no handler while XLA compiles. Where nothing can be lost it ends the process at
-once. Inside `held` it only notes the signal, and the loop asks for it after each step.
+A thread waits for signals, because Python runs no handler while XLA compiles. The thread ends the process at once if
+no training would be lost. Inside `held` it only notes the signal, and the training loop checks for it after each step.
 """
 
 import contextlib
@@ -23,26 +23,26 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _noted = threading.Event()
 _lock = threading.Lock()
 _holding = False
-_ends: list[socket.socket] = []  # kept open for as long as the process lives
+_sockets: list[socket.socket] = []  # a collected socket is closed, so these are kept
 
 
 class Stopped(Exception):
-  """A signal ended the run in order; the message says where."""
+  """A signal ended the run; the message says where."""
 
 
 def listen() -> None:
-  """Makes SIGTERM and SIGINT end the process with exit code 0 and a hint; a second SIGINT ends it at once."""
+  """Handles SIGTERM and SIGINT from now on. A second SIGINT ends the process at once, with exit code 130."""
   reader, writer = socket.socketpair()
   writer.setblocking(False)
-  _ends.extend((reader, writer))
+  _sockets.extend((reader, writer))
   jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM where there are several processes
   for number in SIGNALS:
-    signal.signal(number, lambda *_: None)  # the byte that `set_wakeup_fd` writes is enough
+    signal.signal(number, lambda *_: None)  # a handler must be set for `set_wakeup_fd` to write
   signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-  threading.Thread(target=_wait, args=(reader,), daemon=True).start()
+  threading.Thread(target=_handle, args=(reader,), daemon=True).start()
 
 
-def _wait(reader: socket.socket) -> None:
+def _handle(reader: socket.socket) -> None:
   while True:
     number = reader.recv(1)[0]
     with _lock:
@@ -51,13 +51,14 @@ def _wait(reader: socket.socket) -> None:
       if number in SIGNALS:
         _noted.set()
         if not _holding:
-          os.write(1, f"\nStopped between saved steps: nothing is lost. {hint()}\n".encode())  # the main thread may hold `print`
+          # Not `print`, because the main thread may hold its lock.
+          os.write(1, f"\nStopped between saved steps: nothing is lost. {hint()}\n".encode())
           processes.leave_at_once(0)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-  """Inside, signals are noted from the first `hold` on. Raises Stopped at the end if there was one."""
+  """A block in which signals are only noted, from the first `hold` on. Raises Stopped at its end after a signal."""
   global _holding
   try:
     yield
@@ -69,15 +70,17 @@ def held() -> Iterator[None]:
 
 
 def hold() -> None:
-  """From now until the end of `held` a signal is only noted."""
+  """Notes signals, without ending the process, until the end of `held`."""
   global _holding
   with _lock:
     _holding = True
 
 
 def asked(together: bool) -> bool:
-  """Whether to stop after this step. Several processes must stop after the same step, so they answer only when all ask
-  `together`, which waits for the slowest.
+  """Whether to stop after this step.
+
+  Several processes must stop after the same step. They agree only in calls with `together`, which wait for the slowest
+  process; other calls return False.
   """
   if jax.process_count() == 1:
     return _noted.is_set()
@@ -85,5 +88,5 @@ def asked(together: bool) -> bool:
 
 
 def hint() -> str:
-  """How to go on."""
+  """The line that shows how to resume."""
   return f"The same command goes on from there: {shlex.join(sys.orig_argv)}"

@@ -3,8 +3,9 @@
     python -m tests.adaptation.same_numbers             # compares with same_numbers.json; ten minutes on two cores
     python -m tests.adaptation.same_numbers --record    # writes it anew: right only where a change means to change numbers
 
-Both pairs start from the base `cmu_h36m`, which ships. The numbers hold on the kind of CPU that recorded them: elsewhere rounding
-differs, and sixty updates make a difference of it that can be seen. HDM05 and CMU archives are read from POSYNDA_MOCAP.
+Both pairs start from the base `cmu_h36m`, which ships. The numbers hold on the kind of CPU that recorded them:
+elsewhere rounding differs, and sixty updates make a difference of it that can be seen. HDM05 and CMU archives are
+read from POSYNDA_MOCAP.
 """
 
 import json

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from posynda_jax.data import clips
+from posynda_jax.data import clips, tracks
+from tests.data.test_tracks import record
 
 
 @pytest.mark.parametrize("length", [1, 2, 8, 9, 10, 17, 18, 19, 100])
@@ -22,3 +23,15 @@ def test_last_clip_is_aligned_to_the_end():
 def test_empty_sequence_is_refused():
   with pytest.raises(ValueError, match="0 frames"):
     clips.cut(np.zeros((0, 17, 3)), 9)
+
+
+def test_padding_of_the_last_batch_does_not_count():
+  source = clips.ClipSource(tracks.make_tracks([record(45)], tracks.LABELLED, 50.0), 9)
+  batches = list(clips.in_order(source, 4))
+  assert [len(batch["valid"]) for batch in batches] == [4, 4]
+  assert sum(batch["valid"].sum() for batch in batches) == 45
+
+
+def test_no_sequences_are_refused():
+  with pytest.raises(ValueError, match="no sequences"):
+    clips.ClipSource([], 9)

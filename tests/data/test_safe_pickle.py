@@ -1,4 +1,4 @@
-"""Files from strangers: plain data comes back as it was written, a program inside never runs, damage is said in one line."""
+"""Untrusted files: plain data is read as written, a program inside never runs, damage is an error of one line."""
 
 import collections
 import io
@@ -12,7 +12,10 @@ import pytest
 
 from posynda_jax.data import safe_pickle
 
-NESTED = {"S1": {"Directions 1": [np.arange(6, dtype=np.float32).reshape(1, 2, 3), None]}, "plain": (True, 50, 1.5, "a", b"b")}
+NESTED = {
+    "S1": {"Directions 1": [np.arange(6, dtype=np.float32).reshape(1, 2, 3), None]},
+    "plain": (True, 50, 1.5, "a", b"b"),
+}
 LOADERS = {"a.npz": safe_pickle.load_npz, "a.npy": safe_pickle.load_npy, "a.pkl": safe_pickle.load_file}
 OBJECT_STATE = b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"  # what follows dtype("O8") in a pickle
 
@@ -33,14 +36,22 @@ def object_array(value):
   return array
 
 
+def short(raw: bytes) -> bytes:
+  return b"U" + bytes([len(raw)]) + raw  # SHORT_BINSTRING
+
+
+def text(name: str) -> bytes:
+  return b"\x8c" + bytes([len(name)]) + name.encode()  # SHORT_BINUNICODE
+
+
 def py2_pickle(array: np.ndarray, dtype_state: bytes | None = None, spec: str | None = None) -> bytes:
-  """The protocol 2 pickle that Python 2's numpy writes for a small array: its bytes are a text of the time, read as latin-1."""
-  short = lambda raw: b"U" + bytes([len(raw)]) + raw  # SHORT_BINSTRING
+  """The protocol 2 pickle that Python 2's numpy writes for a small array, whose bytes are a Python 2 string."""
   shape = b"(" + b"".join(b"K" + bytes([n]) for n in array.shape) + b"t"
   spec = (spec or array.dtype.str[1:]).encode()
   dtype_state = dtype_state or b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
   return (
-      b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85U\x01b\x87Rq\x03(K\x01" + shape
+      b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85U\x01b\x87Rq\x03(K\x01"
+      + shape
       + b"cnumpy\ndtype\nq\x04" + short(spec) + b"K\x00K\x01\x87Rq\x05" + dtype_state
       + b"\x89" + short(array.tobytes()) + b"tb."
   )
@@ -63,14 +74,20 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a, b, strict=True)
 
 
+def test_python_still_has_the_private_unpickler_whose_build_can_be_replaced():
+  assert safe_pickle._unpickler().dispatch[pickle.BUILD[0]] is not pickle._Unpickler.dispatch[pickle.BUILD[0]]
+  assert pickle._Unpickler.dispatch[pickle.BUILD[0]] is pickle._Unpickler.load_build
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_data_comes_back_whatever_the_protocol(protocol):
   rng = np.random.default_rng(0)
   value = {
       **NESTED, "big": rng.normal(size=(50, 7)), "swapped": np.arange(3, dtype=">i4"), "empty": np.zeros((0, 17, 2)),
-      "columns": np.asfortranarray(rng.normal(size=(2, 3))), "words": np.array(["a", "bcd"]), "bools": np.array([True, False]),
-      "scalar": np.float64(2.5), "nothing": b"", "set": {1, 2}, "z": 1j, "bytes": bytearray(b"x"),
-      "ordered": collections.OrderedDict(a=1), "default": collections.defaultdict(list, a=[1]), "object": object_array([None]),
+      "columns": np.asfortranarray(rng.normal(size=(2, 3))), "words": np.array(["a", "bcd"]),
+      "bools": np.array([True, False]), "scalar": np.float64(2.5), "name": np.str_("ab"), "nothing": b"", "set": {1, 2},
+      "z": 1j, "bytes": bytearray(b"x"), "ordered": collections.OrderedDict(a=1),
+      "default": collections.defaultdict(list, a=[1]), "object": object_array([None]),
   }
   raw = pickle.dumps(value, protocol)
   assert_equal(load_bytes(raw), pickle.loads(raw))
@@ -83,9 +100,8 @@ def test_a_python_2_pickle_is_read_as_latin_1(tmp_path):
   np.testing.assert_array_equal(safe_pickle.load_file(tmp_path / "seq.pkl", encoding="latin1"), array, strict=True)
   with pytest.raises(ValueError, match=r"seq\.pkl is not a whole pickle \(UnicodeDecodeError"):
     safe_pickle.load_file(tmp_path / "seq.pkl")
-  text = b"\x80\x02}U\x08sequenceU\x03caf\xe9s."
   with pytest.raises(ValueError, match="not a whole pickle"):
-    load_bytes(text[:-1] + b"x.")
+    load_bytes(b"\x80\x02}U\x08sequenceU\x03caf\xe9sx.")
   assert load_bytes(b"\x80\x02}U\x08sequenceU\x04caf\xe9s.", encoding="latin1") == {"sequence": "caf\xe9"}
 
 
@@ -129,13 +145,14 @@ def test_a_program_in_a_file_does_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", [
-    "os.system", "builtins.eval", "__builtin__.eval", "builtins.getattr", "numpy.load", "numpy.core.multiarray.fromfile",
-    "numpy.testing._private.utils.runstring", "copyreg._reconstructor", "functools.partial", "torch._utils._rebuild_tensor_v2",
+    "os.system", "builtins.eval", "__builtin__.eval", "builtins.getattr", "numpy.load",
+    "numpy.core.multiarray.fromfile", "numpy.testing._private.utils.runstring", "copyreg._reconstructor",
+    "functools.partial", "torch._utils._rebuild_tensor_v2",
 ])
 def test_names_outside_the_list_are_refused_by_name(name):
   module, _, attribute = name.rpartition(".")
-  text = lambda x: b"\x8c" + bytes([len(x)]) + x.encode()  # SHORT_BINUNICODE
-  for raw in (f"c{module}\n{attribute}\n(S'1'\ntR.".encode(), b"\x80\x04" + text(module) + text(attribute) + b"\x93."):
+  stack_global = b"\x80\x04" + text(module) + text(attribute) + b"\x93."
+  for raw in (f"c{module}\n{attribute}\n(S'1'\ntR.".encode(), stack_global):
     with pytest.raises(safe_pickle.Refused, match=f"names {name}"):
       load_bytes(raw)
   with pytest.raises(safe_pickle.Refused, match="names builtins.dict.fromkeys"):
@@ -152,8 +169,10 @@ def test_further_names_and_references_are_allowed_only_when_asked_for():
   assert load_bytes(b"Pkey\n.", persistent=str.upper) == "KEY"
 
 
-RAW = py2_pickle(np.zeros(1), OBJECT_STATE, spec="O8")  # eight bytes called an object: reading it would follow a made-up address
-STRIPPED = py2_pickle(np.zeros(1), OBJECT_STATE.replace(b"K?", b"K\x00"), spec="O8")  # the type said to hold no objects
+RAW = py2_pickle(np.zeros(1), OBJECT_STATE, spec="O8")  # eight bytes as an object, which is a made-up address
+STRIPPED = py2_pickle(np.zeros(1), OBJECT_STATE.replace(b"K?", b"K\x00"), spec="O8")  # the flag of objects is 0
+SCALAR = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n"
+FROM_BUFFER = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(C\x08AAAAAAAAcnumpy\ndtype\n"
 
 
 @pytest.mark.parametrize("raw, message", [
@@ -165,8 +184,11 @@ STRIPPED = py2_pickle(np.zeros(1), OBJECT_STATE.replace(b"K?", b"K\x00"), spec="
     (py2_pickle(np.zeros(2)).replace(b"(K\x02t", b"(J\xff\xff\xff\xffJ\xfe\xff\xff\xfft"), "not those of shape"),
     (b"\x80\x02cnumpy\nndarray\nK\x01\x85R.", "not a whole pickle"),
     (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01b\x87R.", "unusual way"),
-    (b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02O8\x85RU\x08AAAAAAAA\x86R.", "scalar of type object"),
-    (b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(C\x08AAAAAAAAcnumpy\ndtype\n\x8c\x01O\x85RK\x01\x85\x8c\x01CtR.", "OBJECT"),
+    (SCALAR + b"U\x02O8\x85RU\x08AAAAAAAA\x86R.", "scalar of type object"),
+    (SCALAR + b"U\x02f8\x85RU\x04AAAA\x86R.", "scalar whose bytes are not those of type float64"),
+    (SCALAR + b"U\x02f8\x85RN\x86R.", "scalar whose bytes are not those of type float64"),
+    (FROM_BUFFER + b"\x8c\x01O\x85RK\x01\x85\x8c\x01CtR.", "OBJECT"),
+    (FROM_BUFFER + b"\x8c\x02f8\x85RK\x02\x85\x8c\x01CtR.", "cannot reshape"),
     (b"\x80\x02c__builtin__\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x10\x85R.", "fills bytearray by count"),
     (b"\x80\x02c__builtin__\nbytes\nM\xff\xff\x85R.", "fills bytes by count"),
     (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "asks for the codec 'rot13'"),
@@ -174,7 +196,7 @@ STRIPPED = py2_pickle(np.zeros(1), OBJECT_STATE.replace(b"K?", b"K\x00"), spec="
     (b"\x80\x02cnumpy\ndtype\n}b.", "sets the state of a function"),
     (b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "not a whole pickle"),
 ])
-def test_states_that_lie_about_memory_are_refused(raw, message):
+def test_data_that_does_not_fit_its_type_is_refused(raw, message):
   with pytest.raises(ValueError, match=message):
     load_bytes(raw, encoding="latin1")
 

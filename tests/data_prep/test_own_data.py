@@ -1,24 +1,22 @@
 """README's section "Your data": its commands run, line by line, on files written in the official formats."""
 
 import json
-import os
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from posynda_jax.adaptation import bases
+from posynda_jax.datasets import load
 from posynda_jax.datasets.human36m import dummy_data as h36m
 from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp
 from posynda_jax.datasets.mpi_inf_3dhp import tables
 from posynda_jax.datasets.threedpw import dummy_data as threedpw
-from tests import LIGHT, scene
+from tests import ROOT, scene
+from tests.datasets.planted import run
 
-ROOT = pathlib.Path(__file__).parents[2]
 PRESETS = ROOT / "experiments" / "presets"
 # What makes a run small; README's own flags come after it and win.
 SMALL = {
@@ -43,11 +41,7 @@ def run_all(title: str, places: dict[str, str], data_dir) -> list[str]:
     flags = [re.sub("|".join(places), lambda found: places[found[0]], flag) for flag in flags]
     if module.startswith("experiments."):
       flags.append(f"--data_dir={data_dir}")
-    environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-m", module, *SMALL.get(module, []), *flags], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, (module, flags, done.stdout[-2000:], done.stderr[-2000:])
-    printed.append(done.stdout)
+    printed.append(run("-m", module, *SMALL.get(module, []), *flags).stdout)
   return printed
 
 
@@ -65,9 +59,12 @@ def h36m_runs(tmp_path_factory, data_dir):
   return folder / "runs", run_all("Human3.6M", places, data_dir)
 
 
-def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs):
+def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs, data_dir):
   folder, printed = h36m_runs
   assert "No fault found" in printed[0] and "S11" in printed[1]
+  base = json.loads((folder / "base_s1" / "metrics.json").read_text())
+  scored = load.load("human36m/gt", "S9[:5%]", data_dir=data_dir)
+  assert base["base"]["frames"] == sum(len(r["valid"]) for r in scored) and 100 < base["base"]["mpjpe_mm"] < 2000
   row = json.loads((folder / "s1_to_s5678" / "evaluations.jsonl").read_text().splitlines()[-1])
   assert row["protocol"]["protocol"] == "h36m_s1_to_s5678" and row["missing"] == [] and row["counts"]["action"] == 15
   assert "paper  PoSynDA" in printed[-1] and "headline" in printed[-1]
@@ -85,17 +82,22 @@ def test_mpi_inf_3dhp_from_the_test_set_to_its_scores(h36m_runs, data_dir, tmp_p
 
 def test_threedpw_from_sequence_files_to_its_scores(h36m_runs, data_dir, tmp_path):
   threedpw.write(tmp_path / "downloads")
+  threedpw.write_smpl(tmp_path / "downloads")
   places = {"DOWNLOADS": f"{tmp_path}/downloads", "MANUAL_DIR": f"{tmp_path}/manual", "RUN": f"{h36m_runs[0]}/base_s1"}
   printed = run_all("3DPW", places, data_dir)
   assert "MPJPE" in printed[-1] and "threedpw/approx_gt test" in printed[-1]
+  run("-m", "experiments.evaluate", f"--run={places['RUN']}", "--protocol=3dpw_14", f"--data_dir={data_dir}",
+      f"--manual_dir={tmp_path}/downloads")  # fmt: skip
+  row = json.loads((h36m_runs[0] / "base_s1" / "evaluations.jsonl").read_text().splitlines()[-1])
+  assert row["counts"]["frames"] == 32 and row["records"]["joints_source"] == ["smpl_h36m_regressor"]
 
 
 def test_own_keypoints_are_lifted_and_adapted_to(h36m_runs, data_dir, tmp_path):
   motion = scene.motion(40) * [1, -1, 1] + [0, 1, 4]  # camera frame: y down, 4 m away
   keypoints = (motion[..., :2] / motion[..., 2:] * 1500 + [960, 540]).astype(np.float32)
   np.savez(tmp_path / "walk.npz", kpts=keypoints[:, [0] * 5 + [11, 14, 12, 15, 13, 16, 4, 1, 5, 2, 6, 3]])
-  places = {"KEYPOINTS": f"{tmp_path}/walk.npz", "RUN": f"{h36m_runs[0]}/base_s1", "out/": f"{tmp_path}/", "runs/": f"{tmp_path}/",
-            "MANUAL_DIR": f"{h36m_runs[0].parent}/manual"}
+  places = {"KEYPOINTS": f"{tmp_path}/walk.npz", "RUN": f"{h36m_runs[0]}/base_s1", "out/": f"{tmp_path}/"}
+  places |= {"runs/": f"{tmp_path}/", "MANUAL_DIR": f"{h36m_runs[0].parent}/manual"}
   printed = run_all("Your own video", places, data_dir)
   lifted = np.load(tmp_path / "walk_3d.npz")
   assert lifted["pose_camera_m"].shape == (40, 17, 3) and "warning" in printed[0]
@@ -109,8 +111,7 @@ def test_a_download_with_a_fault_ends_the_check_with_an_error_code(tmp_path):
   threedpw.write(tmp_path)
   broken = next((tmp_path / "sequenceFiles" / "train").iterdir())
   broken.write_bytes(broken.read_bytes()[:200])
-  command = [sys.executable, "-m", "data_prep.check", "--dataset=threedpw", f"--path={tmp_path}"]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
-  assert done.returncode == 1 and "Traceback" not in done.stderr
+  done = run("-m", "data_prep.check", "--dataset=threedpw", f"--path={tmp_path}", returncode=1)
+  assert "Traceback" not in done.stderr
   fault = next(line for line in done.stdout.splitlines() if line.startswith("fault") and broken.name in line)
   assert "->" in fault and "1 fault" in done.stdout

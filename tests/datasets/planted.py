@@ -4,10 +4,12 @@ import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 
 from posynda_jax.data import safe_pickle
+from posynda_jax.datasets.mpi_inf_3dhp import tables
 from tests import LIGHT, ROOT
 
 
@@ -29,7 +31,7 @@ def run(*command: str, returncode: int = 0) -> subprocess.CompletedProcess:
   return done
 
 
-def told(findings, level: str = "fault") -> list[str]:
+def listed(findings, level: str = "fault") -> list[str]:
   """The findings of a level as text."""
   return [str(finding) for finding in findings if finding.level == level]
 
@@ -39,3 +41,10 @@ def edit(path: pathlib.Path, key: str, change) -> None:
   arrays = safe_pickle.load_npz(path)
   change(arrays[key])
   np.savez(path, **arrays)
+
+
+def short_sequences():
+  """A context in which the sequences of MPI-INF-3DHP's tables are 40 to 55 frames long."""
+  train = {name: (40 + i, fps) for i, (name, (_, fps)) in enumerate(tables.TRAIN.items())}
+  test = {name: (50 + i, 40 + i) for i, name in enumerate(tables.TEST)}
+  return mock.patch.multiple(tables, TRAIN=train, TEST=test)

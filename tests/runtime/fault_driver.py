@@ -1,7 +1,7 @@
-"""A training small enough to be killed often: python -m tests.fault_driver FOLDER. Its steps do little and save much.
+"""A training to be killed often: python -m tests.runtime.fault_driver FOLDER. Its steps do little and save much.
 
-It goes through what the scripts go through (the run's folder, signals, loop, checkpoints, results), with a state of 0.6 MB that a
-linear map, its moments and the batch's noise make depend on every step before.
+It uses all that the scripts use (run folder, signals, loop, checkpoints, results). Its state of 0.6 MB depends on every
+step before, through a linear map, its moments and the batch's noise.
 """
 
 import sys
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.runtime import checkpoint, loop, parallel, runs, signals
+from posynda_jax.runtime import checkpoint, files, loop, parallel, runs, scalars, signals
 
 STEPS, SAVE_EVERY, SIZE = 60, 2, 220
 
@@ -24,7 +24,7 @@ class State:
 
 
 def step(state, frozen, batch, seed_key):
-  """One step that no order, repeat or omission of steps leaves the same."""
+  """One step whose result changes if any step is repeated, left out or moved."""
   noise = jax.random.normal(jax.random.fold_in(seed_key, state.step), (SIZE, SIZE))
   gradient = state.weights @ frozen + noise * jax.lax.pmean(batch["x"].mean(), parallel.AXIS)
   first = 0.9 * state.moments[0] + gradient
@@ -34,7 +34,7 @@ def step(state, frozen, batch, seed_key):
 
 
 class Feed:
-  """Batches that count."""
+  """Batches [4] that hold their number."""
 
   def __init__(self):
     self.next = 0
@@ -53,21 +53,21 @@ class Feed:
 def main(folder: str) -> None:
   signals.listen()
   run = runs.Run(folder, {"size": SIZE})
-  zeros = lambda: jnp.zeros((SIZE, SIZE))
-  state, feed = State(jnp.zeros((), jnp.int32), jnp.eye(SIZE), (zeros(), zeros())), Feed()
+  moments = jnp.zeros((SIZE, SIZE)), jnp.zeros((SIZE, SIZE))
+  state, feed = State(jnp.zeros((), jnp.int32), jnp.eye(SIZE), moments), Feed()
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", identity=run.config)
   frozen = np.sin(np.arange(SIZE * SIZE, dtype=np.float32)).reshape(SIZE, SIZE) / SIZE
+  state = loop.resume(checkpoints, state, feed, "driver")
+  settings = loop.LoopSettings(STEPS, SAVE_EVERY, SAVE_EVERY, run.write_scalars("driver"), "driver")
   state, _ = loop.train(
-      parallel.make_parallel_step(step), loop.resume(checkpoints, state, feed, "driver"), frozen, feed, jax.random.key(0),
-      num_steps=STEPS, checkpoints=checkpoints, save_every=SAVE_EVERY, log_every=SAVE_EVERY, write=run.write_scalars("driver"),
-      name="driver",
+      parallel.make_parallel_step(step), state, frozen, feed, jax.random.key(0), settings, checkpoints
   )
   checkpoints.close()
   checkpoint.save_tree(run.folder / "weights", {"weights": state.weights})
   run.close()
-  rows = runs.read_rows(run.folder, "driver")
-  found = {"digest": checkpoint.digest({"weights": state.weights}), "loss": rows[-1]["loss"]}
-  runs.write_json(run.folder / "metrics.json", found)
+  loss = scalars.read_rows(run.folder, "driver")[-1]["loss"]
+  found = {"digest": checkpoint.digest({"weights": state.weights}), "loss": loss}
+  files.write_json(run.folder / "metrics.json", found)
 
 
 if __name__ == "__main__":

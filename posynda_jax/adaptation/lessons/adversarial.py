@@ -27,7 +27,7 @@ from posynda_jax.runtime import parallel
 
 _NOISE = 16
 _BONES_SPREAD = 0.3  # largest change of a bone's length, in its logarithm
-_STEP = 0.1  # factor on the generator's output: Adam's first updates have one size and would drive all outputs to a bound
+_STEP = 0.1  # factor on the generator's output, because Adam's first updates would drive all outputs to a bound
 _MOVE_SPREAD = (1.0, 1.0, 1.5)  # largest move of the ray at depth 1 m, and of depth in its logarithm
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from posynda_jax.datasets import dummy
 from posynda_jax.datasets.human36m import files
-from posynda_jax.geometry import camera_tables, skeleton
+from posynda_jax.datasets.human36m.views import render
+from posynda_jax.geometry import skeleton
 
 CPN, HOURGLASS = "cpn_ft_h36m_dbb", "sh_ft_h36m"
 OFFICIAL = {"Photo": "TakingPhoto", "WalkDog": "WalkingDog"}
@@ -54,23 +55,6 @@ def with_32_joints(positions: np.ndarray) -> np.ndarray:
   return dummy.among(positions, skeleton.ORDERS["h36m32"], 32)
 
 
-def project_as_videopose3d(positions: np.ndarray, subject: str, number: int) -> np.ndarray:
-  """Pixels [t 17 2] of world positions [t 17 3] in camera `number`: float32, by way of screen units."""
-  (w, h), lens = camera_tables.H36M_INTRINSICS[files.CAMERAS[number]]
-  q, t = (np.array(x, np.float32) for x in camera_tables.H36M_EXTRINSICS[subject][files.CAMERAS[number]])
-  lens, offset = np.array(lens, np.float32), np.array([1, h / w], np.float32)
-  focal, centre = lens[:2] / np.float32(w) * 2, lens[2:4] / np.float32(w) * 2 - offset
-  x = positions - t
-  axis = np.broadcast_to(-q[1:], x.shape)  # the inverse rotation
-  uv = np.cross(axis, x)
-  x = x + 2 * (q[0] * uv + np.cross(axis, uv))
-  m = np.clip(x[..., :2] / x[..., 2:], -1, 1)
-  r2 = (m**2).sum(-1, keepdims=True)
-  radial = 1 + (lens[4:7] * np.concatenate([r2, r2**2, r2**3], -1)).sum(-1, keepdims=True)
-  tangential = (lens[7:] * m).sum(-1, keepdims=True)
-  return (focal * (m * (radial + tangential) + lens[7:] * r2) + centre + offset) * np.float32(w) / 2
-
-
 def write_2d(folder, truth: files.Takes, name: str, *, layout="h36m", noise_px=0.0, longer=0, scores=False) -> None:
   """Writes `data_2d_h36m_<name>.npz`.
 
@@ -81,12 +65,11 @@ def write_2d(folder, truth: files.Takes, name: str, *, layout="h36m", noise_px=0
   positions = {subject: {} for subject in truth}
   for subject, takes in truth.items():
     for take, poses in takes.items():
-      poses = np.concatenate([poses, np.repeat(poses[-1:], longer, 0)])
-      views = [project_as_videopose3d(poses, subject, number)[:, kept] for number in range(4)]
-      views = [view + rng.normal(0, noise_px, view.shape).astype(np.float32) if noise_px else view for view in views]
+      views = render(np.concatenate([poses, np.repeat(poses[-1:], longer, 0)]), subject)[1][:, :, kept]
+      views = views + rng.normal(0, noise_px, views.shape).astype(np.float32)
       if scores:
-        views = [np.concatenate([view, rng.random(view.shape[:2] + (1,), np.float32)], -1) for view in views]
-      positions[subject][take] = views
+        views = np.concatenate([views, rng.random(views.shape[:3] + (1,), np.float32)], -1)
+      positions[subject][take] = list(views)
   if noise_px:
     positions["S2"] = {"Directions": [np.zeros((3, len(kept), 2 + scores), np.float32)] * 4}
   metadata = {"num_joints": len(kept), "keypoints_symmetry": SYMMETRY[layout]}

@@ -1,6 +1,7 @@
-"""Motion capture archives in a download folder: `<name>.zip`, or the folder `<name>/` that it unpacks to.
+"""Archives in a download folder: `<name>.zip`, or the folder `<name>/` that it unpacks to.
 
-Nothing is unpacked to disk. Members are named from the archive's own folder on: "02/02_01.amc" of "cmu/02/02_01.amc".
+Nothing is unpacked to disk. A member's name starts below the archive's own folder: "02/02_01.amc", not
+"cmu/02/02_01.amc".
 """
 
 import contextlib
@@ -10,32 +11,37 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-MAX_MEMBER_BYTES = 256 * 2**20  # the largest true motion file has a few MB: more is no motion file
+MAX_MEMBER_BYTES = 256 * 2**20  # a true motion file has a few MB
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-  """An open archive: where it lies, its member names in sorted order, and `read(member) -> bytes`."""
+  """An open archive: its path, its member names in sorted order, and `read(member) -> bytes`."""
 
   path: pathlib.Path
   members: tuple[str, ...]
   read: Callable[[str], bytes]
 
   def label(self, member: str) -> str:
-    """How error messages call a member."""
+    """The name of a member in error messages."""
     return f"{self.path.name}: {member}"
 
 
 @contextlib.contextmanager
 def open_archive(manual_dir, name: str) -> Iterator[Archive]:
-  """The archive `name` in `manual_dir`, the zip file being preferred to the folder.
+  """The archive `name` in `manual_dir`: the zip file if it exists, else the folder.
 
-  Raises FileNotFoundError where there is neither, ValueError for a damaged zip or one whose members lead outside it.
+  Raises FileNotFoundError if both are missing, ValueError for a damaged zip or a member outside the archive.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser()
   zip_path, folder = manual_dir / f"{name}.zip", manual_dir / name
   if zip_path.is_file():
-    with _open_zip(zip_path) as file:
+    try:
+      file = zipfile.ZipFile(zip_path)
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+      reason = f"not a whole zip archive ({error}); the download broke off, fetch it again"
+      raise ValueError(f"{zip_path}: {reason}") from error
+    with file:
       yield _zip_archive(zip_path, file, name)
   elif folder.is_dir():
     yield _folder_archive(folder)
@@ -45,18 +51,13 @@ def open_archive(manual_dir, name: str) -> Iterator[Archive]:
     )
 
 
-def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
-  try:
-    return zipfile.ZipFile(path)
-  except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-    raise ValueError(f"{path}: not a whole zip archive ({error}); the download broke off, fetch it again") from error
-
-
 def _zip_archive(path: pathlib.Path, file: zipfile.ZipFile, name: str) -> Archive:
   for member in file.namelist():
-    _refuse_escape(path, member)
+    parts = member.split("/")
+    if ".." in parts or member.startswith("/") or "\\" in member or ":" in parts[0]:
+      raise ValueError(f"{path}: member {member!r} leads outside the archive, so it is refused; fetch it again")
   prefix = f"{name}/"
-  members = {m[len(prefix) :]: m for m in file.namelist() if m.startswith(prefix) and not m.endswith("/")}
+  members = {m.removeprefix(prefix): m for m in file.namelist() if m.startswith(prefix) and not m.endswith("/")}
   if not members:
     raise ValueError(f"{path}: holds no file below {prefix}; expected the archive that unpacks to the folder {name}")
 
@@ -81,9 +82,3 @@ def _folder_archive(folder: pathlib.Path) -> Archive:
     if not path.resolve().is_relative_to(root):
       raise ValueError(f"{folder}: {member} links to a file outside the folder, which is refused; remove the link")
   return Archive(folder, tuple(sorted(paths)), lambda member: paths[member].read_bytes())
-
-
-def _refuse_escape(path: pathlib.Path, member: str):
-  parts = member.split("/")
-  if ".." in parts or member.startswith("/") or "\\" in member or ":" in parts[0]:
-    raise ValueError(f"{path}: member {member!r} leads outside the archive, which is refused; fetch it from its owner")

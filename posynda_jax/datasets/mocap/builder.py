@@ -1,7 +1,7 @@
-"""What the motion capture datasets share: configurations, splits and records. A dataset gives its takes and reads them.
+"""Base class of the motion capture datasets: configurations, splits and records.
 
-`world` holds the motion itself; `<rig>_<2d>` holds the views of a virtual rig, with exact (`gt`) or detector-like
-(`detected`) keypoints. TFDS writes them as ArrayRecord files, in the order of the takes; no TensorFlow is needed.
+The `world` configuration holds the motion itself. `<rig>_<2d>` holds the views of a virtual rig with exact (`gt`) or
+detector-like (`detected`) keypoints. TFDS writes ArrayRecord files in the order of the takes, without TensorFlow.
 """
 
 import abc
@@ -13,14 +13,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from posynda_jax.datasets import record
-from posynda_jax.datasets.mocap import archives, views
-
-KEYPOINTS = ("gt", "detected")
+from posynda_jax.datasets.mocap import archives, h36m_map, views
 
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-  """One motion file: its labels and split, and the archive members `motion` and, where there is one, `skeleton`."""
+  """One motion file: labels, split, and its members of the archive, `motion` and, for AMC motions, `skeleton`."""
 
   sequence: str
   subject: str
@@ -32,47 +30,63 @@ class Take:
 
 @dataclasses.dataclass
 class MotionConfig(tfds.core.BuilderConfig):
-  """`world` (no rig), or the views of `rig` with `detected` keypoints or exact ones."""
+  """`world` (no rig), or the views of `rig` with exact or `detected` keypoints."""
 
   rig: str | None = None
   detected: bool = False
 
 
-def configs() -> list[MotionConfig]:
-  """`world`, then `<rig>_<2d>` for every rig and 2D source."""
-  world = MotionConfig(name="world", description="Motion in world coordinates: metres, Y up.")
-  return [world] + [
-      MotionConfig(
-          name=f"{rig}_{keypoints}",
-          description=f"Views of the virtual rig {rig}, {keypoints} keypoints.",
-          rig=rig,
-          detected=keypoints == "detected",
-      )
-      for rig in ("h36m_rig", "dhp_rig", "wild_rig")
-      for keypoints in KEYPOINTS
-  ]
+_WORLD = MotionConfig(name="world", description="Motion in world coordinates: metres, Y up.")
+_VIEWS = [
+    MotionConfig(name=f"{rig}_{keypoints}", rig=rig, detected=keypoints == "detected",
+                 description=f"Views of the virtual rig {rig}, {keypoints} keypoints.")
+    for rig in ("h36m_rig", "dhp_rig", "wild_rig")
+    for keypoints in ("gt", "detected")
+]
 
 
 class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Base of a motion capture dataset: subclasses set the four constants and define `takes` and `read`."""
+  """Base of a motion capture dataset. A subclass sets the constants without a value and defines `take`.
+
+  The base reads ASF and AMC files. A dataset of another format overrides SUFFIX and `read`.
+  """
 
   ARCHIVE: str  # `<ARCHIVE>.zip` or the folder `<ARCHIVE>/` in manual_dir
+  FILES: str  # the archive's file names, for messages
+  SUFFIX = ".amc"  # of a motion file's name, in lower case
+  PATTERN: re.Pattern  # of a motion file's name
   SOURCE_FPS: float
   LICENSE: str
   HOMEPAGE: str
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "First release."}
-  BUILDER_CONFIGS = configs()
-  # Nothing is downloaded. TFDS would look for checksums with importlib_resources, which it forgets to require (#11212).
+  BUILDER_CONFIGS = [_WORLD, *_VIEWS]
+  # TFDS would look for checksums of downloads with importlib_resources, which it does not require (#11212).
   url_infos = {}
 
   @abc.abstractmethod
-  def takes(self, members: tuple[str, ...]) -> list[Take]:
-    """The takes among an archive's members. Raises ValueError for a motion file whose name it cannot read."""
+  def take(self, match: re.Match) -> Take:
+    """The take of a motion file, given the match of its name with PATTERN."""
 
-  @abc.abstractmethod
+  def takes(self, members: tuple[str, ...]) -> list[Take]:
+    """The takes among an archive's members. Raises ValueError for an unknown file name or a missing skeleton."""
+    takes = []
+    for member in members:
+      if not member.lower().endswith(self.SUFFIX):
+        continue
+      match = self.PATTERN.fullmatch(member)
+      if match is None:
+        raise ValueError(f"cannot tell subject and take from the file name {member!r}, expected {self.FILES}")
+      takes.append(self.take(match))
+      skeleton = takes[-1].skeleton
+      if skeleton is not None and skeleton not in members:
+        raise ValueError(f"{member} needs {skeleton}, which is missing; expected {self.FILES}; fetch it again")
+    return takes
+
   def read(self, archive: archives.Archive, take: Take, stride: int) -> np.ndarray:
-    """Poses [f 17 3] (m, Y up) of every `stride`-th frame. Raises ValueError that names a file it cannot read."""
+    """Poses [f 17 3] (m, Y up) of every `stride`-th frame. Raises ValueError that names a damaged file."""
+    files = take.skeleton, take.motion
+    return h36m_map.poses_from_amc(*map(archive.read, files), stride, tuple(map(archive.label, files)))
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
@@ -90,11 +104,8 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       except ValueError as error:
         raise ValueError(f"{archive.path}: {error}") from error
     splits = {split: [take for take in takes if take.split == split] for split in ("train", "test")}
-    for split, members in splits.items():
-      if not members:
-        raise ValueError(
-            f"{archive.path}: no motion for the split {split!r}; expected the whole archive, fetch it again"
-        )
+    if empty := [split for split, members in splits.items() if not members]:
+      raise ValueError(f"{archive.path}: no motion for split {empty[0]!r}, expected {self.FILES}; fetch it again")
     return {split: self._generate_examples(manual_dir, members) for split, members in splits.items()}
 
   def _generate_examples(self, manual_dir, takes: list[Take]) -> Iterator[tuple[str, dict]]:
@@ -113,35 +124,9 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     max_frames = int(views.SHOT_SECONDS * labels["fps"])
     for shot, frames in enumerate(views.shots(len(motion), max_frames)):
       name = f"{sequence}/shot{shot:02d}"
-      seen = views.see(
-          motion[frames],
-          config.rig,
-          detected=config.detected,
-          max_frames=max_frames,
-          dataset=self.name,
-          sequence=sequence,
-          shot=shot,
+      rendered = views.render_shot(
+          motion[frames], config.rig, detected=config.detected, max_frames=max_frames,
+          dataset=self.name, sequence=sequence, shot=shot,
       )
-      for view, fields in seen:
+      for view, fields in rendered:
         yield f"{name}/{view}", {**fields, "sequence": name, **labels}
-
-
-def check_found(takes: list[Take], members: tuple[str, ...], expected: str) -> list[Take]:
-  """The takes, if there are any and each one's skeleton is a member; else ValueError that says what was `expected`."""
-  if not takes:
-    raise ValueError(f"no motion files in the archive, expected {expected}; fetch it again")
-  for take in takes:
-    if take.skeleton is not None and take.skeleton not in members:
-      raise ValueError(f"{take.motion} needs {take.skeleton}, which is missing; expected {expected}; fetch it again")
-  return takes
-
-
-def match_all(pattern: re.Pattern, members: tuple[str, ...], suffix: str, expected: str) -> list[re.Match]:
-  """Matches of every member with the suffix. Raises ValueError for a name that does not match."""
-  matches = []
-  for member in members:
-    if member.lower().endswith(suffix):
-      matches.append(pattern.fullmatch(member))
-      if matches[-1] is None:
-        raise ValueError(f"cannot tell subject and take from the file name {member!r}, expected {expected}")
-  return matches

@@ -1,21 +1,21 @@
 """Human3.6M-17 joints of motion capture skeletons: positions [f 17 3] in metres, Y up, the floor near y = 0.
 
-Each row says what stands for the joint of that index in `skeleton.JOINTS`. Where two names stand, it is their midpoint.
+Row i of a table gives the bones or joints that become joint i of `skeleton.JOINTS`. Two names mean their midpoint.
 """
 
 import numpy as np
 
 from posynda_jax.datasets.mocap import asf_amc, bvh
 
-# CMU and HDM05: a bone's END. The radius ends two thirds down the forearm, so the wrist is the end of the wrist bone;
-# there is no nose, so the neck joint is approximate; `root` itself sits 10 cm above the hips.
+# CMU and HDM05: the END of a bone. The radius ends at two thirds of the forearm, so the wrist is the end of the wrist
+# bone. The skeletons have no nose, so the neck joint is approximate, and `root` is 10 cm above the hips.
 ASF = (
     ("lhipjoint", "rhipjoint"), ("rhipjoint",), ("rfemur",), ("rtibia",), ("lhipjoint",), ("lfemur",), ("ltibia",),
     ("lowerback",), ("thorax",), ("lowerneck", "upperneck"), ("head",),
     ("lclavicle",), ("lhumerus",), ("lwrist",), ("rclavicle",), ("rhumerus",), ("rwrist",),
 )  # fmt: skip
 
-# Bandai Namco: a joint. Joints 9 and 10 are made up: this many cm from the head's along its local +X, to the crown.
+# Bandai Namco: a joint. Joints 9 and 10 are estimates: points this far along the head's local +X, towards the crown.
 BANDAI = (
     ("UpperLeg_L", "UpperLeg_R"), ("UpperLeg_R",), ("LowerLeg_R",), ("Foot_R",),
     ("UpperLeg_L",), ("LowerLeg_L",), ("Foot_L",), ("Spine",), ("Neck",), ("Head",), ("Head",),
@@ -26,29 +26,34 @@ CM = 0.01
 
 
 def poses_from_amc(asf: bytes, amc: bytes, stride: int = 1, names=("ASF file", "AMC file")) -> np.ndarray:
-  """Poses [f 17 3] of every `stride`-th frame of an AMC motion on an ASF skeleton, given as file contents.
+  """Poses [f 17 3] of every `stride`-th frame of an AMC motion on an ASF skeleton, from the contents of both files.
 
-  Raises ValueError that begins with the name of the file at fault.
+  Raises ValueError that begins with the name of the damaged file.
   """
   skeleton = asf_amc.parse_asf(asf.decode("latin-1"), names[0])
   motion = asf_amc.parse_amc(amc.decode("latin-1"), skeleton, stride, names[1])
-  bones = {bone for row in ASF for bone in row}
-  if not bones <= set(skeleton.bones):
-    raise ValueError(
-        f"{names[0]}: no bone {', '.join(sorted(bones - set(skeleton.bones)))}; not a CMU or HDM05 skeleton"
-    )
-  ends = asf_amc.joint_ends(skeleton, motion, sorted(bones))
-  return np.stack([np.mean([ends[bone] for bone in row], 0) for row in ASF], 1)
+  bones = _required(ASF, skeleton.bones, f"{names[0]}: not a CMU or HDM05 skeleton, no bone")
+  return _midpoints(ASF, asf_amc.joint_ends(skeleton, motion, bones))
 
 
 def poses_from_bvh(content: bytes, name: str = "BVH file") -> tuple[np.ndarray, float]:
   """Poses [f 17 3] and the frame rate of a Bandai Namco BVH file. Raises ValueError that begins with `name`."""
   motion = bvh.parse_bvh(content.decode("latin-1"), name)
-  missing = {joint for row in BANDAI for joint in row} - {joint.name for joint in motion.joints}
-  if missing:
-    raise ValueError(f"{name}: no joint {', '.join(sorted(missing))}; not a Bandai Namco skeleton")
-  positions, turns = bvh.forward(motion)
-  poses = np.stack([np.mean([positions[joint] for joint in row], 0) for row in BANDAI], 1)
+  _required(BANDAI, [joint.name for joint in motion.joints], f"{name}: not a Bandai Namco skeleton, no joint")
+  positions, rotations = bvh.forward(motion)
+  poses = _midpoints(BANDAI, positions)
   for j, along in BANDAI_ALONG_X_CM.items():
-    poses[:, j] += along * turns[BANDAI[j][0]][:, :, 0]
+    poses[:, j] += rotations[BANDAI[j][0]].apply([along, 0, 0])
   return CM * poses, motion.fps
+
+
+def _required(table, names, message: str) -> list[str]:
+  """All names in the table, sorted. Raises ValueError that begins with `message` and lists those not in `names`."""
+  required = sorted({name for row in table for name in row})
+  if missing := [name for name in required if name not in names]:
+    raise ValueError(f"{message} {', '.join(missing)}")
+  return required
+
+
+def _midpoints(table, positions: dict[str, np.ndarray]) -> np.ndarray:
+  return np.stack([np.mean([positions[name] for name in row], 0) for row in table], 1)

@@ -1,7 +1,7 @@
 """Small MPI-INF-3DHP files for the tests, as its owners write them, and the content that a reader must return.
 
 Each writer returns {(sequence, camera): view}, in H36M-17 order by joint names. Frame and valid counts are those of
-`tables`, which tests make smaller. `spoil` may change the arrays before they are written.
+`tables`, which tests make smaller. `spoil` may change the content before it is written.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import scipy.io
 
 from posynda_jax.datasets import dummy
 from posynda_jax.datasets.mpi_inf_3dhp import tables
-from posynda_jax.geometry import skeleton
+from posynda_jax.geometry import camera_tables, skeleton
 
 NAMES = (  # mpii_get_joint_set.m, `all`
     "spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle", "left_shoulder",
@@ -26,9 +26,16 @@ RELEVANT = (  # mpii_get_joint_set.m, `relevant`: the order of the test set and 
     "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "pelvis", "spine", "head",
 )  # fmt: skip
 _RENAMED = {"hip": "pelvis", "thorax": "neck", "neck": "head", "head": "head_top"}
-H36M = [_RENAMED.get(name, name) for name in skeleton.JOINTS]
-PLACES = [NAMES.index(name) for name in H36M]
+PLACES = [NAMES.index(_RENAMED.get(name, name)) for name in skeleton.JOINTS]  # of the H36M joints among NAMES
 UNIVERSAL_SCALE = 1.0467  # of univ_annot3 about the pelvis (TS5)
+CALIBRATION = """name          {}
+  sensor      10 10
+  size        2048 2048
+  animated    0
+  intrinsic   {:.7g} 0 {:.7g} 0 0 {:.7g} {:.7g} 0 0 0 1 0 0 0 0 1 
+  extrinsic   1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1 
+  radial      0
+"""
 Spoil = Callable[[dict], None]
 
 
@@ -37,18 +44,12 @@ def write_train(folder, sequence: str, extra_rows: int = 3, spoil: Spoil | None 
 
   `spoil` gets {"annot2", "annot3", "univ_annot3": 14 arrays [rows 28 c], "calibration": text}.
   """
-  num_frames, rng = tables.TRAIN[sequence][0], _generator(sequence)
-  motion = _walk(rng, num_frames + extra_rows)
-  motion[num_frames:] += 300
-  cameras = [_train_camera(rng, camera) for camera in range(14)]
-  content: dict = {"annot3": [_in_camera(motion, extrinsic) for _, extrinsic in cameras]}
-  content["annot2"] = [_project(poses, intrinsics) for poses, (intrinsics, _) in zip(content["annot3"], cameras)]
-  content["univ_annot3"] = [_universal(poses, NAMES) for poses in content["annot3"]]
-  content["calibration"] = calibration_text(cameras)
-  truth = {
-      (sequence, camera): _view(px[:num_frames], poses[:num_frames], NAMES, intrinsics)
-      for camera, (px, poses, (intrinsics, _)) in enumerate(zip(content["annot2"], content["annot3"], cameras))
-  }
+  num_frames = tables.TRAIN[sequence][0]
+  views = [_train_view(sequence, camera, num_frames + extra_rows) for camera in range(14)]
+  truth = {(sequence, camera): _truth(view, num_frames) for camera, view in enumerate(views)}
+  content: dict = {name: [view[name] for view in views] for name in ("annot2", "annot3", "univ_annot3")}
+  blocks = (CALIBRATION.format(i, *view["intrinsics"][[0, 2, 1, 3]]) for i, view in enumerate(views))
+  content["calibration"] = "Skeletool Camera Calibration File V1.0\n" + "".join(blocks)
   if spoil:
     spoil(content)
   place = pathlib.Path(folder) / sequence
@@ -57,8 +58,7 @@ def write_train(folder, sequence: str, extra_rows: int = 3, spoil: Spoil | None 
   cells = {name: np.empty((len(arrays), 1), object) for name, arrays in content.items()}
   for name, arrays in content.items():
     cells[name][:, 0] = [x.reshape(len(x), -1) for x in arrays]
-  ids = {"cameras": np.arange(14)[None], "frames": np.arange(len(motion))[:, None]}
-  scipy.io.savemat(place / "annot.mat", {**cells, **ids}, do_compression=True)
+  scipy.io.savemat(place / "annot.mat", cells | {"cameras": np.arange(14)[None]}, do_compression=True)
   return truth
 
 
@@ -71,136 +71,89 @@ def write_test(folder, sequence: str, seed: int = 0, spoil: Spoil | None = None)
   path.parent.mkdir(parents=True, exist_ok=True)
   with h5py.File(path, "w", userblock_size=512) as file:
     for name, array in content.items():
-      file.create_dataset(name, data=array).attrs["MATLAB_class"] = np.bytes_("double")
-    crops = file.create_dataset("bb_crop", (len(content["valid_frame"]), 1), h5py.ref_dtype)
-    crops.attrs["MATLAB_class"] = np.bytes_("cell")
-    for frame in range(len(crops)):
-      crops[frame, 0] = file.create_dataset(f"#refs#/{frame}", data=np.zeros((34, 1))).ref
+      file[name] = array
   with path.open("r+b") as file:
     file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64, HDF5 schema 1.00 .".ljust(124) + b"\0\2IM")
   return {(sequence, 0): truth}
 
 
-def write_processed_train(path, sequences: Iterable[str], annotation: str = "univ_annot3", spoil=None) -> dict:
-  """Writes `data_train_3dhp*.npz` as P-STMO's data_to_npz_3dhp.py does. `spoil` gets the nested dict."""
-  order, data, truth = [NAMES.index(name) for name in RELEVANT], {}, {}
-  for sequence in sequences:
-    (num_frames, fps), rng = tables.TRAIN[sequence], _generator(sequence)
-    motion, views = _walk(rng, num_frames), {}
-    for camera in tables.CAMERAS["vnect"]:
-      intrinsics, extrinsic = _train_camera(rng, camera)
-      poses = _in_camera(motion, extrinsic)
-      px = _project(poses, intrinsics)
-      poses = _universal(poses, NAMES) if annotation == "univ_annot3" else poses
-      views[str(camera)] = {"data_2d": px[:, order], "data_3d": poses[:, order]}
-      truth[sequence, camera] = _view(px, poses, NAMES, intrinsics)
-    data[sequence.replace("/", " ")] = [views, fps]
-  if spoil:
-    spoil(data)
-  np.savez_compressed(path, data=data)
-  return truth
-
-
-def write_processed_test(path, sequences: Iterable[str], annotation: str = "univ_annot3") -> dict:
-  """Writes `data_test_3dhp*.npz` as P-STMO's data_to_npz_3dhp_test.py does."""
-  data, truth = {}, {}
-  for sequence in sequences:
-    content, view = _test_sequence(sequence)
-    px, poses, valid = (content[name].squeeze() for name in ("annot2", annotation, "valid_frame"))
-    data[sequence] = {"data_2d": px, "data_3d": poses, "valid": valid}
-    truth[sequence, 0] = _view(px, poses, RELEVANT, view["intrinsics"]) | {"valid": valid > 0}
-  np.savez_compressed(path, data=data)
-  return truth
-
-
-def calibration_text(cameras) -> str:
-  """`camera.calibration`: seven lines a camera, numbers with seven digits."""
-  lines = ["Skeletool Camera Calibration File V1.0"]
-  for number, ((fx, fy, cx, cy), (rotation, translation)) in enumerate(cameras):
-    intrinsic = [fx, 0, cx, 0, 0, fy, cy, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-    extrinsic = [*np.concatenate([rotation, translation[:, None]], 1).ravel(), 0, 0, 0, 1]
-    lines += [
-        f"name          {number}", "  sensor      10 10", "  size        2048 2048", "  animated    0",
-        "  intrinsic   " + " ".join(f"{x:.7g}" for x in intrinsic) + " ",
-        "  extrinsic   " + " ".join(f"{x:.7g}" for x in extrinsic) + " ",
-        "  radial      0",
-    ]  # fmt: skip
-  return "\n".join(lines) + "\n"
-
-
-def _test_sequence(sequence: str, seed: int = 0) -> tuple[dict, dict]:
-  """The arrays of an `annot_data.mat` as h5py shapes them, and the view they hold."""
-  (num_frames, num_valid), rng = tables.TEST[sequence], _generator(sequence, seed)
+def write_processed(folder, suffix: str, sequences: Iterable[str], annotation="univ_annot3", spoil=None) -> dict:
+  """Writes `data_{train,test}_3dhp<suffix>.npz` as P-STMO's scripts do. `spoil` gets the nested dict of each."""
+  data, truth = {"train": {}, "test": {}}, {}
   order = [NAMES.index(name) for name in RELEVANT]
-  poses = _in_camera(_walk(rng, num_frames), _look_at(rng.uniform(0, 6), 1400))[:, order]
-  if sequence in ("TS5", "TS6"):
-    intrinsics = _from_mm(8.770747185, 0.993236423, (-0.104908645, 0.104899704), (10, 5.625), (1920, 1080))
-  else:
-    intrinsics = _from_mm(7.32506, 1.00044, (-0.0322884, 0.0929296), (10, 10), (2048, 2048))
-  px, frames, valid = _project(poses, intrinsics), np.arange(num_frames), np.zeros(num_frames, bool)
+  for sequence in sequences:
+    if sequence in tables.TEST:
+      content, truth[sequence, 0] = _test_sequence(sequence, 0, annotation)
+      arrays = {"data_2d": content["annot2"], "data_3d": content[annotation], "valid": content["valid_frame"]}
+      data["test"][sequence] = {name: array.squeeze() for name, array in arrays.items()}
+      truth[sequence, 0]["activity"] *= 0
+      continue
+    num_frames, fps = tables.TRAIN[sequence]
+    views = {camera: _train_view(sequence, camera, num_frames) for camera in tables.CAMERAS["vnect"]}
+    truth |= {(sequence, camera): _truth(view, num_frames, annotation) for camera, view in views.items()}
+    data["train"][sequence.replace("/", " ")] = [
+        {str(camera): {"data_2d": view["annot2"][:, order], "data_3d": view[annotation][:, order]}
+         for camera, view in views.items()}, fps,
+    ]  # fmt: skip
+  for part, content in data.items():
+    if content:
+      if spoil:
+        spoil(content)
+      np.savez_compressed(pathlib.Path(folder) / f"data_{part}_3dhp{suffix}.npz", data=content)
+  return truth
+
+
+def _train_view(sequence: str, camera: int, num_rows: int) -> dict[str, np.ndarray]:
+  """The arrays of a training camera: annotations [rows 28 c], and the intrinsics with the digits of the text."""
+  rng = np.random.default_rng(camera)
+  intrinsics = np.round(rng.normal([1497.5, 1497, 1024, 1024], [2, 2, 15, 15]), 3)
+  motion = _walk(np.random.default_rng(list(tables.TRAIN).index(sequence)), num_rows)
+  motion[tables.TRAIN[sequence][0] :] += 300
+  return _project(motion, camera * 2.4, intrinsics) | {"intrinsics": intrinsics}
+
+
+def _test_sequence(sequence: str, seed: int, annotation: str = "annot3") -> tuple[dict, dict]:
+  """The arrays of an `annot_data.mat` as h5py shapes them, and the view they hold."""
+  num_frames, num_valid = tables.TEST[sequence]
+  number, frames, valid = list(tables.TEST).index(sequence), np.arange(num_frames), np.zeros(num_frames, bool)
   valid[np.arange(num_valid) * num_frames // num_valid] = True
-  activity = 1 + frames * 7 // num_frames
+  intrinsics = np.array(camera_tables.DHP_TEST_INTRINSICS[sequence][1][:4])
   scale = np.where(frames // 8 % 2, 0.96, 1.05) if sequence == "TS6" else UNIVERSAL_SCALE  # TS6 has two performers
-  arrays = {"annot2": px, "annot3": poses, "univ_annot3": _universal(poses, RELEVANT, scale)}
-  arrays |= {"valid_frame": valid.astype(np.float64), "activity_annotation": activity.astype(np.float64)}
-  view = _view(px, poses, RELEVANT, intrinsics) | {"valid": valid, "activity": activity}
-  return {name: array[:, None] for name, array in arrays.items()}, view
-
-
-def _generator(sequence: str, seed: int = 0) -> np.random.Generator:
-  return np.random.default_rng([seed, [*tables.TRAIN, *tables.TEST].index(sequence)])
+  arrays = _project(_walk(np.random.default_rng([seed, number]), num_frames), number, intrinsics, scale)
+  truth = _truth(arrays | {"intrinsics": intrinsics}, num_frames, annotation)
+  truth |= {"valid": valid, "activity": 1 + frames * 7 // num_frames}
+  arrays = {name: array[:, [NAMES.index(joint) for joint in RELEVANT]] for name, array in arrays.items()}
+  arrays |= {"valid_frame": 1.0 * valid, "activity_annotation": 1.0 * truth["activity"]}
+  return {name: array[:, None] for name, array in arrays.items()}, truth
 
 
 def _walk(rng: np.random.Generator, num_frames: int) -> np.ndarray:
   """World poses [f 28 3] (mm, y up) of a walk whose pelvis also moves up and down, so that its camera can be fitted."""
-  poses = 1000 * dummy.walk(rng, num_frames, fps=max(1, min(10, num_frames / 4))).astype(np.float64)
+  poses = 1000 * dummy.walk(rng, num_frames, fps=10.0).astype(np.float64)
   poses[..., 1] += 150 * np.sin(np.arange(num_frames) * max(0.2, 24 / num_frames))[:, None]
   return dummy.among(poses, PLACES, len(NAMES))
 
 
-def _train_camera(rng: np.random.Generator, number: int):
-  """(fx fy cx cy with the digits of the text, extrinsic) of a training camera; the last three are at the ceiling."""
-  focal = 1497.5 + rng.uniform(-3, 3)
-  intrinsics = (focal, focal - rng.uniform(0, 1), 1024 + rng.uniform(-30, 30), 1024 + rng.uniform(-30, 30))
-  return np.array([float(f"{x:.7g}") for x in intrinsics]), _look_at(number * 2.4, 2800 if number > 10 else 1400)
-
-
-def _look_at(azimuth: float, height_mm: float) -> tuple[np.ndarray, np.ndarray]:
-  """World-to-camera rotation and translation (mm) of a camera that points at the middle of the room from 4.5 m."""
-  centre = np.array([4500 * np.sin(azimuth), height_mm, 4500 * np.cos(azimuth)])
+def _project(points: np.ndarray, azimuth: float, intrinsics: np.ndarray, scale=UNIVERSAL_SCALE) -> dict:
+  """annot2, annot3 and univ_annot3 of world points [f 28 3] for a camera that points at the room from 4.5 m."""
+  centre = np.array([4500 * np.sin(azimuth), 1400, 4500 * np.cos(azimuth)])
   forward = np.array([0, 900, 0]) - centre
   right = np.cross(forward, [0, 1, 0])
   rotation = np.stack([right, np.cross(forward, right), forward])  # rows: right, down, forward
-  rotation /= np.linalg.norm(rotation, axis=1, keepdims=True)
-  return rotation, -rotation @ centre
-
-
-def _from_mm(focal: float, aspect: float, offset, sensor, size) -> np.ndarray:
-  """fx fy cx cy in px of a test camera, from the numbers of its calibration file."""
-  (sensor_w, sensor_h), (w, h) = sensor, size
-  fx = focal / sensor_w * w
-  return np.array([fx, fx * aspect, w / 2 + offset[0] / sensor_w * w, h / 2 + offset[1] / sensor_h * h])
-
-
-def _in_camera(points: np.ndarray, extrinsic) -> np.ndarray:
-  rotation, translation = extrinsic
-  return points @ rotation.T + translation
-
-
-def _project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-  return intrinsics[:2] * points[..., :2] / points[..., 2:] + intrinsics[2:]
-
-
-def _universal(poses: np.ndarray, names, scale=UNIVERSAL_SCALE) -> np.ndarray:
-  pelvis = poses[:, names.index("pelvis")][:, None]
-  return pelvis + np.reshape(scale, (-1, 1, 1)) * (poses - pelvis)
-
-
-def _view(px: np.ndarray, poses_mm: np.ndarray, names, intrinsics) -> dict:
-  order = [names.index(name) for name in H36M]
-  poses = (poses_mm[:, order] / 1000).astype(np.float32)
-  valid, activity = np.ones(len(poses), bool), np.zeros(len(poses), np.int32)
+  poses = (points - centre) @ (rotation / np.linalg.norm(rotation, axis=1, keepdims=True)).T
+  pelvis = poses[:, NAMES.index("pelvis")][:, None]
   return {
-      "keypoints_px": px[:, order].astype(np.float32), "poses_camera_m": poses, "intrinsics": intrinsics,
-      "valid": valid, "activity": activity,
-  }  # fmt: skip
+      "annot2": intrinsics[:2] * poses[..., :2] / poses[..., 2:] + intrinsics[2:],
+      "annot3": poses,
+      "univ_annot3": pelvis + np.reshape(scale, (-1, 1, 1)) * (poses - pelvis),
+  }
+
+
+def _truth(view: dict, num_frames: int, annotation: str = "annot3") -> dict:
+  return {
+      "keypoints_px": view["annot2"][:num_frames, PLACES].astype(np.float32),
+      "poses_camera_m": (view[annotation][:num_frames, PLACES] / 1000).astype(np.float32),
+      "intrinsics": view["intrinsics"],
+      "valid": np.ones(num_frames, bool),
+      "activity": np.zeros(num_frames, np.int32),
+  }

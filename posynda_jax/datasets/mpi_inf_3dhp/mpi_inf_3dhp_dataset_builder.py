@@ -1,6 +1,5 @@
 """Builder of MPI-INF-3DHP from the owners' files or the processed npz files: eight subjects, six test sequences."""
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
@@ -12,15 +11,11 @@ from posynda_jax.datasets import licensed
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import processed, raw, tables, views
 
+CONFIGS = {name: f"Official files, cameras {cameras}." for name, cameras in tables.CAMERAS.items()} | {
+    "processed": "data_{train,test}_3dhp.npz (P-STMO).",
+    "processed_ori": "data_{train,test}_3dhp_ori.npz (D3DP, PoSynDA).",
+}
 _SUBJECTS = tuple(dict.fromkeys(map(tables.subject, tables.TRAIN)))
-
-
-@dataclasses.dataclass
-class ViewsConfig(tfds.core.BuilderConfig):
-  """Views of the training `cameras` from the official files, or all views of the npz variant with this `suffix`."""
-
-  cameras: tuple[int, ...] = ()
-  suffix: str = ""
 
 
 class MpiInf3dhp(licensed.Builder):
@@ -35,14 +30,7 @@ class MpiInf3dhp(licensed.Builder):
       "reprojection_px": np.float32,
       "intrinsics_from": tfds.features.Text(),
   }
-  BUILDER_CONFIGS = [
-      *(
-          ViewsConfig(name=name, description=f"Official files, cameras {cameras}.", cameras=cameras)
-          for name, cameras in tables.CAMERAS.items()
-      ),
-      ViewsConfig(name="processed", description="data_{train,test}_3dhp.npz (P-STMO)."),
-      ViewsConfig(name="processed_ori", description="data_{train,test}_3dhp_ori.npz (D3DP, PoSynDA).", suffix="_ori"),
-  ]
+  BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, description=text) for name, text in CONFIGS.items()]
   SPLIT_ALIASES = {"train": "+".join(_SUBJECTS), "test": "+".join(tables.TEST)}
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
       "Put S1..S8/Seq1,Seq2/{annot.mat,camera.calibration} and TS1..TS6/annot_data.mat, as the owners' scripts write "
@@ -50,10 +38,13 @@ class MpiInf3dhp(licensed.Builder):
   )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-    config, folder = self.builder_config, pathlib.Path(dl_manager.manual_dir)
-    found = raw.sequences(folder, config.cameras) if config.cameras else processed.sequences(folder, config.suffix)
+    config, folder = self.builder_config.name, pathlib.Path(dl_manager.manual_dir)
+    if config in tables.CAMERAS:
+      found = raw.sequences(folder, tables.CAMERAS[config])
+    else:
+      found = processed.sequences(folder, config.removeprefix("processed"))
     if not found:
-      what = f"{folder} holds no file of {self.name}/{config.name}"
+      what = f"{folder} holds no file of {self.name}/{config}"
       raise FileNotFoundError(f"{what}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
     for sequence in found:
       for half in tables.other_half(found, sequence):

@@ -1,6 +1,6 @@
-"""Smooth random signals over time, the material of procedural motion.
+"""Smooth random signals over time for procedural motion.
 
-`t` [f] is time in seconds, from 0. Every function that draws takes a numpy Generator and uses only that.
+`t` [f] is time in seconds, from 0. The only source of randomness is the NumPy Generator `rng`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Range = tuple[float, float]
 
 
 def drift(rng: np.random.Generator, t: np.ndarray, size: float, period_s: float = 4.0) -> np.ndarray:
-  """A slow wander [f] within +-`size`: three sinusoids, the slowest of about `period_s`."""
+  """A slow random signal [f] within +-`size`: three sinusoids, the slowest of about `period_s`."""
   rates = np.array([1.0, 1.7, 2.6]) * rng.uniform(0.8, 1.25, 3) / period_s
   phases = rng.uniform(0, 2 * np.pi, 3)
   return size * np.sin(2 * np.pi * t[:, None] * rates + phases) @ np.array([0.55, 0.3, 0.15])
@@ -28,7 +28,7 @@ def keyframes(
 ) -> np.ndarray:
   """Values [f d] that hold at `draw(0)`, `draw(1)`, ... and pass from each to the next with `ease`.
 
-  A passage takes a time of the range `move_s`, a hold one of `hold_s`. The first passage may be under way at t = 0.
+  A passage lasts a time in the range `move_s`, a hold one in `hold_s`. The first passage may start before t = 0.
   """
   value = np.atleast_1d(np.asarray(draw(0), float))
   out = np.tile(value, (len(t), 1))
@@ -42,11 +42,11 @@ def keyframes(
 
 
 def excursions(rng: np.random.Generator, t: np.ndarray, draw: Callable[[], np.ndarray], move_s: Range, hold_s: Range):
-  """As `keyframes` [f d], between zero and values of `draw`: away, hold, back, hold, away. Starts at either end."""
+  """`keyframes` [f d] that alternate between zero and values of `draw`. The first is either, at random."""
   first = rng.integers(2)
   return keyframes(rng, t, lambda i: draw() * ((i + first) % 2), move_s, hold_s)
 
 
 def bump(phase: np.ndarray, centre: float, width: float) -> np.ndarray:
-  """A periodic bump of height 1 [f]: `phase` in radians, `centre` and `width` (standard deviation) in cycles."""
+  """A periodic bump [f] of height 1. `phase` is in radians, `centre` and `width` (standard deviation) in cycles."""
   return np.exp((np.cos(phase - 2 * np.pi * centre) - 1) / (2 * np.pi * width) ** 2)

@@ -1,6 +1,6 @@
-"""What all families of motion start from: a person who stands and idles, and the poses arms pass through.
+"""Common parts of all families of motion: edits of joint angles, a standing and idling person, and arm poses.
 
-Angles are degrees with the signs of `kinematics`; an arm is a row of four of them, in the order of `ARM`.
+Angles are in degrees with the signs of `kinematics`. An arm is a row of four angles in the order of `ARM`.
 """
 
 import numpy as np
@@ -18,9 +18,10 @@ ARM_POSES = {
 TALKING = ("hang", "front", "side", "hip", "phone", "mouth", "crossed", "point", "wave", "carry", "chest", "head")
 
 
-def added(angles: Angles, **changes: np.ndarray) -> Angles:
-  """`angles` with `changes` added to what is there."""
-  return angles | {name: angles.get(name, 0) + value for name, value in changes.items()}
+def added(angles: Angles, side: str | None = None, **changes: np.ndarray) -> Angles:
+  """`angles` plus `changes`. With a `side`, the names of the changes are those of its limbs."""
+  prefix = f"{side}_" if side else ""
+  return angles | {prefix + name: angles.get(prefix + name, 0) + value for name, value in changes.items()}
 
 
 def get_arm(angles: Angles, side: str) -> np.ndarray:
@@ -34,7 +35,7 @@ def with_arm(angles: Angles, side: str, arm: np.ndarray) -> Angles:
 
 
 def with_leg(angles: Angles, side: str, thigh, shin) -> Angles:
-  """`angles` with a leg set by pitches in the world: `thigh` brings the knee before the hip, `shin` before the ankle."""
+  """`angles` with a leg set by its pitches in the world. Positive pitches: knee before hip, shin before ankle."""
   return angles | {f"{side}_hip_flexion": thigh + angles["pelvis_pitch"], f"{side}_knee": thigh + shin}
 
 
@@ -43,8 +44,13 @@ def draw_arm(rng: np.random.Generator, names: tuple[str, ...]) -> np.ndarray:
   return np.array(ARM_POSES[names[rng.integers(len(names))]]) + rng.normal(0, (10, 8, 8, 8))
 
 
+def draw_sides(rng: np.random.Generator) -> tuple[str, str, int]:
+  """A random side, the other side, and the sign of the first: 1 for left, -1 for right."""
+  return (("left", "right", 1), ("right", "left", -1))[rng.integers(2)]
+
+
 def idle(rng: np.random.Generator, t: np.ndarray) -> Angles:
-  """Stands, shifts weight, looks around, arms hang."""
+  """A person who stands, shifts weight and looks around, with hanging arms."""
   size = rng.uniform(0.5, 1.5)
   angles = {
       "heading": rng.uniform(0, 360) + drift(rng, t, 4),
@@ -69,16 +75,19 @@ def idle(rng: np.random.Generator, t: np.ndarray) -> Angles:
   return angles
 
 
-def with_arms(rng, t, angles: Angles, names=TALKING, rest=0.3, move_s=(0.45, 1.1), hold_s=(0.1, 1.2)) -> Angles:
-  """`angles` with arms that pass through poses of `names`, together or each on its own.
+def with_arms(rng, t, angles: Angles, names=TALKING, rest=0.3) -> Angles:
+  """`angles` with arms that pass through poses of `names`, together or independently.
 
-  `rest` is the chance that an arm on its own is left as it was; times are those of `signals.keyframes`.
+  `rest` is the probability that an independent arm does not move.
   """
-  draw = lambda i: draw_arm(rng, names)
-  together = keyframes(rng, t, draw, move_s, hold_s) if rng.random() < 0.35 else None
+
+  def draw_path():
+    return keyframes(rng, t, lambda i: draw_arm(rng, names), (0.45, 1.1), (0.1, 1.2))
+
+  together = draw_path() if rng.random() < 0.35 else None
   for side in SIDES:
     if together is not None or rng.random() > rest:
-      arm = keyframes(rng, t, draw, move_s, hold_s) if together is None else together + rng.normal(0, 5, 4)
+      arm = draw_path() if together is None else together + rng.normal(0, 5, 4)
       beat = drift(rng, t, 1, rng.uniform(1.0, 2.5))[:, None] * np.array([4, 4, 6, 8])
       angles = with_arm(angles, side, arm + beat)
   return angles

@@ -1,4 +1,4 @@
-"""Procedural human motion, in two domains that differ in bodies, motions and cameras. Built from a seed, no download."""
+"""Procedural human motion in two domains that differ in bodies, motions and cameras. Built from a seed, no download."""
 
 import dataclasses
 import zlib
@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import views
+from posynda_jax.datasets.mocap.builder import MotionConfig
 from posynda_jax.datasets.synthetic_motion import motion
 from posynda_jax.datasets.synthetic_motion.body import BodyRange, draw_body
 
@@ -19,7 +20,7 @@ SEQUENCES = 4  # of each subject
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-  """Who moves, how often in which family of movement, and which rig looks on."""
+  """A population of bodies, the relative frequencies of the families of motion, and the rig that renders them."""
 
   bodies: BodyRange
   families: dict[str, float]
@@ -29,7 +30,8 @@ class Domain:
 DOMAINS = {
     "source": Domain(
         BodyRange(),
-        dict(locomotion=4, gesturing=3, reaching=2, turning=2, sitting=1, bending=1, squatting=1, kicking=1, jumping=1, lunging=1),
+        dict(locomotion=4, gesturing=3, reaching=2, turning=2, sitting=1, bending=1, squatting=1, kicking=1, jumping=1,
+             lunging=1),
         "h36m_rig",
     ),
     "target": Domain(
@@ -37,19 +39,11 @@ DOMAINS = {
             stature_m=(1.50, 1.90), thigh=(0.235, 0.265), shin=(0.235, 0.265), torso=(0.265, 0.305), hip=(0.062, 0.08),
             shoulder=(0.08, 0.1), upper_arm=(0.148, 0.172), forearm=(0.13, 0.153),
         ),
-        dict(locomotion=3, gesturing=2, reaching=2, turning=1, sitting=1, bending=1, squatting=2, kicking=1, jumping=2, lunging=2),
+        dict(locomotion=3, gesturing=2, reaching=2, turning=1, sitting=1, bending=1, squatting=2, kicking=1, jumping=2,
+             lunging=2),
         "phone_rig",
     ),
 }
-
-
-@dataclasses.dataclass(kw_only=True)
-class MotionConfig(tfds.core.BuilderConfig):
-  """The world motion of a domain (no rig), or its views with `detected` keypoints or exact ones."""
-
-  domain: str
-  rig: str | None = None
-  detected: bool = False
 
 
 class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
@@ -59,12 +53,13 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "First release."}
   BUILDER_CONFIGS = [
-      MotionConfig(name=f"{domain}_{kind}", domain=domain, rig=None if kind == "world" else DOMAINS[domain].rig,
-                   detected=kind == "detected", description=f"The {domain} domain: {kind}.")
+      MotionConfig(name=f"{domain}_{kind}", description=f"The {domain} domain: {kind}.",
+                   rig=None if kind == "world" else DOMAINS[domain].rig, detected=kind == "detected")
       for domain in DOMAINS
       for kind in ("world", "gt", "detected")
   ]
-  url_infos = {}  # nothing is downloaded; TFDS would look for checksums with a package it forgets to require (#11212)
+  # TFDS would look for checksums of downloads with importlib_resources, which it does not require (#11212).
+  url_infos = {}
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = record.view_features() if self.builder_config.rig else record.world_features()
@@ -76,25 +71,26 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str):
     config = self.builder_config
-    domain = DOMAINS[config.domain]
+    domain_name, _, _ = config.name.partition("_")
+    domain = DOMAINS[domain_name]
     chances = np.array(list(domain.families.values()), float)
     for subject in range(SUBJECTS[split]):
+      # The body's random stream excludes the sequence, so a subject has one body.
+      body = draw_body(_stream(domain_name, split, subject), domain.bodies)
       for number in range(SEQUENCES):
         name = f"{split}{subject:03d}_{number}"
-        # The body's stream has no sequence in it: a subject keeps their bones.
-        body = draw_body(_stream(config.domain, split, subject), domain.bodies)
-        rng = _stream(config.domain, name)
+        rng = _stream(domain_name, name)
         family = rng.choice(list(domain.families), p=chances / chances.sum())
         poses = motion.draw_motion(rng, body, family, NUM_FRAMES, FPS)
         labels = {"fps": np.float32(FPS), "subject": f"{split}{subject:03d}", "action": str(family), "sequence": name}
         if not config.rig:
           yield name, {"poses_world_m": poses, **labels}
           continue
-        seen = views.see(
-            poses, config.rig, detected=config.detected, max_frames=NUM_FRAMES, dataset=f"synthetic_motion/{config.domain}",
-            sequence=name, shot=0,
+        rendered = views.render_shot(
+            poses, config.rig, detected=config.detected, max_frames=NUM_FRAMES,
+            dataset=f"synthetic_motion/{domain_name}", sequence=name, shot=0,
         )
-        for view, fields in seen:
+        for view, fields in rendered:
           yield f"{name}/{view}", {**fields, **labels}
 
 

@@ -3,9 +3,11 @@
 People walk before a phone in a world with y up. Joints are found by name, not by the reader's tables.
 """
 
-import dataclasses
+import itertools
 import pathlib
+import pickle
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -29,8 +31,7 @@ NAMES = [_RENAMED.get(name, name) for name in skeleton.JOINTS]
 H36M_ENDS = NAMES[1:7] + NAMES[11:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
   """A sequence to write."""
 
   split: str
@@ -68,25 +69,26 @@ def write(folder, specs=SPECS, spoil=None) -> dict:
 
 
 def sequence(rng: np.random.Generator, spec: Spec) -> tuple[dict, list[dict]]:
-  """The dict of one sequence file, and for every actor that dict and the points by name, in m and px."""
+  """The dict of one sequence file; for each actor that dict and the points by name, in m (camera frame) and px."""
   frames, cam_poses = spec.frames, _cameras(spec.frames)
-  centre = (540.0, 960.0) if spec.portrait else (960.0, 540.0)
-  matrix = np.array([[1969.2, 0, centre[0] + 1.5], [0, 1961.9, centre[1] - 2.5], [0, 0, 1]])
+  cx, cy = (541.5, 957.5) if spec.portrait else (961.5, 537.5)
+  matrix = np.array([[1969.2, 0, cx], [0, 1961.9, cy], [0, 0, 1]])
   people = [_person(rng, frames, 0.9 * actor) for actor in range(spec.actors)]
-  in_camera = [{name: _apply(cam_poses, points) for name, points in person.items()} for person in people]
-  in_image = [{name: _project(matrix, points) for name, points in person.items()} for person in in_camera]
-  detections = [_detect(rng, person) for person in in_image]
+  rotations, translations = cam_poses[:, :3, :3], cam_poses[:, :3, 3]
+  in_camera = [
+      {name: np.einsum("tab,tb->ta", rotations, points) + translations for name, points in person.items()}
+      for person in people
+  ]
+  detections = [_detect(rng, person, matrix) for person in in_camera]
   valid = np.ones((spec.actors, frames), np.int64)
   valid[:, 0] = 0
   valid[1:, 5] = 0
-  shapes = {
-      "poses": (frames, 72), "trans": (frames, 3), "poses_60Hz": (2 * frames, 72), "trans_60Hz": (2 * frames, 3),
-      "betas_clothed": (10,), "v_template_clothed": (30, 3),
-  }  # fmt: skip
+  actors = range(spec.actors)
   content = {
       "sequence": spec.name,
-      "betas": [rng.normal(size=10 if actor == 0 else 300) for actor in range(spec.actors)],
-      **{name: [0.2 * rng.normal(size=shape) for _ in range(spec.actors)] for name, shape in shapes.items()},
+      "betas": [rng.normal(size=300 if actor else 10) for actor in actors],
+      "poses": [0.2 * rng.normal(size=(frames, 72)) for _ in actors],
+      "trans": [0.2 * rng.normal(size=(frames, 3)) for _ in actors],
       "genders": ["m", "f"][: spec.actors],
       "texture_maps": [None] * spec.actors,
       "poses2d": [np.asfortranarray(points.transpose(0, 2, 1)) for points in detections],
@@ -133,31 +135,23 @@ def write_smpl(folder) -> None:
 
 def pickled(value) -> bytes:
   """Opcodes of protocol 2 as Python 2 writes them: text and array bytes are `str`, which Python 3 cannot write."""
-  match value:
-    case None:
-      return b"N"
-    case bool():
-      return b"\x88" if value else b"\x89"
-    case int():
-      return b"J" + struct.pack("<i", value)
-    case str() | bytes():
-      content = value.encode("latin1") if isinstance(value, str) else value
-      return b"T" + struct.pack("<i", len(content)) + content
-    case list():
-      return b"](" + b"".join(map(pickled, value)) + b"e"
-    case tuple():
-      return b"(" + b"".join(map(pickled, value)) + b"t"
-    case dict():
-      return b"}(" + b"".join(pickled(key) + pickled(item) for key, item in value.items()) + b"u"
-    case np.ndarray():  # of numbers
-      fortran = bool(value.flags.f_contiguous and not value.flags.c_contiguous)
-      empty = b"(cnumpy\nndarray\n" + pickled((0,)) + pickled("b") + b"t"
-      dtype = b"cnumpy\ndtype\n" + pickled((value.dtype.str[1:], 0, 1)) + b"R"
-      dtype += pickled((3, "<", None, None, None, -1, -1, 0)) + b"b"
-      state = b"(" + pickled(1) + pickled(value.shape) + dtype + pickled(fortran)
-      state += pickled(value.tobytes("F" if fortran else "C")) + b"t"
-      return b"cnumpy.core.multiarray\n_reconstruct\n" + empty + b"R" + state + b"b"
-  raise TypeError(f"cannot write a {type(value).__name__}")
+  if isinstance(value, str):
+    value = value.encode("latin1")
+  if isinstance(value, bytes):
+    return b"T" + struct.pack("<i", len(value)) + value
+  if isinstance(value, (list, tuple, dict)):
+    start, end = {list: (b"](", b"e"), tuple: (b"(", b"t"), dict: (b"}(", b"u")}[type(value)]
+    items = itertools.chain(*value.items()) if isinstance(value, dict) else value
+    return start + b"".join(map(pickled, items)) + end
+  if isinstance(value, np.ndarray):
+    fortran = bool(value.flags.f_contiguous and not value.flags.c_contiguous)
+    empty = b"(cnumpy\nndarray\n" + pickled((0,)) + pickled("b") + b"t"
+    order = pickled((3, "<", None, None, None, -1, -1, 0))
+    dtype = b"cnumpy\ndtype\n" + pickled((value.dtype.str[1:], 0, 1)) + b"R" + order + b"b"
+    content = pickled(fortran) + pickled(value.tobytes("F" if fortran else "C"))
+    state = b"(" + pickled(1) + pickled(value.shape) + dtype + content + b"t"
+    return b"cnumpy.core.multiarray\n_reconstruct\n" + empty + b"R" + state + b"b"
+  return pickle.dumps(value, protocol=2)[2:-1]  # without the header and the stop; the same in both languages
 
 
 def _person(rng: np.random.Generator, frames: int, aside: float) -> dict[str, np.ndarray]:
@@ -182,19 +176,11 @@ def _cameras(frames: int) -> np.ndarray:
   return poses
 
 
-def _apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-  return np.einsum("tab,tb->ta", matrices[:, :3, :3], points) + matrices[:, :3, 3]
-
-
-def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-  image = points @ matrix.T
-  return image[:, :2] / image[:, 2:]
-
-
-def _detect(rng: np.random.Generator, image: dict[str, np.ndarray]) -> np.ndarray:
+def _detect(rng: np.random.Generator, points: dict[str, np.ndarray], matrix: np.ndarray) -> np.ndarray:
   """OpenPose points [T 18 3]: 2 px of noise, confidences, nobody in frame 2 and no left eye in frame 3."""
-  points = np.stack([image[name] for name in COCO], 1)
-  found = np.concatenate([points + rng.normal(0, 2, points.shape), rng.uniform(0.4, 0.95, points.shape[:2] + (1,))], -1)
+  image = np.stack([points[name] for name in COCO], 1) @ matrix.T
+  px = image[..., :2] / image[..., 2:] + rng.normal(0, 2, image[..., :2].shape)
+  found = np.concatenate([px, rng.uniform(0.4, 0.95, px.shape[:2] + (1,))], -1)
   found[2] = 0
   found[3, COCO.index("left_eye")] = 0
   return found

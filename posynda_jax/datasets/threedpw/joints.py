@@ -16,7 +16,7 @@ def from_smpl24(joints: np.ndarray) -> np.ndarray:
 
 
 def from_coco18(detections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(keypoints [T 17 2] in px, confidence [T 17]) of OpenPose points [T 18 3].
+  """(keypoints [T 17 2] in px, confidence [T 17]) of OpenPose points [T 18 3], by the rule "simple" of `layouts`.
 
   The confidence of a mean is the least of its points. A joint with an undetected point has confidence 0 and keypoint
   (0, 0).

@@ -34,20 +34,13 @@ class Model:
 
 
 def load_model(path) -> Model:
-  """The body model of an npz file, or of the pkl beside it if there is no npz.
-
-  The official pkl holds chumpy and scipy objects and is refused. Raises FileNotFoundError; ValueError that names the
-  file and the expected layout.
-  """
-  path = pathlib.Path(path)
-  if not path.exists() and path.with_suffix(".pkl").exists():
-    path = path.with_suffix(".pkl")
-  if not path.exists():
+  """The body model of an npz file. Raises FileNotFoundError; ValueError. Both name the file and the expected layout."""
+  if not pathlib.Path(path).exists():
     raise FileNotFoundError(f"{path} does not exist; expected {LAYOUT}")
   try:
-    data = safe_pickle.load_npz(path) if path.suffix == ".npz" else safe_pickle.load_file(path, "latin1")
+    data = safe_pickle.load_npz(path)
   except safe_pickle.Refused as error:
-    raise safe_pickle.Refused(f"{error}. Convert SMPL's own pkl to {LAYOUT}") from error
+    raise safe_pickle.Refused(f"{error}; expected {LAYOUT}") from error
   try:
     return _model(data)
   except (KeyError, TypeError, ValueError, IndexError) as error:

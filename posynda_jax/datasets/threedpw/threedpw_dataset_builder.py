@@ -4,7 +4,6 @@ The 3D is SMPL's own joints (`approx`) or the SMPL mesh times the Human3.6M regr
 projection of the 3D (`gt`) or the published OpenPose points (`detected`).
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -18,24 +17,9 @@ from posynda_jax.geometry import camera, skeleton
 
 ARCHIVE = "sequenceFiles"
 SPLITS = ("train", "validation", "test")
-APPROXIMATE, REGRESSED = "smpl_joints_approximate", "smpl_h36m_regressor"
+JOINTS_SOURCES = {"approx": "smpl_joints_approximate", "regressor": "smpl_h36m_regressor"}
 MODEL_FILES = {"m": "smpl/SMPL_MALE.npz", "f": "smpl/SMPL_FEMALE.npz"}
 REGRESSOR_FILE = "smpl/J_regressor_h36m.npy"
-
-
-@dataclasses.dataclass
-class ThreedpwConfig(tfds.core.BuilderConfig):
-  """Source of the 3D joints, and whether the 2D is detected or projected."""
-
-  joints_source: str = APPROXIMATE
-  detected: bool = False
-
-
-def _config(name: str, source: str, keypoints: str) -> ThreedpwConfig:
-  description = f"3D: {source}, 2D: {keypoints}."
-  return ThreedpwConfig(
-      name=f"{name}_{keypoints}", description=description, joints_source=source, detected=keypoints == "detected"
-  )
 
 
 class Threedpw(licensed.Builder):
@@ -49,8 +33,8 @@ class Threedpw(licensed.Builder):
       "num_detected": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # of the 18 OpenPose points, in all configs
   }
   BUILDER_CONFIGS = [
-      _config(name, source, keypoints)
-      for name, source in (("approx", APPROXIMATE), ("regressor", REGRESSED))
+      tfds.core.BuilderConfig(name=f"{name}_{keypoints}", description=f"3D: {source}, 2D: {keypoints}.")
+      for name, source in JOINTS_SOURCES.items()
       for keypoints in ("gt", "detected")
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -66,7 +50,7 @@ class Threedpw(licensed.Builder):
 
   def _make_poses(self, manual_dir: pathlib.Path):
     """A function from an actor to its poses [T 17 3] (m, world frame). The SMPL files are read at once."""
-    if self.builder_config.joints_source == APPROXIMATE:
+    if self.builder_config.name.startswith("approx"):
       return lambda actor: joints.from_smpl24(actor.joints_world_m)
     regressor = smpl.load_regressor(manual_dir / REGRESSOR_FILE)
     models = {gender: smpl.load_model(manual_dir / name) for gender, name in MODEL_FILES.items()}
@@ -85,9 +69,10 @@ class Threedpw(licensed.Builder):
           yield f"{sequence.name}/{number}", self._record(sequence, number, make_poses(actor))
 
   def _record(self, sequence: sequence_file.Sequence, number: int, poses_world: np.ndarray) -> dict:
+    joints_source, keypoints_source = self.builder_config.name.split("_")
     actor = sequence.actors[number]
     poses = joints.to_camera(poses_world, sequence.world_to_camera)
-    if self.builder_config.detected:
+    if keypoints_source == "detected":
       keypoints, confidence = joints.from_coco18(actor.detections)
     else:
       keypoints = camera.project_linear(poses, sequence.intrinsics)
@@ -104,7 +89,7 @@ class Threedpw(licensed.Builder):
         "action": sequence.name.rpartition("_")[0] or sequence.name,
         "sequence": sequence.name,
         "camera": "cam",
-        "joints_source": self.builder_config.joints_source,
+        "joints_source": JOINTS_SOURCES[joints_source],
         "num_detected": (actor.detections[..., 2] > 0).sum(1).astype(np.int32),
     }
 

@@ -1,8 +1,8 @@
 """Own keypoints as adaptation targets, and lines that say what was read.
 
-They have no 3D, so no error in mm can be measured on them. The reprojection error in px can: the distance between the keypoints and
-the projection of the pose that was lifted from them. It shows frames in which lifting failed. A low one does not show that the
-depth is right.
+They have no 3D, so no error in mm can be measured on them. The reprojection error in px can: the distance between the
+keypoints and the projection of the pose that was lifted from them. It shows frames in which lifting failed. A low one
+does not show that the depth is right.
 """
 
 import dataclasses
@@ -22,7 +22,9 @@ def is_own(name: str) -> bool:
 
 
 def from_array(keypoints_px, options: Options, name: str = "keypoints") -> Unlabelled:
-  """A target of one person's keypoints [T j 2] or, with scores, [T j 3], in px. Raises ValueError as `recordings.from_array`."""
+  """A target of one person's keypoints [T j 2] or, with scores, [T j 3], in px. Raises ValueError as
+  `recordings.from_array`.
+  """
   return from_recordings(name, [recordings.from_array(keypoints_px, options)], options)
 
 

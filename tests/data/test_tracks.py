@@ -1,11 +1,9 @@
-"""Records to clips to batches: nothing lost, nothing invented, the same batch for the same step."""
-
-import itertools
+"""Records as tracks: nothing lost, nothing invented."""
 
 import numpy as np
 import pytest
 
-from posynda_jax.data import clips, feed, tracks
+from posynda_jax.data import clips, tracks
 from posynda_jax.geometry import camera
 from tests import scene
 
@@ -16,22 +14,22 @@ def record(num_frames: int = 40, fps: float = 50.0, name: str = "walk") -> dict:
   poses = scene.poses((num_frames,), len(name))
   intrinsics = np.array([1145, 1143, 512, 515, -0.2, 0.24, -0.003, -0.001, -0.0014], np.float32)
   return {
-      "keypoints_px": np.array(camera.project(poses, intrinsics)), "confidence": np.ones((num_frames, 17), np.float32),
-      "poses_camera_m": poses, "valid": np.ones(num_frames, bool), "intrinsics": intrinsics, "resolution": RESOLUTION,
-      "fps": np.float32(fps), "subject": "s", "action": "a", "camera": "c", "sequence": name,
+      "keypoints_px": np.array(camera.project(poses, intrinsics)), "poses_camera_m": poses,
+      "confidence": np.ones((num_frames, 17), np.float32), "valid": np.ones(num_frames, bool),
+      "intrinsics": intrinsics, "resolution": RESOLUTION, "fps": np.float32(fps),
+      "subject": "s", "action": "a", "camera": "c", "sequence": name,
   }
 
 
 def test_every_frame_of_a_record_is_in_exactly_one_clip():
   records = [record(43, 60.0), record(5, 60.0, "short")]
   source = clips.ClipSource(tracks.make_tracks(records, tracks.LABELLED, 15.0), 9)
-  seen = [clip["poses"][clip["valid"] > 0] for clip in (source[i] for i in range(len(source)))]
-  seen = np.concatenate(seen)[:, 0]
-  expected = np.concatenate([r["poses_camera_m"][:, 0] for r in records])
-  np.testing.assert_array_equal(np.sort(seen[:, 0]), np.sort(expected[:, 0]))
+  roots = np.concatenate([source[i]["poses"][source[i]["valid"] > 0, 0, 0] for i in range(len(source))])
+  expected = np.concatenate([one["poses_camera_m"][:, 0, 0] for one in records])
+  np.testing.assert_array_equal(np.sort(roots), np.sort(expected))
 
 
-def test_clips_run_at_the_asked_rate():
+def test_tracks_run_at_the_asked_rate():
   found = tracks.make_tracks([record(40, 60.0)], tracks.LABELLED, 15.0)
   assert len(found) == 4
   np.testing.assert_array_equal(found[1].arrays["poses"], record(40, 60.0)["poses_camera_m"][1::4])
@@ -52,10 +50,7 @@ def test_an_unlabelled_target_never_reads_3d():
       return super().__getitem__(key)
 
   (track,) = tracks.make_tracks([Guarded(record())], tracks.UNLABELLED, 50.0)
-  assert "poses" not in track.arrays
-  source = clips.ClipSource([track], 9)
-  batch = next(feed.batches({"target": source}, {"target": 4}, seed=0))
-  assert set(batch["target"]) == set(tracks.UNLABELLED) | {"index"}
+  assert set(clips.ClipSource([track], 9)[0]) == {*tracks.UNLABELLED, "index"}
 
 
 def test_2d_only_records_cannot_be_labelled():
@@ -74,37 +69,22 @@ def test_non_finite_values_are_refused_by_name(field):
     tracks.make_tracks([spoiled], tracks.LABELLED, 50.0)
   spoiled["valid"][7] = False
   (track,) = tracks.make_tracks([spoiled], tracks.LABELLED, 50.0)
-  assert all(np.isfinite(v).all() for v in track.arrays.values()) and track.arrays["valid"][7] == 0
+  assert all(np.isfinite(value).all() for value in track.arrays.values()) and track.arrays["valid"][7] == 0
 
 
 def test_a_sequence_without_a_visible_person_is_refused_by_name():
-  empty = record()
+  empty, partly = record(), record()
   empty["confidence"][:] = 0
   with pytest.raises(ValueError, match="walk shows no person"):
     tracks.make_tracks([empty], tracks.UNLABELLED, 50.0)
-  partly = record()
   partly["confidence"][10:20] = 0
   (track,) = tracks.make_tracks([partly], tracks.UNLABELLED, 50.0)
   assert track.arrays["valid"].sum() == 30
 
 
-def test_batches_are_a_pure_function_of_seed_and_step():
-  source = clips.ClipSource(tracks.make_tracks([record(90)], tracks.LABELLED, 50.0), 9)
-  draw = lambda seed, start, num: [
-      b["source"]["index"].tolist() for b in itertools.islice(feed.batches({"source": source}, {"source": 4}, seed, start), num)
-  ]
-  assert draw(0, 0, 6) == draw(0, 0, 6) and draw(0, 0, 6)[4:] == draw(0, 4, 2)
-  assert draw(0, 0, 6) != draw(1, 0, 6)
-  assert set(sum(draw(0, 0, 10), [])) == set(range(10)), "every clip is drawn"
-
-
-def test_padding_of_the_last_batch_does_not_count():
-  source = clips.ClipSource(tracks.make_tracks([record(45)], tracks.LABELLED, 50.0), 9)
-  batches = list(clips.in_order(source, 4))
-  assert [len(b["valid"]) for b in batches] == [4, 4]
-  assert sum(b["valid"].sum() for b in batches) == 45
-
-
-def test_no_sequences_is_refused():
-  with pytest.raises(ValueError, match="no sequences"):
-    clips.ClipSource([], 9)
+def test_each_subject_counts_once_in_mean_bones():
+  small, large = record(20), record(60, name="tall") | {"subject": "t"}
+  large["poses_camera_m"] = 1.5 * large["poses_camera_m"]
+  groups = [small], [large], [small, large]
+  found = [tracks.mean_bones(tracks.make_tracks(group, tracks.LABELLED, 50.0)) for group in groups]
+  np.testing.assert_allclose(found[2], np.mean(found[:2], 0), atol=1e-4)  # lengths are rounded to 0.1 mm

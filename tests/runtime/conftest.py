@@ -1,0 +1,55 @@
+"""One command that the fault tests start often, and its unbroken run."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests import LIGHT, ROOT, scene
+from tests.runtime.starts import Start
+
+
+@pytest.fixture
+def start(tmp_path) -> Callable[..., Start]:
+  """A function that starts a command on one CPU device. Commands that still run at the end of the test are killed."""
+  starts = []
+
+  def begin(*command: str) -> Start:
+    log = tmp_path / f"log{len(starts)}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": LIGHT}
+    with log.open("w") as file:
+      process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    starts.append(Start(process, log))
+    return starts[-1]
+
+  yield begin
+  for one in starts:
+    if one.process.poll() is None:
+      one.process.kill()
+      one.process.wait()
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory, smoke_base) -> list[str]:
+  """A source-free adaptation of the smoke base to own keypoints: 12 updates, saved every 2."""
+  path, poses = tmp_path_factory.mktemp("own") / "walk.npy", scene.poses((60,))
+  np.save(path, 500 + 1150 * poses[..., :2] / poses[..., 2:])
+  return [
+      sys.executable, "-m", "experiments.adapt", smoke_base, "--recipe=free", f"--target=keypoints:{path}",
+      "--layout=h36m17", "--resolution=1000x1000", "--fps=25", "--intrinsics=1150,1150,500,500", "--clips=8",
+      "--rank=2", "--updates=12", "--save_every=2", "--log_every=1",
+  ]
+
+
+@pytest.fixture(scope="session")
+def whole(command, tmp_path_factory) -> pathlib.Path:
+  """The folder of the unbroken run of `command`."""
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": LIGHT}
+  done = subprocess.run([*command, f"--workdir={folder}"], cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return folder

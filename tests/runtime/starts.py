@@ -1,0 +1,80 @@
+"""Commands that tests start, stop and kill, and the results that they end with."""
+
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import orbax.checkpoint
+
+from posynda_jax.runtime import runs
+
+
+@dataclasses.dataclass
+class Start:
+  """One start of a command: its process, and the file of its output."""
+
+  process: subprocess.Popen
+  log: pathlib.Path
+
+  @property
+  def output(self) -> str:
+    return self.log.read_text(errors="replace")
+
+  def wait_for(self, sign: Callable[[], bool], seconds: float = 120) -> bool:
+    """Waits until `sign()` is true or the process ends; returns whether it was true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+      if sign():
+        return True
+      if self.process.poll() is not None:
+        return False
+      time.sleep(0.0005)
+    raise AssertionError(f"nothing happened in {seconds} s: {self.output[-2000:]}")
+
+  def signal(self, number: int) -> None:
+    self.process.send_signal(number)
+
+  def kill(self) -> bool:
+    """kill -9; returns whether the process was still running."""
+    self.process.kill()
+    return self.end() == -signal.SIGKILL
+
+  def end(self) -> int:
+    return self.process.wait(timeout=300)
+
+  def finish(self) -> str:
+    """The output of a command that ends well."""
+    assert self.end() == 0, self.output[-3000:]
+    return self.output
+
+  def error(self) -> str:
+    """The one line of a command that ends with an error."""
+    assert self.end() == 1, self.output[-3000:]
+    assert "Traceback" not in self.output
+    return self.output.strip().splitlines()[-1]
+
+
+def is_saving(folder: pathlib.Path, name) -> bool:
+  """Whether `name` (a step, an adapter) is being written to the folder and is not complete."""
+  return any(True for _ in folder.glob(f"{name}.orbax-checkpoint-tmp*"))
+
+
+def result(folder: pathlib.Path) -> dict:
+  """All that a run ended with, bit by bit: its metrics without seconds, its adapters and its base."""
+  saved = [name for name in ("adapted", "ceiling", "base/base", "weights") if (folder / name).exists()]
+  return {"metrics": _without_seconds(runs.read_metrics(folder))} | {name: _bytes(folder / name) for name in saved}
+
+
+def _without_seconds(tree):
+  return {k: _without_seconds(v) for k, v in tree.items() if k != "seconds"} if isinstance(tree, dict) else tree
+
+
+def _bytes(folder: pathlib.Path) -> dict[str, bytes]:
+  with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+    leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore(folder.absolute()))
+  return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
