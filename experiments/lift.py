@@ -13,7 +13,7 @@ frames:
     pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
-    reprojection_px [T]          distance of projected pose and keypoints: large where lifting failed, NaN if not detected
+    reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 """
 

@@ -4,9 +4,9 @@
     python -m experiments.pretrain --plan=cmu_any --workdir=runs/base_cmu --manual_dir=DIR     # forty minutes
     python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR
 
-Times are of two cores; the last command trains the paper's size. A plan names all that defines a base (`posynda_jax/adaptation/base_job.py`); other flags replace single settings of
-it. The run folder then holds `base/` (what --base takes), checkpoints, TensorBoard events, loss curves and
-`metrics.json`.
+Times are of two cores; the last command trains the paper's size. A plan names all that defines a base
+(`posynda_jax/adaptation/base_job.py`); other flags replace single settings of it. The run folder then holds `base/`
+(what --base takes), checkpoints, TensorBoard events, loss curves and `metrics.json`.
 """
 
 import dataclasses

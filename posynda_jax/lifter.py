@@ -15,6 +15,7 @@ from posynda_jax.adaptation import bases
 from posynda_jax.adaptation.adapters import AdapterConfig
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.evaluation.lifting import Lifted
+from posynda_jax.geometry import body
 from posynda_jax.interop.keypoints import recordings
 
 
@@ -59,5 +60,6 @@ def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Li
   else:
     base = base if isinstance(base, bases.Base) else bases.load(base)
     weights = bases.Weights(base, adapter, AdapterConfig(scale=scale), base.body)
+  body.check_refinement(settings.get("refine", "none"), weights.body)
   config = scoring.SamplingConfig(**{"diffusion_steps": weights.base.diffusion_steps, **settings})
   return Lifter(weights, lifting.make_lifter(weights.make_denoiser, config), config)

@@ -1,4 +1,4 @@
-"""What is installed: the wheel's content, its commands in a folder that is no checkout, and the texts that describe it."""
+"""The package: the wheel's content, its one command in a folder that is no checkout, and the texts about it."""
 
 import os
 import pathlib
@@ -11,22 +11,28 @@ import tomllib
 import zipfile
 
 import pytest
-import yaml  # Flax and Orbax ask for it
+import yaml  # a requirement of Flax and Orbax
 
 import posynda_jax
 from experiments import console
-from tests import LIGHT
+from tests import LIGHT, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PACKAGES = ("posynda_jax", "experiments", "data_prep")
+FOLDERS = {"posynda_jax": "posynda_jax", "experiments": "posynda_jax/experiments", "data_prep": "posynda_jax/data_prep"}
+
+
+def run(*command, cwd, env=None, returncode=0) -> str:
+  """Output of a command that ends with `returncode`."""
+  done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+  assert done.returncode == returncode, done.stdout[-2000:] + done.stderr[-2000:]
+  return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> pathlib.Path:
-  """A folder into which the wheel, built from a copy of the sources without the network, is installed."""
+  """A folder with the wheel, built from a copy of the sources without a network, and its installation in `site`."""
   folder = tmp_path_factory.mktemp("package")
-  for name in PACKAGES:
+  for name in FOLDERS:
     shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
   for name in ("pyproject.toml", "README.md", "LICENSE"):
     shutil.copy(ROOT / name, folder / "source")
@@ -37,79 +43,82 @@ def installed(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-def run(*command: str, cwd, env=None, returncode=0) -> str:
-  """Output of a command that ends with `returncode`."""
-  done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
-  assert done.returncode == returncode, done.stdout[-2000:] + done.stderr[-2000:]
-  return done.stdout + done.stderr
-
-
-def test_the_wheel_holds_every_source_preset_and_text(installed):
+def test_the_wheel_is_one_package_that_holds_every_source_preset_weight_and_text(installed):
   (wheel,) = installed.glob("*.whl")
-  names = set(zipfile.ZipFile(wheel).namelist())
-  kinds = (".py", ".flags", ".md", ".bib", ".txt", ".html", ".js", ".css", ".safetensors", ".typed")
-  wanted = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in kinds}
-  assert "posynda_jax/py.typed" in wanted and "experiments/presets/recipe.flags" in wanted
+  names, information = set(zipfile.ZipFile(wheel).namelist()), f"posynda_jax-{posynda_jax.__version__}.dist-info"
+  wanted = {
+      f"{inside}/{path.relative_to(ROOT / folder)}" for folder, inside in FOLDERS.items()
+      for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"
+  }
+  assert {"posynda_jax/py.typed", "posynda_jax/experiments/presets/smoke.flags"} <= wanted
   assert not wanted - names
-  assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"posynda_jax-{posynda_jax.__version__}.dist-info"}
-  assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
-  information = zipfile.ZipFile(wheel).read(f"posynda_jax-{posynda_jax.__version__}.dist-info/METADATA").decode()
-  assert f"Version: {posynda_jax.__version__}\n" in information and "License-Expression: MIT" in information
-  assert "pytest" not in re.sub(r".*extra == .*", "", information.partition("\n\n")[0])
+  assert {name.partition("/")[0] for name in names} == {"posynda_jax", information}
+  assert f"{information}/licenses/LICENSE" in names
+  metadata = zipfile.ZipFile(wheel).read(f"{information}/METADATA").decode()
+  assert f"Version: {posynda_jax.__version__}\n" in metadata and "License-Expression: MIT" in metadata
+  assert "pytest" not in re.sub(r".*extra == .*", "", metadata.partition("\n\n")[0])
 
 
-def test_installed_commands_run_where_there_is_no_checkout(installed, tmp_path):
+@pytest.mark.parametrize("arguments, returncode, said", [
+    ("--help", 0, [f"  {name} " for name in console.COMMANDS]),
+    ("adept", 1, ["error: 'adept' is no command of posynda"]),
+    ("adapt --help", 1, ["--recipe: <posynda|", "Adapts a base to an unlabelled"]),  # absl's help ends with 1
+    ("pretrain --flagfile=smoke_base.flags", 1, ["error: --workdir is not given: name a folder for this run"]),
+    ("lift --keypoints=a.json", 1, ["error: --keypoints and --output are needed"]),
+    ("convert nowhere.bin out", 1, ["error: nowhere.bin"]),
+    ("check --dataset=threedpw --path=nowhere", 1, ["error: nowhere is not a folder"]),
+])
+def test_the_one_command_runs_every_script_where_there_is_no_checkout(installed, tmp_path, arguments, returncode, said):
   site = installed / "site"
+  assert [path.name for path in (site / "bin").iterdir()] == ["posynda"]
   environment = os.environ | {"XLA_FLAGS": LIGHT, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu"}
-  refused = lambda name, *flags: run(
-      sys.executable, str(site / "bin" / name), *flags, cwd=tmp_path, env=environment, returncode=1
-  ).strip().splitlines()[-1]
-  line = refused("posynda-pretrain", "--flagfile=smoke_base.flags")
-  assert line == "error: --workdir is not given: name a folder for this run"  # the preset was found
-  assert "is not a folder" in refused("posynda-check", "--dataset=threedpw", "--path=nowhere")
+  command = (sys.executable, site / "bin" / "posynda", *arguments.split())
+  out = run(*command, cwd=tmp_path, env=environment, returncode=returncode)
+  assert not [text for text in said if text not in out] and "Traceback" not in out
+  assert not list(tmp_path.iterdir())
 
 
-def test_every_command_is_a_script_that_exists():
-  assert PROJECT["scripts"] == dict.fromkeys(console.COMMANDS, "experiments.console:main")
-  scripts = {path.stem for path in (ROOT / "experiments").glob("*.py") if 'if __name__ == "__main__"' in path.read_text()}
-  assert {f"posynda-{name}" for name in scripts} <= set(console.COMMANDS)
-  files = {name: module.split()[0].replace(".", "/") for name, module in console.COMMANDS.items()}
-  missing = [name for name, file in files.items() if not any((ROOT / f"{file}{end}").exists() for end in (".py", "/__main__.py"))]
-  assert not missing
+def test_every_script_is_a_command():
+  assert PROJECT["scripts"] == {"posynda": "posynda_jax.experiments.console:main"}
+  paths = [path for folder in ("experiments", "data_prep") for path in (ROOT / folder).glob("*.py")]
+  scripts = {f"{path.parent.name}.{path.stem}" for path in paths if 'if __name__ == "__main__"' in path.read_text()}
+  assert scripts - {"experiments.console"} == {module for module, _ in console.COMMANDS.values()}
 
 
-def test_a_command_runs_its_module_with_the_users_arguments(monkeypatch):
+@pytest.mark.parametrize("package, module", [
+    ("experiments", "experiments.lift"), ("posynda_jax.experiments", "posynda_jax.experiments.lift"),
+])
+def test_a_command_runs_its_module_with_the_users_arguments(monkeypatch, package, module):
   called = []
-  monkeypatch.setattr(runpy, "run_module", lambda module, **kw: called.append((module, sys.argv[1:], kw["run_name"])))
-  for name in ("posynda-lift", "posynda-convert.exe"):
-    monkeypatch.setattr(sys, "argv", [f"/somewhere/{name}", "--a=b"])
-    console.main()
-  assert called == [("experiments.lift", ["--a=b"], "__main__"), ("posynda_jax.interop", ["convert", "--a=b"], "__main__")]
+  monkeypatch.setattr(runpy, "run_module", lambda name, **_: called.append((name, sys.argv[1:])))
+  monkeypatch.setattr(console, "__package__", package)
+  monkeypatch.setattr(sys, "argv", ["posynda", "lift", "--a=b"])
+  console.main()
+  assert called == [(module, ["--a=b"])]
 
 
 def test_presets_are_read_by_name_in_every_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   smoke = console.read_presets(["--rank=1", "--flagfile=smoke.flags", "--clips=4"])
-  assert smoke[0] == "--rank=1" and smoke[-1] == "--clips=4" and "--width=16" in smoke and "--rank=2" in smoke
+  assert smoke[0] == "--rank=1" and smoke[-1] == "--clips=4" and {"--base=plan:smoke", "--rank=2"} < set(smoke)
   assert all(flag.startswith("--") and "flagfile" not in flag for flag in smoke)
   assert console.read_presets(["--flagfile=experiments/presets/smoke.flags"]) == smoke[1:-1]
-  (tmp_path / "smoke.flags").write_text("# mine\n\n--rank=9\n--flagfile=smoke.flags\n")  # one's own comes first
+  (tmp_path / "smoke.flags").write_text("# mine\n\n--rank=9\n--flagfile=smoke.flags\n")  # the current folder is first
   assert console.read_presets(["--flagfile=smoke.flags"]) == ["--rank=9", "--flagfile=smoke.flags"]
-  long = f"--only={'|'.join(['a row'] * 60)}"  # no file can have such a name
-  assert console.read_presets([long]) == [long]
-  assert console.read_presets(["--flagfile=other/smoke.flags", "--flagfile="]) == ["--flagfile=other/smoke.flags", "--flagfile="]
+  for unchanged in (f"--only={'|'.join(['a row'] * 60)}", "--flagfile=other/smoke.flags", "--flagfile="):
+    assert console.read_presets([unchanged]) == [unchanged]  # the first is too long for the name of a file
 
 
-def test_the_package_needs_what_the_requirements_pin_but_the_tests_tools():
+def test_the_package_needs_what_the_requirements_pin_except_the_tools_of_tests():
   lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
   pinned = {line.replace("==", ">=") for line in lines if line}
   tools = set(PROJECT["optional-dependencies"]["test"])
-  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "pytest-xdist", "setuptools"}
+  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "pytest-xdist", "setuptools", "ruff"}
   assert set(PROJECT["dependencies"]) | tools == pinned and not set(PROJECT["dependencies"]) & tools
 
 
 def test_the_citation_follows_its_schema():
-  """Citation File Format 1.2.0: its required keys, and ours that must agree with the package."""
+  """The required keys of Citation File Format 1.2.0, and those that must agree with the package."""
   citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
   paper = citation["preferred-citation"]
   assert citation["cff-version"] == "1.2.0" and citation["type"] == "software" and citation["message"]
@@ -119,20 +128,3 @@ def test_the_citation_follows_its_schema():
   readme = " ".join((ROOT / "README.md").read_text().split())
   assert f"title = {{{paper['title']}}}" in readme and f"year = {{{paper['year']}}}" in readme
   assert " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"]) in readme
-
-
-def test_the_program_in_the_docs_is_the_one_that_is_tested():
-  code = (ROOT / "experiments" / "exported_example.py").read_text()
-  assert f"```python\n{code[code.index('import json'):]}```" in (ROOT / "docs" / "serving.md").read_text()
-
-
-def test_the_api_pages_are_what_the_docstrings_say(tmp_path):
-  run(sys.executable, "docs/make_api.py", str(tmp_path), cwd=ROOT)
-  pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
-  assert sorted(pages) == sorted(path.name for path in (ROOT / "docs" / "api").iterdir())
-  assert sorted(pages) == ["ground.md", "idea.md", "interop.md", "parts.md", "ring.md"]
-  stale = [name for name, text in pages.items() if (ROOT / "docs" / "api" / name).read_text() != text]
-  assert not stale, "run: python docs/make_api.py"
-  assert "- `class AdaptConfig(num_hypotheses: int = 3, " in pages["idea.md"]
-  signature = "mpjpe(pred: Float[Array, '*#b j 3'], target: Float[Array, '*#b j 3']) -> Float[Array, '*#b']"
-  assert f"- `{signature}`  \n  Mean distance over joints" in pages["ground.md"]

@@ -111,6 +111,8 @@ def load(where) -> Base:
         f"({', '.join(SHIPPED)})"
     )
   config = runs.read_config(path)
+  if "adapt" in config:
+    raise ValueError(f"{where} was made by an earlier version, whose adapters this one does not read: adapt anew")
   if "model" not in config:
     raise ValueError(f"{where} is a run of another kind: a base is the folder of a pretraining run")
   model = make_model(config["model"])

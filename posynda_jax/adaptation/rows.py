@@ -123,9 +123,16 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
   sizes = (
       (100, 1.0, 59.8), (500, 0.5, 59.3), (500, 1.0, 59.0), (1000, 0.5, 58.9), (1000, 1.0, 58.2), (1000, 2.0, 58.3),
   )
+  by_number = (
+      Row(f"H = {num}", dataclasses.replace(posynda, num_hypotheses=num), paper=paper) for num, paper in numbers
+  )
   by_rank = (
       Row(f"r = {rank}", dataclasses.replace(posynda, adapter=AdapterConfig(rank=rank)), paper=paper)
       for rank, paper in ranks
+  )
+  by_size = (
+      Row(f"T = {steps}, {WIDTHS[width]} width", posynda, base={"diffusion_steps": steps, "width": width}, paper=paper)
+      for steps, width, paper in sizes
   )
   tunes = (
       Row("every parameter", dataclasses.replace(posynda, adapter=every, rate=slow["rate"])),
@@ -162,24 +169,21 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
       "4": Table("Table 4: denoisers, 3DPW", denoisers),
       "5": Table(
           "Table 5: multi-hypothesis inference, and a generator of poses", (source_only, *d3dp, gan, ours, ceiling)),
-      "6": Table("Table 6: number of hypotheses", (source_only, *(
-          Row(f"H = {num}", dataclasses.replace(posynda, num_hypotheses=num), paper=paper) for num, paper in numbers))),
+      "6": Table("Table 6: number of hypotheses", (source_only, *by_number)),
       "7": Table(
           "Table 7: rank, and what else could be tuned",
           (source_only, *by_rank, *tunes),
-          "The paper's parameters are 49,152 r + 42 truncated, and its row r = 6 is misprinted; its FLOPs grow with r as "
-          "if H were 1."),
-      "8": Table("Table 8: timesteps and width, a base each", tuple(
-          Row(f"T = {steps}, {WIDTHS[width]} width", posynda, {}, {"diffusion_steps": steps, "width": width}, paper=paper)
-          for steps, width, paper in sizes)),
+          "The paper's parameters are 49,152 r + 42 truncated, and its row r = 6 is misprinted; its FLOPs grow with r "
+          "as if H were 1."),
+      "8": Table("Table 8: timesteps and width, a base each", tuple(by_size)),
       "open": Table(
           "Open benchmark, version 2",
           (source_only, gan, Row("F", f), ours, rotation, seen, view_alone, gan_turned, ours_turned, seen_turned, novel,
            *large_novel, target_rig, ceiling, ceiling_turned, *large_ceilings, *fitted, *fitted_large),
           "'F as seen' learns from as many labelled clips as the ceiling, twice those of F; with novel views half of "
           "these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets "
-          "towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual camera "
-          "read the test clip's own 2D and intrinsics, no label."),
+          "towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual "
+          "camera read the test clip's own 2D and intrinsics, no label."),
       "beyond": Table("Beyond the paper", beyond),
   }
 

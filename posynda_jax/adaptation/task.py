@@ -8,6 +8,7 @@ from posynda_jax.adaptation import adapters, bases, recipes, sources
 from posynda_jax.adaptation.lessons.novel_views import NovelViews
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import lifting, scoring
+from posynda_jax.geometry import body as pose_body
 from posynda_jax.runtime import loop
 
 
@@ -98,7 +99,8 @@ class Task:
     else:
       protocol = job.target.protocol | {"clip_fps": clip_fps, **scoring.describe_sampling(job.sampling)}
     split = job.target_split if job.is_labelled else "all frames"
-    return protocol | {"adapted_on": f"{job.target_name}:{split} (2D and intrinsics only)", "run_seed": job.seed}
+    read = "with labels: a ceiling" if job.recipe.is_ceiling else "2D and intrinsics only"
+    return protocol | {"adapted_on": f"{job.target_name}:{split} ({read})", "run_seed": job.seed}
 
 
 def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: clips.ClipSource | None) -> Task:
@@ -111,6 +113,7 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
     raise ValueError("this base does not hold its source's bone lengths: give a source, or another recipe")
   if (job.ceiling or job.recipe.is_ceiling) and not job.is_labelled:
     raise ValueError(f"a ceiling is trained on labels, which {job.target_name} does not have: leave it out")
+  pose_body.check_refinement(job.sampling.refine, source.body if source else base.body)
   config = dataclasses.replace(job.sampling, diffusion_steps=base.diffusion_steps)
   make_score = scoring.make_scorer if job.is_labelled else lifting.make_lifter
   scale = job.recipe.adapter.scale

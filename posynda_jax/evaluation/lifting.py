@@ -91,6 +91,6 @@ def rate_warning(record: dict, clip_fps: float) -> list[str]:
     return []
   speed = "faster" if tracks_fps < clip_fps else "slower"
   return [
-      f"the base was trained at {clip_fps:g} frames a second, and this video gives {tracks_fps:.3g}: motion appears {speed} "
-      "to it"
+      f"the base was trained at {clip_fps:g} frames a second, and this video gives {tracks_fps:.3g}: motion appears "
+      f"{speed} to it"
   ]

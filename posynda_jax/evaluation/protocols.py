@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Array, Float
 
-from posynda_jax.datasets.human36m import files as h36m
+from posynda_jax.datasets.human36m import tables as h36m
 from posynda_jax.datasets.mpi_inf_3dhp import tables as dhp
 from posynda_jax.evaluation import paper_tables
 from posynda_jax.geometry import metrics, skeleton

@@ -6,7 +6,8 @@ from posynda_jax.runtime.text import markdown_table
 
 HEADINGS = {
     "mpjpe_mm": "MPJPE mm", "p_mpjpe_mm": "P-MPJPE mm", "n_mpjpe_mm": "N-MPJPE mm",
-    "reprojection_px": "reprojection px", "closure": "closure %", "frames": "frames", "trainable": "trainable", "seconds": "seconds",
+    "reprojection_px": "reprojection px", "closure": "closure %",
+    **{name: name for name in ("frames", "trainable", "seconds")},
 }
 
 

@@ -73,9 +73,10 @@ def read_torch(path, hints: Hints = Hints()) -> Converted:
   bias = np.zeros((17, 3), np.float32) if bias is None else np.asarray(bias, np.float32)
   adapter = jax.tree.map(jnp.asarray, {"lora": factors, "bias": bias})
   rank = next(iter(factors.values()))["a"].shape[-1]
-  fresh = {"adapter": dataclasses.asdict(adapters.AdapterConfig(rank=rank, bias=bool(bias.any()))), "body": [], "view": []}
-  settings = settings or fresh
-  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {counting.count(adapter):,} parameters with bias")
+  fresh = adapters.AdapterConfig(rank=rank, bias=bool(bias.any()))
+  settings = settings or {"adapter": dataclasses.asdict(fresh), "body": [], "view": []}
+  size = f"{counting.count(adapter):,} parameters with bias"
+  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {size}")
   return Converted(params, config, adapter, settings, tuple(notes))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from posynda_jax.data import safe_pickle
+from posynda_jax.datasets.human36m.tables import ACTIONS
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.geometry import camera_tables, skeleton
 
@@ -19,10 +20,6 @@ FPS = 50.0
 CAMERAS = tuple(camera_tables.H36M_INTRINSICS)
 SUBJECTS = tuple(camera_tables.H36M_EXTRINSICS)
 SPLITS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
-ACTIONS = (
-    "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting",
-    "SittingDown", "Smoking", "Waiting", "WalkDog", "Walking", "WalkTogether",
-)  # fmt: skip
 DROPPED = ("S11", "Directions")  # its video is corrupt, so all published protocols omit it
 FILE_3D = "data_3d_h36m.npz"
 
