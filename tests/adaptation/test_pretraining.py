@@ -23,11 +23,12 @@ MOTION = {
 
 
 def pretrain(model, params, config, source: dict, num_devices: int, rig=None):
-  """The state after one step from `params`."""
+  """The state after one step from a copy of `params`, because the step takes its state's buffers."""
+  params, ema = (jax.tree.map(np.array, params) for _ in range(2))
   devices = jax.local_devices()[:num_devices]
   one = functools.partial(pretraining.pretrain_step, model=model, config=config, rig=rig)
   opt_state = pretraining.make_optimizer(config).init({"params": params["params"]})
-  state = pretraining.PretrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(np.array, params), opt_state)
+  state = pretraining.PretrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)
   state, key = parallel.replicate((state, jax.random.key(1)), devices)
   data = parallel.shard({"source": source}, num_devices)
   return jax.device_get(parallel.make_parallel_step(one, devices)(state, (), data, key)[0])
