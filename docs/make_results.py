@@ -1,127 +1,170 @@
-"""Writes the tables of README.md and docs/*.md from the files in docs/results: python docs/make_results.py
+"""Writes the tables of README.md and docs/*.md from the files in docs/results.
 
-A document says where a table belongs by two lines, `<!-- results: WHAT NAME -->` and `<!-- end -->`; what is between them is written anew,
-by the function WHAT of this file. A test holds the documents to the files.
+    python docs/make_results.py            # in place; with a folder as argument, into that folder
+
+A page marks the place of a table by two lines, `<!-- results: FUNCTION NAME -->` and `<!-- end -->`. FUNCTION of this
+file gives the lines between them. A test checks that the pages equal the files.
 """
 
 import json
 import pathlib
 import re
 import sys
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/benchmark.md", "docs/tables.md", "docs/results.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
-PAIRS = (
-    "cmu_wild", "hdm05_wild", "hdm05_dhp", "bandai_namco_wild", "bandai_namco_dhp",
-    "hdm05_wild_detected", "hdm05_dhp_detected", "bandai_namco_wild_detected", "bandai_namco_dhp_detected",
-)
+EXACT = ("cmu_wild", "hdm05_wild", "hdm05_dhp", "bandai_namco_wild", "bandai_namco_dhp")
+DETECTED = tuple(f"{pair}_detected" for pair in EXACT[1:])
+FITTED = ", poses fitted to a body at test time"
 NOVEL = "F as seen and novel views, tumbled, through a virtual camera"
-LARGE = f"{NOVEL}, r = 16 on attention and MLPs, three times the updates"
-LARGE_FITTED = f"{LARGE}, poses fitted to a body at test time"
+LARGE = "r = 16 on attention and MLPs"
 HEADLINES = {  # rows of the open benchmark, as README's columns name them
     "source-only": "source-only",
-    "source-only, through a virtual camera": "virtual camera alone",
-    "GAN: generator of target poses in place of F": "GAN",
     "PoSynDA": "PoSynDA",
-    NOVEL: "`novel.flags`",
-    LARGE: "`novel_large.flags`",
-    LARGE_FITTED: "`novel_large.flags`, fitted",
+    NOVEL: "`novel`",
+    f"{NOVEL}, {LARGE}, three times the updates": "`novel_large`",
     "ceiling: the same adapter with target labels": "ceiling",
-    "ceiling, through a virtual camera": "ceiling, virtual camera",
 }
-CLOSURES = ("PoSynDA", NOVEL, LARGE, LARGE_FITTED)
+SHORT = (  # pattern in a row's name -> what the pages write, in this order
+    (f"{NOVEL}, {LARGE}, three times the updates", "`novel_large`"),
+    (f"({NOVEL}|novel views; virtual camera)", "`novel`"),
+    ("novel views with larger adapter; virtual camera", "`novel_large`"),
+    ("^(F as seen|the same with twice the clips: F as seen)(?! and)", "`seen`"),
+    ("GAN: generator of target poses in place of F", "`gan`"),
+    ("^GAN, through", "`gan`, through"),
+    (": (the same adapter with target labels|the source filmed by the target's own rig)", ""),
+    ("(, through a|;) virtual camera", ", virtual camera"),
+    (LARGE, "large adapter"),
+    (" with larger adapter", ", large adapter"),
+    ("rsLoRA: s = 8 / sqrt[(]16[)]", "s = 2"),
+    ("three times the updates", "900 updates"),
+    ("nine times the updates", "2,700 updates"),
+)
+GONE = (  # rows of options that are deleted: docs/tables.md has their numbers under "What did not help"
+    "the flags' own settings", "DoRA: r = 4", f"{NOVEL}, DoRA", "mean of the hypotheses", "student at every t",
+    "student at every t, teacher with K = 5", "EMA teacher, 0.99", "pseudo-labels fitted to the source's mean body",
+    "F with tilt", "F with other bodies, 10%", "F with rotation, labels fitted", "source-free: no source pose at all",
+    *(f"GAN, the generator as fast as the critic, {how}" for how in ("penalty 1", "penalty 10", "no penalty")),
+)
 PARTS = ("home", "camera", "motion", "body", "total")
 
 
 def read(name: str) -> dict:
+  """A file of docs/results."""
   return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def lines(head, rows) -> str:
-  """A Markdown table."""
-  line = lambda cells: f"| {' | '.join(cells)} |"
-  return "\n".join([line(head), "|---" * len(head) + "|", *map(line, rows)])
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table without padding, which would double the size of the pages."""
+  return re.sub("-{2,}", "--", re.sub(" {2,}", " ", markdown_table(head, rows))) + "\n"
 
 
-def cell(score: dict) -> str:
-  return f"{score['mpjpe_mm']:.1f} ({score['p_mpjpe_mm']:.1f})"
+def short(name: str) -> str:
+  """A row's name as the pages write it."""
+  for pattern, text in SHORT:
+    name = re.sub(pattern, text, name)
+  return name
+
+
+def score(row: dict | None, key: str = "mpjpe_mm") -> str:
+  """Mean and standard deviation of a score of a row; empty without a row."""
+  if row is None:
+    return ""
+  std = row["std"][key]
+  return f"{row['mean'][key]:.1f}" + ("" if std is None else f" ± {std:.1f}")
+
+
+def closed(row: dict | None) -> str:
+  """Closure (%) of a row, in brackets that towards the ceiling with the same camera, fit, adapter and updates."""
+  if row is None or row.get("closure") is None:
+    return ""
+  alike = row.get("closure_alike")
+  return f"{100 * row['closure']:.0f}" + ("" if alike is None else f" ({100 * alike:.0f})")
 
 
 def table(name: str) -> str:
-  """A table of `experiments.tables` as it stands."""
-  return "\n" + tables.markdown(read(f"tables/{name}"))
-
-
-def again(name: str) -> str:
-  """The same of another pair, without the note that the page has had."""
-  return "\n" + tables.markdown(read(f"tables/{name}") | {"note": ""})
+  """A table of `experiments.tables`. Fitted rows become columns, and columns without numbers are left out."""
+  found = read(f"tables/{name}")
+  rows = {row["name"]: row for row in found["rows"] if row["name"] not in GONE}
+  numbered = found["table"].isdigit()
+  head = ["row", "MPJPE", "P-MPJPE", "PCK, %", "AUC, %", "closure, %", "fitted MPJPE", "its closure, %"]
+  head += ["trainable", "GFLOPs"] if numbered else []
+  cells = []
+  for row in (rows[key] for key in rows if not key.endswith(FITTED)):
+    fitted = rows.get(row["name"] + FITTED, rows.get(row["name"].partition(":")[0] + FITTED))
+    percent = (f"{row['mean'][key]:.1f}" for key in ("pck_percent", "auc_percent"))
+    cost = (f"{row['trainable']:,}", f"{row['flops'] / 1e9:.3g}") if numbered else ()
+    scores = score(row), score(row, "p_mpjpe_mm"), *percent, closed(row), score(fitted), closed(fitted)
+    cells.append([short(row["name"]), *scores, *cost])
+  used = [i for i in range(len(head)) if any(line[i] for line in cells)]
+  chosen = [[line[i] for i in used] for line in (head, *cells)]
+  title = f"**{found['title']}**: {found['protocol']['dataset']}, split {found['protocol']['split']}.\n\n"
+  return title + markdown(chosen[0], chosen[1:])
 
 
 def benchmark() -> str:
-  """The open benchmark's main rows, a line a pair: MPJPE (P-MPJPE), and some closures."""
+  """The main rows of the open benchmark on the targets with exact 2D: MPJPE ± standard deviation (P-MPJPE)."""
   rows = []
-  for pair in PAIRS:
-    result = read(f"tables/{pair}_open")
-    head, cells = tables.columns(result)
-    found = {row[0]: dict(zip(head, row, strict=True)) for row in cells}
-    scores = [f"{found[name]['mpjpe_mm']} ({found[name]['p_mpjpe_mm']})" for name in HEADLINES]
-    rows.append([result["protocol"]["dataset"], *scores, *(found[name]["closure %"] for name in CLOSURES)])
-  return lines(("target", *HEADLINES.values(), *(f"closure of {HEADLINES[name]}, %" for name in CLOSURES)), rows) + "\n"
+  for pair in EXACT:
+    table = read(f"tables/{pair}_open")
+    found = {row["name"]: row for row in table["rows"]}
+    cells = (f"{score(found[name])} ({found[name]['mean']['p_mpjpe_mm']:.1f})" for name in HEADLINES)
+    rows.append([table["protocol"]["dataset"].replace("_mocap", "").removesuffix("_gt"), *cells])
+  return markdown(("target", *HEADLINES.values()), rows)
 
 
-def videos(name: str) -> str:
-  """Test-time adaptation, a line a video."""
-  found = read(name)
-  line = lambda what, row: (what, cell(row["source_only"]), cell(row["adapted"]))
-  each = [line(f"{video['sequence']}, {video['adapted']['frames']} frames", video) for video in found["videos"]]
-  return lines(("video", "source-only: MPJPE (P-MPJPE)", "adapted"), [*each, line(f"all, {found['frames']:,} frames", found)]) + "\n"
-
-
-def gap_files(name: str, detected: bool) -> list[dict]:
-  """Results of `experiments.diagnose` from the shipped base, of files with `detected` in their name or of the others."""
-  return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"gap_cmu_h36m_{name}.json")) if ("detected" in path.stem) == detected]
+def gap_files(pattern: str, detected: bool) -> list[dict]:
+  """Results of `experiments.diagnose` with exact or detected 2D."""
+  paths = sorted(RESULTS.glob(f"gap_cmu_h36m_{pattern}.json"))
+  return [json.loads(path.read_text()) for path in paths if ("detected" in path.stem) == detected]
 
 
 def gaps(detected: str = "") -> str:
-  """Parts of each gap from the shipped base, what is left of them a line an adapter; `detected`: with a detector's part, from files so named."""
-  rows, names = [], (*PARTS[:-1], *(["detector"] if detected else []), PARTS[-1])
+  """Parts of each gap: of the bare base, and what is left of them with each adapter."""
+  rows, names = {}, (*PARTS[:-1], *(["detector"] if detected else []), PARTS[-1])
   for found in gap_files("*", bool(detected)):
     for weights in dict.fromkeys(one["weights"] for one in found["cells"]):
-      for part in (part for part in found["parts"][weights] if part["motion"]):  # the source's own rows have a camera part alone
-        rows.append((f"{part['dataset']}, {part['rig']}", weights.replace("base", "source-only"), *(f"{part[name]:.1f}" for name in names)))
-  order = [f"{dataset}_mocap, {rig}_rig" for dataset, _, rig in (pair.rpartition("_") for pair in PAIRS[1:5])]
-  return lines(("pair", "weights", *names), sorted(dict.fromkeys(rows), key=lambda row: order.index(row[0]))) + "\n"  # the base is in every file
+      for part in (part for part in found["parts"][weights] if part["motion"]):  # the source has no motion part
+        pair = f"{part['dataset']}/{part['rig']}".replace("_mocap", "")
+        name = short(weights.replace("base", "source-only"))
+        rows[pair, name] = (pair, name, *(f"{part[key]:.1f}" for key in names))  # several files hold the base
+  order = ["hdm05/wild_rig", "hdm05/dhp_rig", "bandai_namco/wild_rig", "bandai_namco/dhp_rig"]
+  worst_first = sorted(rows.values(), key=lambda row: (order.index(row[0]), -float(row[-1])))
+  return markdown(("pair", "weights", *names), worst_first)
 
 
 def action(name: str) -> str:
-  """MPJPE of one action of HDM05 under `wild_rig`, and of all frames of the others, a line an adapter."""
+  """MPJPE of one action of HDM05 under `wild_rig`, and of all frames of the other actions."""
   errors = {}
   for found in gap_files("hdm05_wild*", detected=False):
     for one in (one for one in found["cells"] if "actions" in one):
-      others = [score for key, score in one["actions"].items() if key != name]
-      mean = sum(score["frames"] * score["mpjpe_mm"] for score in others) / sum(score["frames"] for score in others)
-      errors[one["weights"].replace("base", "source-only")] = one["actions"][name]["mpjpe_mm"], mean
-  return lines(("weights", f"`{name}`", "all others"), [(key, *(f"{error:.1f}" for error in both)) for key, both in errors.items()]) + "\n"
+      others = [it for key, it in one["actions"].items() if key != name]
+      mean = sum(it["frames"] * it["mpjpe_mm"] for it in others) / sum(it["frames"] for it in others)
+      errors[short(one["weights"].replace("base", "source-only"))] = one["actions"][name]["mpjpe_mm"], mean
+  rows = [(key, *(f"{error:.1f}" for error in errors[key])) for key in sorted(errors, key=lambda key: -errors[key][1])]
+  return markdown(("weights", f"`{name}`", "all others"), rows)
 
 
 def choosing() -> str:
-  """What choosing among hypotheses of the bare base could give on each pair."""
-  names = ("one", "mean", "chosen_frame", "best_of_frame", "mean_on_rays", "mean_of_body", "spread")
-  rows = {}
-  for pair in PAIRS[1:]:
-    found = read(f"gap_cmu_h36m_{pair}")
-    for one in (one for one in found["cells"] if "hypotheses" in one and one["dataset"] != "cmu_mocap"):
-      what = f"{one['dataset']}, {one['rig']}" + ", detected" * one.get("detected", False)
-      rows[what] = [what, *(f"{value:.1f}" if (value := one["hypotheses"].get(f"{name}_mm")) else "" for name in names)]
-  num = found["protocol"]["hypotheses"]
-  head = ("one", f"mean of {num}", "chosen by reprojection", f"best of {num}", "on the rays", "fitted to the source's body", "spread")
-  return lines(("pair, source-only", *head), rows.values()) + "\n"
+  """What a choice among hypotheses of the bare base could gain on each pair."""
+  names = {
+      "one": "one", "mean": "mean of 3", "chosen_frame": "chosen by reprojection", "best_of_frame": "best of 3",
+      "mean_on_rays": "on the rays", "mean_of_body": "fitted to the source's body", "spread": "spread",
+  }
+  rows = []
+  for pair in EXACT[1:] + DETECTED:
+    for one in read(f"gap_cmu_h36m_{pair}")["cells"]:
+      wanted = "hypotheses" in one and one["dataset"] != "cmu_mocap"
+      if wanted and one.get("detected", False) == pair.endswith("detected"):
+        rows.append([pair, *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)])
+  return markdown(("pair, source-only", *names.values()), rows)
 
 
 def filled(text: str) -> str:
-  """A document with its tables written anew."""
+  """A page with its tables replaced."""
   return BLOCK.sub(lambda found: found[1] + globals()[found[2]](*filter(None, [found[3]])) + found[4], text)
 
 
@@ -134,6 +177,6 @@ def main() -> None:
 
 if __name__ == "__main__":
   sys.path.insert(0, str(ROOT))
-  from posynda_jax.adaptation import tables
+  from posynda_jax.runtime.text import markdown_table
 
   main()

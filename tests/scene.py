@@ -10,8 +10,9 @@ from posynda_jax.diffusion.mixste import MixSTE
 
 # A standing person, metres, Y up, hips at 0.95 m (H36M-17 order).
 _STANDING = np.array([
-    [0, 0.95, 0], [-0.13, 0.95, 0], [-0.14, 0.5, 0.03], [-0.14, 0.08, 0], [0.13, 0.95, 0], [0.14, 0.5, 0.03], [0.14, 0.08, 0],
-    [0, 1.18, 0], [0, 1.43, 0], [0, 1.53, 0.04], [0, 1.65, 0], [0.16, 1.4, 0], [0.2, 1.12, 0], [0.22, 0.87, 0.05],
+    [0, 0.95, 0], [-0.13, 0.95, 0], [-0.14, 0.5, 0.03], [-0.14, 0.08, 0], [0.13, 0.95, 0], [0.14, 0.5, 0.03],
+    [0.14, 0.08, 0], [0, 1.18, 0], [0, 1.43, 0], [0, 1.53, 0.04], [0, 1.65, 0], [0.16, 1.4, 0], [0.2, 1.12, 0],
+    [0.22, 0.87, 0.05],
     [-0.16, 1.4, 0], [-0.2, 1.12, 0], [-0.22, 0.87, 0.05],
 ], np.float32)
 INTRINSICS = np.array([2.3, 2.3, 0.02, -0.01, -0.2, 0.24, -0.001, -0.0009, -0.0014], np.float32)  # screen-normalised
@@ -34,7 +35,9 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
 
 
 def tiny_model(num_frames: int = 3) -> tuple[MixSTE, dict]:
-  """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the caller's own."""
+  """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the
+  caller's own.
+  """
   model, params = _tiny_model(num_frames)
   return model, jax.tree.map(lambda leaf: leaf, params)
 
@@ -44,5 +47,8 @@ def _tiny_model(num_frames: int) -> tuple[MixSTE, dict]:
   model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2)
   inputs = np.zeros((1, num_frames, 17, 2)), np.zeros((1, num_frames, 17, 3)), np.zeros(1, np.int32)
   shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *inputs), np.random.default_rng(1)
-  draw = lambda path, leaf: jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)
+
+  def draw(path, leaf):
+    return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)
+
   return model, jax.tree_util.tree_map_with_path(draw, shapes)

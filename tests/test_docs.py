@@ -47,7 +47,7 @@ def test_ci_runs_exactly_the_test_command_of_readme():
 
 
 def flags_of(path: pathlib.Path, seen: set) -> set[str]:
-  """Names of the absl flags that a script and the modules beside it that it imports define."""
+  """Names of the flags, of absl or argparse, that a script and the modules beside it that it imports define."""
   if path in seen or not path.is_file():
     return set()
   seen.add(path)
@@ -55,6 +55,8 @@ def flags_of(path: pathlib.Path, seen: set) -> set[str]:
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("DEFINE_"):
       found |= {node.args[0].value, f"no{node.args[0].value}"}
+    elif isinstance(node, ast.Call) and node.args and str(getattr(node.args[0], "value", "")).startswith("--"):
+      found.add(node.args[0].value.removeprefix("--"))
     elif isinstance(node, ast.ImportFrom) and (node.level or node.module == path.parent.name):
       found = found.union(*(flags_of(path.with_name(f"{alias.name}.py"), seen) for alias in node.names))
   return found

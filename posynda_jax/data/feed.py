@@ -19,7 +19,7 @@ class Feed:
   rows of all processes are the batch of a single process. Raises ValueError if n does not divide b.
   """
 
-  def __init__(self, sources: dict[str, ClipSource], sizes: dict[str, int], seed: int, start_step: int = 0, part=None):
+  def __init__(self, sources: dict[str, ClipSource], sizes: dict[str, int], seed: int, part=None):
     which, count = part or (jax.process_index(), jax.process_count())
     self._streams = {}
     for number, (name, source) in enumerate(sources.items()):
@@ -31,7 +31,7 @@ class Feed:
       take = functools.partial(_take_part, source, slice(which * share, (which + 1) * share))
       order = grain.MapDataset.range(len(source)).seed(seed + 7919 * number).shuffle().repeat(_EPOCHS)
       self._streams[name] = iter(order.batch(sizes[name]).map(take).to_iter_dataset(_READ))
-    self.set_state({"step": start_step})
+    self._step = 0
 
   def __iter__(self) -> "Feed":
     return self
@@ -56,6 +56,6 @@ def _take_part(source: ClipSource, part: slice, indices: np.ndarray) -> dict[str
   return source.take(indices[part])
 
 
-def batches(sources: dict[str, ClipSource], sizes: dict[str, int], seed: int, start_step: int = 0) -> Feed:
-  """The feed of this process."""
-  return Feed(sources, sizes, seed, start_step)
+def batches(sources: dict[str, ClipSource], sizes: dict[str, int], seed: int) -> Feed:
+  """The feed of this process, from step 0 on."""
+  return Feed(sources, sizes, seed)

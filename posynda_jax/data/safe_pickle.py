@@ -92,7 +92,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
   return names | {("collections", it.__name__): it for it in (collections.OrderedDict, collections.defaultdict)}
 
 
-ALLOWED = _allowed()
+_NAMES = _allowed()
 
 
 @functools.cache
@@ -105,7 +105,7 @@ def _unpickler() -> type:
 
     def __init__(self, file, encoding: str, extra: Mapping, persistent: Callable | None):
       super().__init__(file, encoding=encoding)
-      self._names = {**ALLOWED, **extra}
+      self._names = {**_NAMES, **extra}
       self._persistent = persistent
 
     def find_class(self, module: str, name: str):

@@ -21,7 +21,8 @@ def sources() -> dict[str, clips.ClipSource]:
 
 def test_batches_are_a_pure_function_of_seed_and_step(sources):
   def draw(seed: int, start: int, count: int) -> list[list[int]]:
-    batches = feed.batches({"source": sources["source"]}, {"source": 4}, seed, start)
+    batches = feed.batches({"source": sources["source"]}, {"source": 4}, seed)
+    batches.set_state({"step": start})
     return [next(batches)["source"]["index"].tolist() for _ in range(count)]
 
   assert draw(0, 0, 6) == draw(0, 0, 6) and draw(0, 0, 6)[4:] == draw(0, 4, 2)
@@ -39,10 +40,9 @@ def test_a_feed_goes_on_from_the_state_of_another(sources):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_parts_of_all_processes_are_the_batch_of_one(sources, count):
-  sizes, start = {"source": 4, "target": 8}, 5
-  whole = feed.Feed(sources, sizes, 3, start, (0, 1))
-  parts = [feed.Feed(sources, sizes, 3, start, (i, count)) for i in range(count)]
-  for _ in range(7):  # past the end of an epoch
+  shares = [(0, 1)] + [(i, count) for i in range(count)]
+  whole, *parts = (feed.Feed(sources, {"source": 4, "target": 8}, 3, share) for share in shares)
+  for _ in range(5):  # past the end of an epoch
     together = jax.tree.map(lambda *rows: np.concatenate(rows), *map(next, parts))
     jax.tree.map(np.testing.assert_array_equal, together, next(whole))
   assert all(part.get_state() == whole.get_state() for part in parts)
@@ -50,4 +50,4 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(sources, count):
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(sources):
   with pytest.raises(ValueError, match="target batch size 6 is not divisible by 4 processes"):
-    feed.Feed(sources, {"source": 4, "target": 6}, 0, part=(0, 4))
+    feed.Feed(sources, {"source": 4, "target": 6}, 0, (0, 4))

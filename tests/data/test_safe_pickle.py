@@ -136,7 +136,8 @@ def test_a_program_in_a_file_does_not_run(tmp_path):
   np.save(tmp_path / "a.npy", object_array(nested))
   (tmp_path / "a.pkl").write_bytes(pickle.dumps(nested, 2))
   for name, load in LOADERS.items():
-    with pytest.raises(safe_pickle.Refused, match=rf"{name}.* names (posix|nt)\.mkdir, which is not plain data") as error:
+    message = rf"{name}.* names (posix|nt)\.mkdir, which is not plain data"
+    with pytest.raises(safe_pickle.Refused, match=message) as error:
       load(tmp_path / name)
     assert "\n" not in str(error.value)
     assert not planted.exists()
@@ -171,6 +172,7 @@ def test_further_names_and_references_are_allowed_only_when_asked_for():
 
 RAW = py2_pickle(np.zeros(1), OBJECT_STATE, spec="O8")  # eight bytes as an object, which is a made-up address
 STRIPPED = py2_pickle(np.zeros(1), OBJECT_STATE.replace(b"K?", b"K\x00"), spec="O8")  # the flag of objects is 0
+RECONSTRUCT = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
 SCALAR = b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n"
 FROM_BUFFER = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(C\x08AAAAAAAAcnumpy\ndtype\n"
 
@@ -183,7 +185,7 @@ FROM_BUFFER = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(C\x08AAAAAAAAcnumpy\
     (py2_pickle(np.zeros(2)).replace(b"(K\x02t", b"(K\x03t"), "16 items or bytes are not those of shape"),
     (py2_pickle(np.zeros(2)).replace(b"(K\x02t", b"(J\xff\xff\xff\xffJ\xfe\xff\xff\xfft"), "not those of shape"),
     (b"\x80\x02cnumpy\nndarray\nK\x01\x85R.", "not a whole pickle"),
-    (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85U\x01b\x87R.", "unusual way"),
+    (RECONSTRUCT + b"J\xff\xff\xff\x7f\x85U\x01b\x87R.", "unusual way"),
     (SCALAR + b"U\x02O8\x85RU\x08AAAAAAAA\x86R.", "scalar of type object"),
     (SCALAR + b"U\x02f8\x85RU\x04AAAA\x86R.", "scalar whose bytes are not those of type float64"),
     (SCALAR + b"U\x02f8\x85RN\x86R.", "scalar whose bytes are not those of type float64"),

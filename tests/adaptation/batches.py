@@ -1,0 +1,73 @@
+"""Small batches of clips, denoisers with known answers, and adaptation steps that are compiled once for all tests."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from posynda_jax.adaptation import recipes, step
+from posynda_jax.geometry import camera, skeleton
+from posynda_jax.geometry.measured import Measured
+from posynda_jax.runtime import parallel
+from tests import scene
+
+FRAMES = 3
+BODY = np.asarray(skeleton.bone_lengths(scene.motion(1)[0]))  # of the person in `scene`, m
+MEASURED = Measured(BODY)
+
+
+def target_clips(poses) -> dict:
+  """Target clips [b f ...] of people with absolute camera-frame poses [b f 17 3] (m), without the poses."""
+  poses = np.asarray(poses, np.float32)
+  intrinsics = np.tile(scene.INTRINSICS, (len(poses), 1))
+  return {
+      "keypoints": np.asarray(camera.project(poses, intrinsics)), "intrinsics": intrinsics,
+      "confidence": np.ones(poses.shape[:3], np.float32), "valid": np.ones(poses.shape[:2], np.float32),
+  }
+
+
+def clips(num: int, seed: int = 0, labelled: bool = False) -> dict:
+  """Clips of swaying people; `labelled` ones have their absolute poses."""
+  poses = scene.poses((num, FRAMES), seed)
+  return target_clips(poses) | ({"poses": poses} if labelled else {})
+
+
+def batch(num: int = 8, target_seed: int = 3) -> dict:
+  """A batch for the step, without target poses."""
+  return {"source": clips(num, 1, labelled=True), "target": clips(num, target_seed)}
+
+
+def answering(keypoints, poses, spread: float = 0.0) -> Callable:
+  """A denoiser that answers known keypoints [n f 17 2] with their poses [n f 17 3], plus `spread` times its noise."""
+
+  def denoise(asked, noisy, t):
+    which = ((asked[:, None] - jnp.asarray(keypoints)[None]) ** 2).sum((2, 3, 4)).argmin(1)
+    return jnp.asarray(poses)[which] + spread * noisy
+
+  return denoise
+
+
+@functools.cache
+def make_step(recipe: recipes.Recipe, num_devices: int, model):
+  """The compiled step of a recipe on a number of CPU devices."""
+  one = functools.partial(step.adapt_step, recipe=recipe, setting=step.Setting(model))
+  return parallel.make_parallel_step(one, jax.local_devices()[:num_devices])
+
+
+def run_steps(
+    recipe: recipes.Recipe, num_steps: int = 1, data: dict | None = None, num_devices: int = 1, seed: int = 7,
+    network: tuple | None = None, measured: Measured = MEASURED,
+):
+  """(state, metrics of the last update) after some updates on one batch, from a fresh adapter. `network` is (model,
+  variables).
+  """
+  model, base = network or scene.tiny_model(FRAMES)
+  state = step.init_state(jax.random.key(0), base, recipe, FRAMES)
+  arguments = state, (base, measured), jax.random.key(seed)
+  state, frozen, key = parallel.replicate(arguments, jax.local_devices()[:num_devices])
+  data = parallel.shard(batch() if data is None else data, num_devices)
+  for _ in range(num_steps):
+    state, metrics = make_step(recipe, num_devices, model)(state, frozen, data, key)
+  return jax.device_get((state, metrics))

@@ -1,0 +1,282 @@
+"""Each lesson alone by its law, and the teacher that answers them."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posynda_jax.adaptation import placement
+from posynda_jax.adaptation.lessons.adversarial import Adversarial
+from posynda_jax.adaptation.lessons.novel_views import NovelViews
+from posynda_jax.adaptation.lessons.placed import AsSeen, Synthesis, pair_by_uprightness
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.lessons.target_labels import TargetLabels
+from posynda_jax.adaptation.teacher import Teacher
+from posynda_jax.diffusion import hypotheses, process
+from posynda_jax.geometry import camera, skeleton
+from posynda_jax.runtime import parallel
+from tests import scene
+from tests.adaptation.batches import BODY, FRAMES, answering, clips, target_clips
+from tests.adaptation.test_placement import other_bodies, unit
+from tests.tolerance import assert_close
+
+STEPS = process.ddim_steps(process.cosine_schedule(1000), 1)
+LESSONS = {
+    "synthesis": Synthesis(), "recorded views": Synthesis(place=False), "as seen": AsSeen(tumble=1.0),
+    "pseudo-labels": PseudoLabels(weight=0.5), "novel views": NovelViews(), "adversarial": Adversarial(),
+    "target labels": TargetLabels(),
+}
+NUM = 8
+POSES = np.asarray(placement.with_bones(jnp.asarray(scene.poses((NUM, FRAMES), 3)), BODY))  # of the target's people
+TRUTH = np.asarray(skeleton.root_centre(POSES))
+DATA = {"source": clips(NUM, 1, labelled=True), "target": target_clips(POSES)}
+for part in DATA.values():
+  part["valid"][::3, 1] = 0
+DATA["target"]["valid"][1::4, 2] = 0
+LABELLED = DATA | {"target": DATA["target"] | {"poses": POSES}}
+KNOWS = answering(DATA["target"]["keypoints"], TRUTH)
+
+
+def on_devices(function, data: dict, num_devices: int = 1):
+  """What `function(keys, clips)` returns on shares of the batch, as a parallel step calls it; clips joined again."""
+
+  def one(part):
+    def keys(purpose, num_clips):
+      return parallel.clip_keys(parallel.purpose_key(jax.random.key(0), 0, purpose), num_clips)
+
+    return function(keys, part)
+
+  made = jax.jit(jax.vmap(one, axis_name=parallel.AXIS))(parallel.shard(data, num_devices))
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]) if x.ndim > 1 else x, made)
+
+
+def make_teacher(keys, target: dict, denoise=KNOWS, num_hypotheses: int = 1) -> Teacher:
+  return Teacher(denoise, target, keys(1, len(target["valid"])), jnp.asarray(BODY), STEPS, num_hypotheses)
+
+
+def teach(lesson, data: dict = DATA, num_devices: int = 1, **settings):
+  """What a lesson returns for a batch, its memory left out."""
+  memory = [lesson.init(jax.random.key(0), FRAMES)] if hasattr(lesson, "init") else []
+
+  def ask(keys, part):
+    labelled = lesson(keys, part, make_teacher(keys, part["target"], **settings), *memory)
+    return labelled.replace(memory=None, metrics={})
+
+  return on_devices(ask, data, num_devices)
+
+
+def refuse(*_):
+  raise AssertionError("the teacher was asked")
+
+
+@functools.cache
+def taught(name: str, num_devices: int = 1):
+  """What a lesson returns for the labelled batch. The teacher refuses to answer the lessons that do not need it."""
+  denoise = KNOWS if name in ("as seen", "pseudo-labels", "novel views") else refuse
+  return teach(LESSONS[name], LABELLED, num_devices, denoise=denoise, num_hypotheses=2)
+
+
+def reprojection(labelled, target: dict) -> float:
+  """The largest error of the labels' projection, where the root is solved."""
+  observed = labelled.keypoints, target["intrinsics"], np.ones(labelled.keypoints.shape[:3], np.float32)
+  roots = hypotheses.solve_roots(labelled.poses[None], *observed)
+  return float(hypotheses.reprojection_error(labelled.poses[None], roots, *observed[:2]).max())
+
+
+def test_synthesis_labels_the_projection_of_source_poses_placed_at_the_targets_box():
+  made, target = taught("synthesis"), DATA["target"]
+  assert reprojection(made, target) < 1e-4
+  np.testing.assert_allclose(made.poses, skeleton.root_centre(DATA["source"]["poses"]), atol=1e-5)
+  placed = placement.place(jnp.asarray(DATA["source"]["poses"]), target["keypoints"], target["intrinsics"])
+  assert_close(made.keypoints, camera.project(placed, target["intrinsics"]))
+
+
+def test_synthesis_without_placement_gives_source_clips_as_their_own_cameras_project_them():
+  made = taught("recorded views")
+  np.testing.assert_array_equal(made.keypoints, DATA["source"]["keypoints"])
+  assert_close(made.poses, skeleton.root_centre(DATA["source"]["poses"]))
+
+
+def test_as_seen_gives_source_people_the_spines_and_the_proportions_of_the_target():
+  source = placement.with_bones(jnp.asarray(DATA["source"]["poses"]), BODY)
+  people, factor = other_bodies(jnp.asarray(POSES))
+  data = {"source": DATA["source"] | {"poses": np.asarray(source)}, "target": target_clips(people)}
+  made = teach(AsSeen(pair=False), data, denoise=answering(data["target"]["keypoints"], skeleton.root_centre(people)))
+  assert reprojection(made, data["target"]) < 1e-4
+  np.testing.assert_allclose(unit(placement.spine(made.poses)), unit(placement.spine(people)), atol=1e-3)
+  lengths = np.broadcast_to(BODY * factor[1:], (NUM, FRAMES, 16))  # legs keep theirs: 2D does not show size
+  np.testing.assert_allclose(skeleton.bone_lengths(made.poses), lengths, rtol=0.02)
+  plain = teach(AsSeen(resize=False, pair=False), data)
+  np.testing.assert_allclose(skeleton.bone_lengths(plain.poses), np.broadcast_to(BODY, lengths.shape), rtol=1e-3)
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_source_clips_are_paired_by_uprightness_over_all_devices(num_devices):
+  def rotated(seed):
+    directions = jax.random.normal(jax.random.key(seed), (NUM, 3))
+    return np.asarray(placement.align_spine(jnp.asarray(scene.poses((NUM, 2), seed)), directions))
+
+  data = {"source": rotated(1), "valid": np.arange(2.0 * NUM).reshape(NUM, 2), "target": rotated(2)}
+  poses, valid = on_devices(
+      lambda keys, part: pair_by_uprightness(part["source"], part["valid"], part["target"]), data, num_devices
+  )
+  np.testing.assert_array_equal(
+      placement.uprightness(poses).argsort(), placement.uprightness(data["target"]).argsort()
+  )
+  which = [int(np.abs(data["source"] - pose).max((1, 2, 3)).argmin()) for pose in poses]
+  assert sorted(which) == list(range(NUM))  # each source clip once
+  np.testing.assert_array_equal(valid, data["valid"][np.array(which)])
+
+
+@pytest.mark.parametrize("lesson", [AsSeen(resize=False, pair=False), NovelViews()])
+def test_people_are_tumbled_in_proportion_to_their_lean(lesson):
+  """The cameras look down. One person lies, and its clip does not count for the mean direction of the others."""
+  directions = np.tile(np.float32([0.0, -0.8, 0.6]), (NUM, 1))
+  directions[3] = [1.0, 0.0, 0.0]
+  people = np.asarray(placement.align_spine(jnp.asarray(POSES), directions))
+  data = {"source": DATA["source"], "target": target_clips(people)}
+  data["target"]["valid"][3] = 0
+  knows = answering(data["target"]["keypoints"], np.asarray(skeleton.root_centre(people)))
+  still, turned = (
+      teach(dataclasses.replace(lesson, tumble=tumble), data, denoise=knows).poses for tumble in (0.0, 1.0)
+  )
+  moved = np.abs(still - turned).max((1, 2, 3))
+  assert moved[3] > 0.1 > 0.02 > np.delete(moved, 3).max() > 0
+
+
+@pytest.mark.parametrize("select", hypotheses.GRANULARITIES)
+def test_a_pseudo_label_is_the_hypothesis_of_least_reprojection_error(select):
+  denoise = answering(DATA["target"]["keypoints"], TRUTH, 0.1)
+
+  def ask(keys, part):
+    teacher = make_teacher(keys, part["target"], denoise, 5)
+    return jnp.moveaxis(teacher.hypotheses, 0, 1), jnp.moveaxis(teacher.errors, 0, 1)
+
+  proposed, errors = map(np.asarray, on_devices(ask, {"target": DATA["target"]}))  # b h f j c
+  made = teach(PseudoLabels(select), {"target": DATA["target"]}, denoise=denoise, num_hypotheses=5)
+  axes = {"sequence": (2, 3), "frame": 3, "joint": ()}[select]
+  best = errors.mean(axes, keepdims=True).argmin(1, keepdims=True) if axes else errors.argmin(1, keepdims=True)
+  best = np.broadcast_to(best, errors[:, :1].shape)[..., None]
+  np.testing.assert_array_equal(made.poses, np.take_along_axis(proposed, best, 1)[:, 0])
+  np.testing.assert_array_equal(made.keypoints, DATA["target"]["keypoints"])
+  assert len(np.unique(best)) > 1
+
+
+def test_an_unknown_choice_of_pseudo_labels_lists_the_choices():
+  with pytest.raises(ValueError, match="select 'video' is unknown; choose one of sequence, frame, joint"):
+    PseudoLabels(select="video")
+
+
+@pytest.mark.parametrize("size", [1.0, 0.9])
+def test_novel_views_are_exact_labels_of_the_targets_people_at_the_source_bodys_size(size):
+  target = target_clips(np.asarray(skeleton.root_centre(POSES) * size + POSES[..., :1, :]))
+  denoise = answering(target["keypoints"], size * TRUTH)
+  made = teach(NovelViews(tumble=0.0), {"target": target}, denoise=denoise)
+  assert reprojection(made, target) < 1e-4
+  lengths = np.broadcast_to(BODY, (NUM, FRAMES, 16))
+  np.testing.assert_allclose(skeleton.bone_lengths(made.poses), lengths, rtol=2e-3)
+  up = np.asarray(unit(placement.spine(TRUTH).sum(0)))
+  np.testing.assert_allclose(made.poses @ up, TRUTH @ up, atol=2e-3)  # an orbit keeps heights
+  assert np.abs(made.poses - TRUTH).max((1, 2, 3)).min() > 0.01
+
+
+def test_target_labels_are_the_root_centred_poses():
+  made = taught("target labels")
+  assert_close(made.poses, TRUTH)
+  np.testing.assert_array_equal(made.keypoints, DATA["target"]["keypoints"])
+
+
+def test_a_fresh_generator_changes_no_pose():
+  made, source = taught("adversarial"), DATA["source"]
+  np.testing.assert_allclose(made.poses, skeleton.root_centre(source["poses"]), atol=1e-5)
+  np.testing.assert_allclose(
+      made.keypoints, camera.project(source["poses"], DATA["target"]["intrinsics"]), atol=1e-5
+  )
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_target_poses_are_needed_by_the_ceiling_alone(name):
+  lesson = LESSONS[name]
+  needed = DATA if lesson.needs_source else {"target": DATA["target"]}
+  ask = functools.partial(jax.eval_shape, functools.partial(teach, lesson))
+  if name == "target labels":
+    with pytest.raises(KeyError, match="poses"):
+      ask(needed)
+  else:
+    assert ask(needed).poses.shape == TRUTH.shape
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_devices_that_share_a_batch_make_the_labels_of_one(name):
+  assert_close(taught(name, 4), taught(name), updates=1)  # rays are solved by iteration
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_weight_of_a_frame_is_that_of_the_lesson_and_zero_where_it_is_not_valid(name):
+  lesson = LESSONS[name]
+  valid = DATA["source" if lesson.needs_source else "target"]["valid"]
+  weight = taught(name).weight
+  if name == "as seen":  # which pairs source clips anew
+    weight, valid = np.sort(weight, 0), np.sort(valid, 0)
+  np.testing.assert_array_equal(weight, valid * getattr(lesson, "weight", 1.0))
+
+
+@pytest.mark.parametrize("lessons", [[NovelViews()], [AsSeen(tumble=1.0), PseudoLabels(), NovelViews()]])
+def test_the_teacher_answers_each_question_once(lessons):
+  calls = []
+
+  def counted(*asked):
+    calls.append(1)
+    return KNOWS(*asked)
+
+  def ask(keys, part):
+    teacher = make_teacher(keys, part["target"], counted, 2)
+    assert teacher.metrics == {} and not calls
+    for lesson in lessons:
+      lesson(keys, part, teacher)
+    assert teacher.hypotheses is teacher.hypotheses and teacher.pose is teacher.chosen("frame")
+    assert teacher.bones is teacher.bones and teacher.lean is teacher.lean
+    return teacher.metrics
+
+  metrics = jax.eval_shape(lambda: on_devices(ask, DATA))
+  assert len(calls) == 1 and set(metrics) == {"teacher_spread_mm", "teacher_reprojection"}
+
+
+def test_no_gradient_flows_through_the_teacher():
+  def loss(offset):
+    def ask(keys, part):
+      teacher = make_teacher(keys, part, lambda *asked: KNOWS(*asked) * offset)
+      return teacher.pose, teacher.errors.sum(), teacher.bones.sum(), teacher.up.sum(), teacher.lean.sum()
+
+    return sum(answer.sum() for answer in on_devices(ask, DATA["target"]))
+
+  assert jax.grad(loss)(1.0) == 0 != loss(0.9) - loss(1.0)
+
+
+def test_2d_shows_the_targets_body_to_a_teacher_that_answers_with_the_sources_body():
+  """The teacher's directions are right and its bone lengths are the source's; keypoints are of another body."""
+  poses = jnp.asarray(scene.poses((64, FRAMES)))
+  people, factor = other_bodies(poses)
+  target = target_clips(people)
+  denoise = answering(target["keypoints"], skeleton.root_centre(poses))
+  own = skeleton.bone_lengths(poses).mean((0, 1))
+  seen = on_devices(lambda keys, part: make_teacher(keys, part, denoise).bones[None], target)[0]
+  found, truth = jnp.log(placement.proportions(own, seen)[1:]), jnp.log(factor[1:])
+  assert jnp.abs(found - truth).mean() < 0.25 * jnp.abs(truth).mean()
+
+
+def test_the_teachers_up_follows_a_pitched_camera_and_ignores_clips_that_are_not_valid():
+  directions = np.tile(np.float32([0.0, -0.8, 0.6]), (NUM, 1))
+  people = np.array(placement.align_spine(jnp.asarray(POSES), directions))
+  people[0] *= [1, -1, 1]
+  target = target_clips(people + np.float32([0, 0, 1]))
+  target["valid"][0] = 0
+  denoise = answering(target["keypoints"], np.asarray(skeleton.root_centre(people)))
+  up, lean = on_devices(
+      lambda keys, part: (lambda teacher: (teacher.up[None], teacher.lean))(make_teacher(keys, part, denoise)), target, 2
+  )
+  np.testing.assert_allclose(up, np.tile(directions[0], (2, 1)), atol=1e-4)
+  assert lean[1:].max() < 0.02 < 1 < lean[0]
