@@ -1,18 +1,16 @@
-"""Figures as the paper prints them (PoSynDA, MM '23, Tables 1, 2 and 4), to be read beside ours: none was measured
-here.
+"""Numbers that the paper prints (PoSynDA, MM '23, Tables 1, 2 and 4). None of them was measured here.
 
-Its own rows, "Ours" there, are named PoSynDA. `lines` puts "paper" on every line, so that nobody takes one for a
-measurement.
+The paper's row "Ours" is named PoSynDA. Every line of `PaperTable.lines` begins with "paper".
 """
 
 import dataclasses
 
-_ = None  # the paper prints a dash
+_ = None  # a dash in the paper
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
-  """`rows` are (method, mark, one value a column); `mark` is what the paper's second column says."""
+  """Rows are (method, mark, one value for each column). `mark` is the heading of the paper's second column."""
 
   title: str
   mark: str
@@ -24,10 +22,11 @@ class PaperTable:
     return dataclasses.replace(self, rows=tuple(row for row in self.rows if row[1] == mark))
 
   def lines(self) -> list[str]:
-    """The table as text, "paper" at the head of every line."""
-    cells = lambda values: "".join(f"{'-' if v is None else v:>10}" for v in values)
-    head = [f"{self.title} (as printed there, not measured here)", f"{'method':26}{self.mark:>8}{cells(self.columns)}"]
-    return [f"paper  {line}" for line in head + [f"{method:26}{mark:>8}{cells(v)}" for method, mark, *v in self.rows]]
+    """The table as lines of text, each with "paper" at its start."""
+    rows = [("method", self.mark, *self.columns), *self.rows]
+    cells = [["-" if value is None else str(value) for value in row] for row in rows]
+    table = [f"{name:26}{mark:>8}" + "".join(f"{value:>10}" for value in values) for name, mark, *values in cells]
+    return [f"paper  {line}" for line in (f"{self.title} (as printed, not measured here)", *table)]
 
 
 TABLE_1 = PaperTable(
