@@ -1,4 +1,4 @@
-"""The scripts end to end on the embedded data in its smallest form: they run, save and resume, and errors are one line."""
+"""The scripts end to end on small embedded data: they run, save and resume, and errors of the user are one line."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from posynda_jax.adaptation import bases
 from posynda_jax.runtime import runs
-from tests import LIGHT, ROOT
+from tests import LIGHT
 from tests.scripts import SMOKE, error_of, run, run_well
 
 TARGET, TEST = "synthetic_motion/target_gt", "--split=test[:2%]"
@@ -49,8 +49,9 @@ def test_adaptation_leaves_all_that_a_reader_needs(adapted):
     assert {"mpjpe_mm", "p_mpjpe_mm", "frames"} <= set(results[row]) and np.isfinite(results[row]["mpjpe_mm"])
   assert len({results[row]["frames"] for row in rows}) == 1 and len({results[row]["mpjpe_mm"] for row in rows}) == 3
   assert {"dataset", "split", "joints", "hypotheses", "root", "adapted_on"} <= set(results["protocol"])
-  for name in ("config.json", "commands.jsonl", "adapted", "base/base", "figures/adapted.png", "figures/comparison.png"):
+  for name in ("config.json", "commands.jsonl", "adapted", "base/base", "figures/adapted.png"):
     assert (adapted / name).exists(), name
+  assert (adapted / "figures" / "comparison.png").stat().st_size > 10_000
   assert list((adapted / "events").iterdir())
 
 
@@ -123,7 +124,7 @@ def test_a_sweep_is_one_run_folder_a_member(data, smoke_base, tmp_path):
     ("evaluate", f"--dataset={TARGET} --run=nowhere", "nowhere is not a run folder"),
     ("evaluate", "", "--dataset or --protocol is needed"),
     ("evaluate", "--protocol=3dhp --split=TS1", "--split=TS1 contradicts --protocol=3dhp"),
-    ("evaluate", "--protocol=3dhp --dataset=threedpw/approx_gt", "--dataset=threedpw/approx_gt is not of protocol 3dhp"),
+    ("evaluate", "--protocol=3dhp --dataset=threedpw/approx_gt", "--dataset=threedpw/approx_gt is not of protocol"),
 ])
 def test_an_error_of_the_user_is_one_line(script, flags, message, smoke_base, data, tmp_path):
   first = {"adapt": [SMOKE, smoke_base], "pretrain": [SMOKE.replace("smoke", "smoke_base")], "evaluate": []}[script]

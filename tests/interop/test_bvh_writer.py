@@ -71,7 +71,8 @@ def test_bvh_takes_bones_without_length(tmp_path):
 
 
 @pytest.mark.parametrize("change, fps, unit, message", [
-    (lambda poses: poses * np.nan, 25.0, "cm", "not finite"), (lambda poses: poses[:, :16], 25.0, "cm", r"\(3, 16, 3\)"),
+    (lambda poses: poses * np.nan, 25.0, "cm", "not finite"),
+    (lambda poses: poses[:, :16], 25.0, "cm", r"\(3, 16, 3\)"),
     (lambda poses: poses[:0], 25.0, "cm", "T of 1"), (lambda poses: poses, 0.0, "cm", "positive rate"),
     (lambda poses: poses, 25.0, "feet", "unit 'feet'"),
 ])
