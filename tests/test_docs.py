@@ -1,17 +1,19 @@
 """README and docs: their files, commands and flags exist, their numbers are committed results, and they are short."""
 
 import ast
+import functools
 import json
 import pathlib
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from experiments.bench import report
-from posynda_jax.adaptation import bases
-from tests import ROOT
+from posynda_jax.adaptation import bases, job, recipes, sources
+from tests import ROOT, scene
 
 DOCS = {path.name: path for path in sorted((ROOT / "docs").glob("*.md"))}
 PAGES = {name: path.read_text() for name, path in {"README.md": ROOT / "README.md", **DOCS}.items()}
@@ -130,3 +132,20 @@ def test_settings_were_chosen_on_training_actors(rig):
   found = RESULTS[f"tables/hdm05_{rig}_choice_beyond"]
   assert found["protocol"]["dataset"] == f"hdm05_mocap/{rig}_rig_gt" and found["protocol"]["split"] == "train[516:]"
   assert {row["base"] for row in found["rows"]} == {bases.load("cmu_h36m").digest}
+
+
+def test_the_readmes_python_adapts_lifts_saves_and_loads_again(data, tmp_path, monkeypatch):
+  """With few updates, and the embedded data of the tests."""
+  (code,) = re.findall(r"```python\n(.+?)```", PAGES["README.md"], re.S)
+  get, Job = recipes.get, job.Job
+  folders = sources.Folders(data_dir=data.removeprefix("--data_dir="))
+  monkeypatch.setattr(recipes, "get", functools.partial(get, updates=2, clips=8))
+  monkeypatch.setattr(job, "Job", functools.partial(Job, folders=folders))
+  monkeypatch.chdir(tmp_path)
+  poses = scene.poses((45,))
+  keypoints_px = 1450 * poses[..., :2] / poses[..., 2:] + np.array([960, 540])
+  names = {"keypoints_px": keypoints_px}
+  exec(code, names)
+  assert names["free"].scores["adapted"]["frames"] == names["novel"].scores["adapted"]["frames"] == 45
+  assert names["lifted"].pose.shape == (45, 17, 3)
+  np.testing.assert_array_equal(names["lift"](keypoints_px, **names["video"]).pose, names["lifted"].pose)
