@@ -51,10 +51,10 @@ def read_presets(arguments: Sequence[str], inside: tuple[pathlib.Path, ...] = ()
   found = []
   for argument in arguments:
     flag, _, name = argument.partition("=")
-    path = pathlib.Path(name).expanduser()
     if flag.lstrip("-") != "flagfile":
       found.append(argument)
       continue
+    path = pathlib.Path(name).expanduser()
     if not path.exists() and path.parent in (pathlib.Path(), pathlib.Path("experiments/presets")):
       path = PRESETS / path.name
     if not path.is_file() or path in inside:

@@ -3,6 +3,7 @@
 A start from nothing would spend two seconds of CPU time on imports. `tests/runtime` and `tests/test_package.py` do it.
 """
 
+import atexit
 import importlib
 import multiprocessing
 import os
@@ -42,7 +43,10 @@ def _main(arguments: list[str], environment: dict, logs: list[str]) -> None:
 
   importlib.reload(experiments)  # it adds to XLA_FLAGS
   sys.argv = ["posynda", *arguments]
-  console.main()
+  try:
+    console.main()
+  finally:
+    atexit._run_exitfuncs()  # multiprocessing skips them, and tensorboardX closes its files in one
 
 
 def run_well(script: str, *flags: str, seconds: int = 600) -> str:

@@ -117,7 +117,7 @@ def test_a_sweep_is_one_run_folder_a_member(data, smoke_base, tmp_path):
     ("adapt", "--rank=17", "rank 17 does not fit"),
     ("adapt", "--base=nowhere", "nowhere is no base"),
     ("adapt", "--base=plan:large", "plan 'large' is unknown; choose one of paper"),
-    ("adapt", "--recipe=free --source=none", "'none'"),
+    ("adapt", "--source=none", "dataset 'none' is unknown"),
     ("adapt", "--target=synthetic_motion/moon_gt", "config 'moon_gt' of synthetic_motion is unknown"),
     ("adapt", "--target_split=validation", "split 'validation' of synthetic_motion/target_gt cannot be read"),
     ("adapt", "--sweep=depth=1,2", "member depth_1 changes 'depth', which members of one step share"),
