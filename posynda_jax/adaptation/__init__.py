@@ -1,9 +1,11 @@
 """Adaptation of a frozen base to an unlabelled target. This room imports all rooms but interop and the lifter.
 
-`job.run` loads records of source and target (`sources`), cuts them into clips, and trains an adapter (`training`). In
-one update (`step.adapt_step`), `sources.render_source` renders the source clips, and the recipe's `lessons` make
-labelled clips of source and target, with the help of a `Teacher`. The student, base and adapter together, predicts
-their poses from noise; Eq. 9 compares. The job then scores base and adapter on the target's test split.
+`job.run` loads base, source and test data (`task`), opens streams of clips and trains an adapter (`training`). In one
+update (`step.adapt_step`), `virtual_camera` renders the target clips anew if the recipe says so; all lessons then work
+in that camera's axes. `sources.render_source` renders the source clips. Each of the recipe's `lessons` makes labelled
+clips. It may ask the `Teacher`, which computes only what it is asked. The student (base and adapter) predicts the
+poses from pure noise and 2D. The loss is the weighted squared error (Eq. 9). The job then scores base and adapter on
+the target's test split, or own keypoints by reprojection on the same frames.
 
 - `job`: the main job as one call; `run`, `Job`, `Result`. `task`: `Task`, a job with its data loaded; `load_task`.
 - `recipes`: lessons and training settings by name; `Recipe`, `RECIPES`, `get`, `ceiling_of`, `describe`.
