@@ -1,5 +1,6 @@
 """Small batches of clips, denoisers with known answers, and adaptation steps that are compiled once for all tests."""
 
+import collections
 import functools
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from tests import scene
 FRAMES = 3
 BODY = np.asarray(skeleton.bone_lengths(scene.motion(1)[0]))  # of the person in `scene`, m
 MEASURED = Measured(BODY)
+TRACES = collections.Counter()  # how often each (recipe, number of devices) was traced
 
 
 def target_clips(poses) -> dict:
@@ -52,7 +54,11 @@ def answering(keypoints, poses, spread: float = 0.0) -> Callable:
 @functools.cache
 def make_step(recipe: recipes.Recipe, num_devices: int, model):
   """The compiled step of a recipe on a number of CPU devices."""
-  one = functools.partial(step.adapt_step, recipe=recipe, setting=step.Setting(model))
+
+  def one(*arguments):
+    TRACES[recipe, num_devices] += 1
+    return step.adapt_step(*arguments, recipe=recipe, setting=step.Setting(model))
+
   return parallel.make_parallel_step(one, jax.local_devices()[:num_devices])
 
 

@@ -1,4 +1,4 @@
-"""The adversarial baseline: the generator starts at no change, changes what it may, and learns where the target stands."""
+"""The adversarial baseline: what the generator may change, and how both players learn."""
 
 import functools
 
@@ -7,163 +7,129 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import adapt, adversarial
+from posynda_jax.adaptation import recipes
+from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.adversarial import Adversarial, Critic, Generator, change
+from posynda_jax.adaptation.lessons.labelled import Purpose
 from posynda_jax.geometry import camera, skeleton
 from posynda_jax.runtime import parallel
 from tests import scene
-from tests.adaptation.test_adaptation import batch, clips, run_steps
-from tests.experiments.test_experiments import SMOKE, run_well
+from tests.adaptation.batches import FRAMES, batch, run_steps
+from tests.tolerance import assert_close
 
-FRAMES = 3
-RATE = 2e-3
-
-
-def answer(turn=(0.0, 0, 0), move=(0.0, 0, 0), bones=0.0) -> jnp.ndarray:
-  return jnp.concatenate([jnp.array(turn), jnp.array(move), jnp.broadcast_to(jnp.asarray(bones), 17)])[None]
+RATE = 5e-4  # at four times this rate the players' distance to the target oscillates
 
 
-def test_a_fresh_generator_changes_nothing():
-  poses, intrinsics = jnp.asarray(scene.poses((4, FRAMES), 0)), jnp.tile(scene.INTRINSICS, (4, 1))
-  players = adversarial.init(jax.random.key(0), FRAMES, RATE)
-  made = adversarial.change(poses, adversarial.Generator().apply(players.generator, poses, jnp.ones((4, 16)), intrinsics))
-  np.testing.assert_allclose(made, poses, atol=1e-5)
+def answer(rotation=(0.0, 0, 0), move=(0.0, 0, 0), bones=0.0) -> jnp.ndarray:
+  return jnp.concatenate([jnp.array(rotation), jnp.array(move), jnp.broadcast_to(jnp.asarray(bones), 17)])[None]
 
 
 def test_bones_rotation_and_place_change_nothing_else():
   poses = jnp.asarray(scene.poses((1, FRAMES), 0))
   lengths, root = skeleton.bone_lengths(poses), poses[..., 0, :].mean(1)
-  right_longer = answer(bones=jnp.zeros(17).at[jnp.array(skeleton.RIGHT)].set(10.0).at[jnp.array(skeleton.LEFT)].set(-10.0))
-  changed = skeleton.bone_lengths(adversarial.change(poses, right_longer)) / lengths
-  sides = np.isin(np.arange(1, 17), skeleton.LEFT + skeleton.RIGHT)  # the right one's answer counts for both
+  longer_right = jnp.zeros(17).at[jnp.array(skeleton.RIGHT)].set(10.0).at[jnp.array(skeleton.LEFT)].set(-10.0)
+  changed = skeleton.bone_lengths(change(poses, answer(bones=longer_right))) / lengths
+  sides = np.isin(np.arange(1, 17), skeleton.LEFT + skeleton.RIGHT)  # the answer for the right side counts for both
   np.testing.assert_allclose(changed[..., sides], np.exp(0.3), rtol=1e-4)
   np.testing.assert_allclose(changed[..., ~sides], 1, rtol=1e-4)
 
-  turned = adversarial.change(poses, answer(turn=(0, np.pi / 2, 0)))
-  np.testing.assert_allclose(skeleton.bone_lengths(turned), lengths, rtol=1e-4)
-  bone = lambda x: x[0, 0, 8] - x[0, 0, 0]
-  np.testing.assert_allclose(bone(turned)[1], bone(poses)[1], atol=1e-5)  # about the y axis
-  np.testing.assert_allclose(bone(turned)[0], bone(poses)[2], atol=1e-5)
+  rotated = change(poses, answer(rotation=(0, np.pi / 2, 0)))
+  np.testing.assert_allclose(skeleton.bone_lengths(rotated), lengths, rtol=1e-4)
+  after, before = (x[0, 0, 8] - x[0, 0, 0] for x in (rotated, poses))
+  np.testing.assert_allclose(after[:2], [before[2], before[1]], atol=1e-5)  # about the y axis
 
-  moved = adversarial.change(poses, answer(move=(np.arctanh(0.1), 0, np.arctanh(np.log(2) / 1.5))))
+  moved = change(poses, answer(move=(np.arctanh(0.1), 0, np.arctanh(np.log(2) / 1.5))))
   np.testing.assert_allclose(skeleton.root_centre(moved), skeleton.root_centre(poses), atol=1e-5)
   expected = 2 * (root + root[:, 2:] * jnp.array([0.1, 0, 0]))
   np.testing.assert_allclose(moved[..., 0, :].mean(1), expected, rtol=1e-5)
-  root = adversarial.change(poses, answer(move=(9.0, -9.0, -9.0)))[..., 0, :].mean(1)
-  assert root[0, 2] > 0.2 * poses[..., 0, 2].mean() and abs(root[0, :2] / root[0, 2]).max() < 2  # bounded
+  root = change(poses, answer(move=(9.0, -9.0, -9.0)))[..., 0, :].mean(1)
+  assert root[0, 2] > 0.2 * poses[..., 0, 2].mean() and abs(root[0, :2] / root[0, 2]).max() < 2  # moves are bounded
 
 
-def play(data, num_devices: int, seed: int, penalty: float = 1.0, share: float = 0.25):
-  """Fresh players after one turn, and its scalars."""
-  players, devices = adversarial.init(jax.random.key(0), FRAMES, RATE), jax.local_devices()[:num_devices]
+@functools.cache
+def make_turn(lesson: Adversarial, num_devices: int):
+  """The compiled `(players, batch, key) -> (players, metrics)` of one update of both players."""
 
-  def step(players, frozen, part, key):
-    keys = parallel.clip_keys(key, len(part["target"]["valid"]))
-    source = part["source"]
-    _, players, scalars = adversarial.play(players, keys, source["poses"], source["valid"], part["target"], RATE, penalty, share)
-    return players, scalars
+  def turn(players, part, key):
+    def keys(purpose, num_clips):
+      return parallel.clip_keys(jax.random.fold_in(key, purpose), num_clips)
 
-  players, key = parallel.replicate((players, jax.random.key(seed)), devices)
-  return parallel.make_parallel_step(step, devices)(players, (), parallel.shard(data, num_devices), key)
+    labelled = lesson(keys, part, None, players)
+    return labelled.memory, labelled.metrics
+
+  axes = dict(in_axes=(None, 0, None), out_axes=None, axis_name=parallel.AXIS, axis_size=num_devices)
+  return jax.jit(jax.vmap(turn, **axes))
+
+
+def play(data, num_devices: int = 1, lesson: Adversarial = Adversarial(RATE)):
+  """Fresh players after one turn, and its metrics."""
+  turn = make_turn(lesson, num_devices)
+  return turn(lesson.init(jax.random.key(0), FRAMES), parallel.shard(data, num_devices), jax.random.key(1))
 
 
 def test_devices_share_a_turn():
-  one, four = (jax.device_get(play(batch(8), num, 1)) for num in (1, 4))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, four)
+  one, four = (play(batch(8), num_devices) for num_devices in (1, 4))
+  assert_close(four, one, updates=1)
 
 
-def test_clips_without_a_valid_frame_count_for_nobody():
-  data = batch(4)
+def test_clips_without_a_valid_frame_count_for_neither_player():
+  data = batch(8)
   for name in ("source", "target"):
-    data[name]["valid"][2:] = 0
+    data[name]["valid"][4:] = 0
   other = jax.tree.map(np.copy, data)
-  other["source"]["poses"][2:] += 0.5
-  other["target"]["keypoints"][2:] += 0.5
-  one, two = (jax.device_get(play(part, 1, 1)) for part in (data, other))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), one, two)
+  other["source"]["poses"][4:] += 0.5
+  other["target"]["keypoints"][4:] += 0.5
+  assert_close(play(other), play(data), updates=1)
 
 
 def test_the_penalty_is_the_critics_squared_slope():
-  data = batch(8)
-  data["source"]["valid"][:], data["target"]["valid"][:] = 1, 1
-  critic = adversarial.init(jax.random.key(0), FRAMES, RATE).critic
-  judge = lambda keypoints: adversarial.Critic().apply(critic, keypoints).sum()
+  data, critic = batch(8), Adversarial().init(jax.random.key(0), FRAMES).critic
   made = camera.project(data["source"]["poses"], data["target"]["intrinsics"])  # a fresh generator changes nothing
-  slopes = [np.asarray(jax.grad(judge)(jnp.asarray(keypoints))) for keypoints in (data["target"]["keypoints"], made)]
-  expected = sum((slope**2).sum((1, 2, 3)).mean() for slope in slopes)
-  with_it, without = (jax.device_get(play(data, 1, 1, penalty)[1]) for penalty in (2.0, 0.0))
+  expected = 0.0
+  for keypoints in (data["target"]["keypoints"], made):
+    slope = jax.grad(lambda keypoints: Critic().apply(critic, keypoints).sum())(jnp.asarray(keypoints))
+    expected += float((slope**2).sum((1, 2, 3)).mean())
+  (_, with_it), (_, without) = (play(data, lesson=Adversarial(RATE, penalty)) for penalty in (1.0, 0.0))
   assert expected > 1e-3
-  np.testing.assert_allclose(with_it["critic"] - without["critic"], 2 * expected, rtol=1e-3)
+  np.testing.assert_allclose(with_it["loss_critic"] - without["loss_critic"], expected, rtol=1e-3)
 
 
-def test_the_share_is_of_the_generators_steps_alone():
-  data, fresh = batch(8), jax.device_get(adversarial.init(jax.random.key(0), FRAMES, RATE).generator)
-  quarter, whole = (jax.device_get(play(data, 1, 1, share=share)[0]) for share in (0.25, 1.0))
-  jax.tree.map(np.testing.assert_array_equal, quarter.critic, whole.critic)
-  moved = [jax.tree.map(lambda new, old: new - old, players.generator, fresh) for players in (quarter, whole)]
+def test_the_share_is_of_the_generators_rate_alone():
+  data, fresh = batch(8), Adversarial().init(jax.random.key(0), FRAMES).generator
+  (quarter, _), (whole, _) = (play(data, lesson=Adversarial(RATE, 1.0, share)) for share in (0.25, 1.0))
+  assert_close(quarter.critic, whole.critic, updates=1)
+  moved = [jax.tree.map(jnp.subtract, players.generator, fresh) for players in (quarter, whole)]
   assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(moved[1])) > 0.5 * RATE
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(4 * a, b, atol=1e-6), *moved)
+  assert_close(jax.tree.map(lambda leaf: 4 * leaf, moved[0]), moved[1])
 
 
 def test_the_generator_learns_where_the_target_stands():
-  source, target = clips(32, 1, labelled=True), clips(32, 3)
-  far = target | {"keypoints": np.asarray(camera.project(scene.poses((32, FRAMES), 3) + np.array([0.8, 0, 3.0]), target["intrinsics"]))}
-  data = {"source": source, "target": far}
-  players = adversarial.init(jax.random.key(0), FRAMES, RATE)
+  data = batch(8)
+  far, intrinsics = scene.poses((8, FRAMES), 3) + np.float32([0.8, 0, 3.0]), data["target"]["intrinsics"]
+  data["target"]["keypoints"] = np.asarray(camera.project(far, intrinsics))
+  poses, noise = jnp.asarray(data["source"]["poses"]), jax.random.normal(jax.random.key(9), (8, 16))
+
+  def describe(keypoints):
+    return np.concatenate([keypoints[..., 0, :].mean((0, 1)), keypoints.std(-2).mean((0, 1))])
 
   def distance(players):
-    poses = jnp.asarray(source["poses"])
-    made = adversarial.change(
-        poses, adversarial.Generator().apply(players.generator, poses, jax.random.normal(jax.random.key(9), (32, 16)), far["intrinsics"])
-    )
-    seen = camera.project(made, far["intrinsics"])
-    describe = lambda points: np.concatenate([points[..., 0, :].mean((0, 1)), points.std(-2).mean((0, 1))])
-    return np.abs(describe(np.asarray(seen)) - describe(far["keypoints"])).sum()
+    made = change(poses, Generator().apply(players.generator, poses, noise, intrinsics))
+    return np.abs(describe(np.asarray(camera.project(made, intrinsics))) - describe(data["target"]["keypoints"])).sum()
 
-  before, devices = distance(players), jax.local_devices()[:1]
-
-  def step(players, frozen, part, key):
-    keys = parallel.clip_keys(key, 32)
-    _, players, scalars = adversarial.play(players, keys, part["source"]["poses"], part["source"]["valid"], part["target"], RATE, 1.0, 0.25)
-    return players, scalars
-
-  step, part = parallel.make_parallel_step(step, devices), parallel.shard(data, 1)
-  players = parallel.replicate(players, devices)
-  after = []
-  for i in range(500):
-    players, _ = step(players, (), part, jax.random.key(i))
-    if i >= 300 and i % 20 == 0:
-      after.append(distance(jax.device_get(players)))
-  assert np.median(after) < 0.5 * before  # players circle: one moment says little
+  players, turn, shares = Adversarial().init(jax.random.key(0), FRAMES), make_turn(Adversarial(RATE), 1), parallel.shard(data, 1)
+  before = distance(players)
+  for i in range(400):
+    players, _ = turn(players, shares, jax.random.key(i))
+  assert distance(players) < 0.5 * before
 
 
-def test_the_students_step_carries_the_players():
-  config = adapt.AdaptConfig(adversarial_rate=RATE, pseudo=False)
-  model, base = scene.tiny_model(FRAMES)
-  state = adapt.init_state(jax.random.key(0), base, config, FRAMES)
-  devices = jax.local_devices()[:1]
-  step = parallel.make_parallel_step(
-      functools.partial(adapt.adapt_step, model=model, config=config, rig=None, tx=adapt.make_optimizer(config)), devices
-  )
-  before = jax.device_get(state.players)
-  state, frozen, key = parallel.replicate((state, base, jax.random.key(7)), devices)
-  state, metrics = step(state, frozen, parallel.shard(batch(), 1), key)
-  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.generator, jax.device_get(state.players.generator))
-  assert any(jax.tree.leaves(changed)) and {"loss", "loss_generator", "loss_critic"} <= set(metrics)
-  plain, metrics = run_steps(adapt.AdaptConfig(pseudo=False), 1)
-  assert plain.players == () and "loss_critic" not in metrics
-
-
-@pytest.mark.long
-def test_a_run_resumes_with_its_players(data, smoke_base, tmp_path):
-  flags = (SMOKE, data, smoke_base, "--adversarial_rate=1e-3", "--nopseudo", "--save_every=3", "--log_every=3")
-  run_well("adapt", *flags, f"--workdir={tmp_path}/whole")
-  whole = (tmp_path / "whole" / "metrics.json").read_text()
-  folder = tmp_path / "whole" / "checkpoints" / "adapted"
-  last = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-  for path in sorted((folder / str(last)).rglob("*"), reverse=True):
-    path.rmdir() if path.is_dir() else path.unlink()
-  (folder / str(last)).rmdir()
-  (tmp_path / "whole" / "metrics.json").unlink()
-  assert "Resuming adapted at step 3" in run_well("adapt", *flags, f"--workdir={tmp_path}/whole")
-  strip = lambda text: "\n".join(line for line in text.splitlines() if "seconds" not in line)
-  assert strip((tmp_path / "whole" / "metrics.json").read_text()) == strip(whole)
+def test_the_step_carries_the_players_and_logs_their_losses():
+  recipe = recipes.get("gan", adapter=AdapterConfig(rank=2))
+  before = Adversarial().init(jax.random.fold_in(jax.random.key(0), Purpose.GENERATOR), FRAMES)
+  state, metrics = run_steps(recipe)
+  ((after,),) = state.memory
+  assert {"loss", "loss_generator", "loss_critic"} <= set(metrics)
+  for name in ("generator", "critic"):
+    pairs = zip(*(jax.tree.leaves(getattr(players, name)) for players in (before, after)), strict=True)
+    moved = max(np.abs(ours - theirs).max() for ours, theirs in pairs)
+    assert 0 < moved < 2e-3  # one Adam update from the same start

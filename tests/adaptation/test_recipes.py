@@ -30,15 +30,18 @@ def test_the_papers_settings_are_the_defaults():
   assert paper == Recipe(PAPER) and PAPER == (Synthesis(place=True), PseudoLabels(select="frame", weight=1.0))
   assert (paper.num_hypotheses, paper.sampling_steps, paper.clips, paper.updates) == (3, 1, 4, 1000)
   assert paper.adapter == AdapterConfig(tune="lora", rank=4, scale=1.0, rule=None, bias=True)
-  tx, one = step.make_optimizer(paper), jnp.ones(3)
-  state = tx.init(one)
-  for _ in range(3):  # Adam's step is the rate where all gradients are alike
-    update, state = tx.update(one, state)
-  np.testing.assert_allclose(update, -6e-5, rtol=1e-4)
-  tx = step.make_optimizer(recipes.get("novel", updates=2))
-  state = tx.init(one)
-  sizes = [-float((update := tx.update(one, state))[0][0]) for _ in range(3) if (state := update[1])]
-  np.testing.assert_allclose(sizes, [1e-3, 5e-4, 0], rtol=1e-4, atol=1e-9)  # cosine decay
+
+
+@pytest.mark.parametrize("recipe, sizes", [
+    (recipes.get("posynda"), [6e-5, 6e-5, 6e-5]), (recipes.get("novel", updates=2), [1e-3, 5e-4, 0]),
+])
+def test_adam_has_the_recipes_rate_and_decay(recipe, sizes):
+  """Adam's update is the rate where all gradients are alike."""
+  tx, gradient = step.make_optimizer(recipe), jnp.ones(3)
+  state = tx.init(gradient)
+  for size in sizes:
+    update, state = tx.update(gradient, state)
+    np.testing.assert_allclose(update, -size, rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("rank", [1, 4, 16])

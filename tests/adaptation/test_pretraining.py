@@ -1,0 +1,71 @@
+"""Laws of pretraining and of the source clips that it renders."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posynda_jax.adaptation import pretraining
+from posynda_jax.adaptation.sources import render_source
+from posynda_jax.geometry import rigs
+from posynda_jax.peft import counting
+from posynda_jax.runtime import parallel
+from tests import scene
+from tests.adaptation.batches import FRAMES
+from tests.diffusion.test_videopose import KEYPOINTS, POSES, tiny
+from tests.tolerance import assert_close
+
+MOTION = {
+    "motion": np.stack([scene.motion(FRAMES, seed) for seed in range(8)]), "valid": np.ones((8, FRAMES), np.float32),
+}
+
+
+def pretrain(model, params, config, source: dict, num_devices: int, rig=None):
+  """The state after one step from `params`."""
+  devices = jax.local_devices()[:num_devices]
+  one = functools.partial(pretraining.pretrain_step, model=model, config=config, rig=rig)
+  opt_state = pretraining.make_optimizer(config).init({"params": params["params"]})
+  state = pretraining.PretrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(np.array, params), opt_state)
+  state, key = parallel.replicate((state, jax.random.key(1)), devices)
+  data = parallel.shard({"source": source}, num_devices)
+  return jax.device_get(parallel.make_parallel_step(one, devices)(state, (), data, key)[0])
+
+
+def test_devices_that_share_a_batch_make_the_update_of_one():
+  model, params = scene.tiny_model(FRAMES)
+  config = pretraining.PretrainConfig(loss="mse", warmup_steps=0, learning_rate=1e-3, clip_norm=1e9)
+  rig = rigs.get_rig("h36m_rig+wild_rig")
+  one, four = (pretrain(model, params, config, MOTION, num, rig) for num in (1, 4))
+  assert_close(four.params, one.params, updates=1)
+  assert np.abs(one.params["params"]["head"]["kernel"] - params["params"]["head"]["kernel"]).max() > 1e-4
+
+
+def test_pretraining_videopose_averages_its_statistics_and_optimises_none():
+  model, start = tiny()
+  config = pretraining.PretrainConfig(loss="mse", ema=0.5, warmup_steps=0)
+  source = {"keypoints": KEYPOINTS, "poses": POSES, "valid": np.ones(POSES.shape[:2], np.float32)}
+  state = pretrain(model, start, config, source, 2)
+  assert_close(state.ema, jax.tree.map(lambda first, last: (first + last) / 2, start, state.params), updates=1)
+  moved = jax.tree.map(lambda first, last: np.abs(first - last).max(), start["batch_stats"], state.params["batch_stats"])
+  assert max(jax.tree.leaves(moved)) > 1e-3
+  moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if np.ndim(leaf)]
+  assert counting.count(moments) == 2 * counting.count(state.params["params"])
+
+
+def test_the_detected_share_of_clips_has_a_detectors_errors_and_the_others_none():
+  keys, rig = jax.random.split(jax.random.key(4), 200), rigs.get_rig("h36m_rig")
+  motion = {"motion": jnp.broadcast_to(scene.motion(3), (200, 3, 17, 3)), "valid": jnp.ones((200, 3))}
+  exact, mixed = (render_source(keys, motion, rig, share) for share in (0.0, 0.3))
+  np.testing.assert_array_equal(exact["poses"], mixed["poses"])
+  touched = (np.asarray(exact["keypoints"]) != np.asarray(mixed["keypoints"])).any((1, 2, 3))
+  assert 0.2 < touched.mean() < 0.4
+  error = np.linalg.norm(np.asarray(mixed["keypoints"] - exact["keypoints"]), axis=-1)[touched]
+  assert 0.001 < np.median(error) < 0.02  # a hundredth of a person's box, in half widths of the image
+
+
+@pytest.mark.parametrize("field, value", [("decay", "step"), ("loss", "l1")])
+def test_unknown_settings_list_the_choices(field, value):
+  with pytest.raises(ValueError, match=f"{field} '{value}' is unknown; choose one of"):
+    pretraining.PretrainConfig(**{field: value})

@@ -1,0 +1,65 @@
+"""Floors of rooms, and narrow doors: what a library may change under us is used in one place. `test_house` has the rest."""
+
+import ast
+import collections
+import graphlib
+import pathlib
+import re
+
+import pytest
+
+from tests import ROOT
+from tests.test_house import FILES, FOLDERS, imports
+
+MAX_FLOORS = 8
+OURS = [path for path in FILES if path.parts[0] in FOLDERS]
+MODULES = {".".join(path.with_suffix("").parts): path for path in OURS if path.parts[0] == "posynda_jax"}
+
+
+def test_rooms_have_few_floors():
+  rooms = collections.defaultdict(set)
+  for name, path in MODULES.items():
+    room = name.split(".")[1]
+    rooms[room] |= {other.split(".")[1] for other in imports(path) & set(MODULES)} - {room}
+  floors = {}
+  for room in graphlib.TopologicalSorter(rooms).static_order():
+    floors[room] = 1 + max((floors[other] for other in rooms[room]), default=0)
+  assert max(floors.values()) <= MAX_FLOORS, floors
+  assert floors["geometry"] == floors["peft"] == floors["runtime"] == 1
+
+
+@pytest.mark.parametrize("pattern, count", [(r"jax\.pmap\(", 1), (r"import orbax|from orbax", 1), (r"import fcntl", 0)])
+def test_pmap_and_orbax_are_in_one_file_each(pattern, count):
+  found = [path for path in OURS if re.search(pattern, (ROOT / path).read_text())]
+  assert len(found) == count, found
+
+
+@pytest.mark.parametrize("private", ["jax._src", "pickle._Unpickler", "numpy._core"])
+def test_a_private_api_is_used_in_one_function(private):
+  places = {(str(path), _scope(path, node.lineno)) for path in OURS for node in ast.walk(FILES[path]) if _uses(node, private)}
+  assert len(places) == 1 and all(scope for _, scope in places), places
+
+
+def _uses(node: ast.AST, private: str) -> bool:
+  """Whether a node imports the name or something below it, or is the name as an attribute or a text."""
+  match node:
+    case ast.Attribute():
+      return ast.unparse(node) == private
+    case ast.Constant():
+      return node.value == private
+    case ast.Import() | ast.ImportFrom():
+      module = getattr(node, "module", None) or ""
+      names = [module, *(f"{module}.{alias.name}".strip(".") for alias in node.names)]
+      return any(name == private or name.startswith(f"{private}.") for name in names)
+  return False
+
+
+def _scope(path: pathlib.Path, line: int) -> str:
+  """The outermost function or class around a line."""
+  kinds = ast.FunctionDef | ast.ClassDef
+  return next((it.name for it in FILES[path].body if isinstance(it, kinds) and it.lineno <= line <= it.end_lineno), "")
+
+
+def test_the_init_of_a_room_is_a_docstring_alone():
+  inits = [path for path in MODULES.values() if path.name == "__init__.py" and len(path.parts) == 3]
+  assert not [str(path) for path in inits if len(FILES[path].body) != 1 or not ast.get_docstring(FILES[path])]

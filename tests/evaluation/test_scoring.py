@@ -1,0 +1,111 @@
+"""Laws of scoring: every frame counts once, whatever the batch, and every number has its protocol."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posynda_jax.data import clips, tracks
+from posynda_jax.evaluation import results, scoring
+from posynda_jax.geometry import camera, skeleton, virtual_camera
+from posynda_jax.geometry.measured import Measured, make
+from tests import scene
+from tests.adaptation.batches import answering
+from tests.geometry.test_virtual_camera import VIEW
+from tests.geometry.test_virtual_camera import clips as viewed_clips
+from tests.tolerance import assert_close
+
+
+def make_track(num_frames: int) -> tracks.Track:
+  poses = scene.poses((num_frames,), num_frames)
+  arrays = {
+      "keypoints": np.asarray(camera.project(poses, scene.INTRINSICS[None])), "intrinsics": scene.INTRINSICS,
+      "confidence": np.ones((num_frames, 17), np.float32), "valid": np.ones(num_frames, np.float32), "poses": poses,
+  }
+  return tracks.Track(arrays, {"subject": "s"})
+
+
+SOURCE = clips.ClipSource([make_track(47), make_track(20)], 9)
+CONFIGS = (scoring.SamplingConfig(), scoring.SamplingConfig(num_hypotheses=3, select="frame", sampling_steps=2))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_perfect_denoiser_scores_zero_and_an_offset_its_own_length_on_every_frame(config):
+  every = SOURCE.take(range(len(SOURCE)))
+  knows = answering(every["keypoints"], np.asarray(skeleton.root_centre(every["poses"])))
+  aside = np.float32([1, 0, 0]) * (np.arange(17) > 0)[:, None]
+
+  def make_denoiser(offset):
+    return lambda *asked: knows(*asked) + offset * aside
+
+  score = scoring.make_scorer(make_denoiser, config)
+  found = scoring.evaluate(score, jnp.zeros(()), Measured(), SOURCE, 4)
+  assert found["frames"] == 67 and found["mpjpe_mm"] < 1e-2 and found["p_mpjpe_mm"] < 1e-2
+  found = scoring.evaluate(score, jnp.full((), 0.034), Measured(), SOURCE, 4)
+  np.testing.assert_allclose(found["mpjpe_mm"], 34 * 16 / 17, rtol=1e-3)
+
+
+def make_network(params):
+  return lambda *asked: scene.tiny_model(9)[0].apply(params, *asked)
+
+
+def test_scores_do_not_depend_on_the_batch_size():
+  score = scoring.make_scorer(make_network, scoring.SamplingConfig())
+  params = scene.tiny_model(9)[1]
+  small, large = (scoring.evaluate(score, params, Measured(), SOURCE, size) for size in (3, 8))
+  assert small["frames"] == large["frames"]
+  np.testing.assert_allclose(small["mpjpe_mm"], large["mpjpe_mm"], rtol=1e-5)
+
+
+def test_each_rule_reduces_the_same_hypotheses_as_it_does_alone():
+  config, params = scoring.SamplingConfig(num_hypotheses=3), scene.tiny_model(9)[1]
+  clip = next(iter(clips.in_order(SOURCE, 4)))
+  together = scoring.make_rule_scorer(make_network, config, scoring.RULES)(params, Measured(), clip)
+  assert sorted(together) == sorted(scoring.RULES)
+  key = jax.random.key(config.seed)
+  proposed = jax.jit(lambda clip: scoring.propose(make_network(params), Measured(), clip, key, config))(clip)
+  for rule, (pose, errors) in together.items():
+    combined = scoring.combine(proposed, Measured(), clip, dataclasses.replace(config, select=rule))
+    alone = skeleton.root_centre(combined)
+    np.testing.assert_allclose(pose, alone, atol=1e-5)
+    expected = scoring.frame_errors(alone, skeleton.root_centre(clip["poses"]))
+    np.testing.assert_allclose(errors["mpjpe"], expected["mpjpe"], atol=1e-5)
+  assert len({float(errors["mpjpe"].mean()) for _, errors in together.values()}) == len(scoring.RULES)
+
+
+def test_poses_lifted_through_a_virtual_camera_are_in_the_real_cameras_axes():
+  clip = viewed_clips()
+  truth = skeleton.root_centre(virtual_camera.render_clip(clip, VIEW)[0]["poses"])
+  through, own = (
+      scoring.propose(lambda *_: truth, made, clip, jax.random.key(0), scoring.SamplingConfig())
+      for made in (make(view=VIEW), Measured())
+  )
+  assert_close(through[0], skeleton.root_centre(clip["poses"]))
+  assert np.abs(own[0] - through[0]).max() > 0.05
+
+
+def test_every_number_has_its_protocol():
+  config = scoring.SamplingConfig(select="joint", root="oracle", refine="body")
+  found = scoring.describe_protocol("hdm05_mocap/wild_rig_detected", "test", 15.0, config, tuple(VIEW.tolist()))
+  assert (found["keypoints_2d"], found["root"], found["selection"]) == ("detected", "oracle", "joint")
+  assert found["refine"] == "body" and "virtual camera" in found["view"]
+  found = scoring.describe_protocol("a/b_gt", "test", 15.0, scoring.SamplingConfig())
+  assert found["keypoints_2d"] == "gt" and found["root"] == "not needed" and "view" not in found
+
+
+@pytest.mark.parametrize("field", ["select", "refine", "root"])
+def test_an_unknown_choice_lists_the_choices(field):
+  with pytest.raises(ValueError, match=f"{field} 'video' is unknown; choose one of"):
+    scoring.SamplingConfig(**{field: "video"})
+
+
+def test_results_stand_between_source_only_and_ceiling_with_their_closure():
+  scores = {"ceiling": 60.0, "adapted": 70.0, "source_only": 100.0}
+  table = results.result_table({name: {"mpjpe_mm": value, "frames": 5000} for name, value in scores.items()})
+  assert table[0] == ["", "MPJPE mm", "closure %", "frames"]
+  assert table[1:] == [
+      ["source_only", "100.0", "", "5,000"], ["adapted", "70.0", "75.0", "5,000"], ["ceiling", "60.0", "", "5,000"]
+  ]
+  assert results.closure(60.0, 50.0, 60.0) is None  # no gap

@@ -1,0 +1,64 @@
+"""The loop, and trees in files: it stops at a loss that is not finite, resumes exactly, and refuses what does not fit."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posynda_jax.runtime import checkpoint, loop, parallel
+from tests import scene
+from tests.runtime.fault_driver import Feed
+
+
+@flax.struct.dataclass
+class State:
+  step: jax.Array
+  value: jax.Array
+
+
+def train(folder, num_steps: int, fail_at: int | None = None):
+  """(state, logged rows) of a training whose state depends on every step before; its loss is NaN at one step."""
+
+  def step(state, frozen, batch, seed_key):
+    noise = jax.random.normal(jax.random.fold_in(seed_key, state.step))
+    value = state.value + jax.lax.pmean(batch["x"].mean(), parallel.AXIS) + noise + frozen
+    done = state.step + 1
+    return State(done, value), {"loss": jnp.where(done == (fail_at or -1), jnp.nan, value)}
+
+  checkpoints = checkpoint.Checkpoints(folder)
+  state, feed = State(jnp.zeros((), jnp.int32), jnp.zeros(())), Feed()
+  settings = loop.LoopSettings(num_steps, save_every=5, log_every=2, num_devices=2)
+  try:
+    state = loop.resume(checkpoints, state, feed)
+    compiled = parallel.make_parallel_step(step, jax.local_devices()[:2])
+    return loop.train(compiled, state, jnp.zeros(()), feed, jax.random.key(0), settings, checkpoints)
+  finally:
+    checkpoints.close()
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path):
+  whole, _ = train(tmp_path / "whole", 20)
+  train(tmp_path / "parts", 10)
+  parts, rows = train(tmp_path / "parts", 20)
+  assert rows[0]["step"] > 10 and float(parts.value) == float(whole.value)
+
+
+def test_a_loss_that_is_not_finite_stops_names_the_step_and_keeps_the_last_good_state(tmp_path):
+  with pytest.raises(FloatingPointError, match="loss is nan at step 8; the checkpoint of step 5 is kept"):
+    train(tmp_path, 20, fail_at=8)
+  assert checkpoint.Checkpoints(tmp_path).latest() == 5
+
+
+def test_parameters_of_another_shape_are_refused_by_leaf(tmp_path):
+  _, params = scene.tiny_model()
+  checkpoint.save_tree(tmp_path / "base", params)
+  again = checkpoint.load_tree(tmp_path / "base", params)
+  assert checkpoint.digest(again) == checkpoint.digest(params)
+  assert checkpoint.digest(jax.tree.map(lambda x: x + 1e-3, params)) != checkpoint.digest(params)
+  other = jax.tree.map(np.asarray, params)
+  other["params"]["head"]["kernel"] = np.zeros((7, 3))
+  with pytest.raises(ValueError, match=r"params/head/kernel: file \(16, 3\), model \(7, 3\)"):
+    checkpoint.load_tree(tmp_path / "base", other)
+  with pytest.raises(FileNotFoundError, match="no saved parameters"):
+    checkpoint.load_tree(tmp_path / "nothing", params)
