@@ -102,16 +102,13 @@ def frame_scores(
   """Each score of every frame, for poses in a unit of `mm` millimetres with any root. A pure function."""
   pred, target = (poses - poses[..., np.array(protocol.centre), :].mean(-2, keepdims=True) for poses in (pred, target))
   errors = mm * metrics.joint_errors(pred, target)  # scaled last, so that an exact joint has an error of exactly 0
-
-  def measure(kind: str, joints: np.ndarray) -> Float[Array, "*b"]:
-    if kind == "p_mpjpe":
-      return mm * metrics.p_mpjpe(pred[..., joints, :], target[..., joints, :])
-    of_joints = errors[..., joints]
-    if kind == "pck":
-      return metrics.pck(of_joints, metrics.PCK_MM)
-    return metrics.auc(of_joints) if kind == "auc" else of_joints.mean(-1)
-
-  return {score.name: measure(score.kind, np.array(score.joints)) for score in protocol.scores}
+  measure = {
+      "mpjpe": lambda joints: errors[..., joints].mean(-1),
+      "p_mpjpe": lambda joints: mm * metrics.p_mpjpe(pred[..., joints, :], target[..., joints, :]),
+      "pck": lambda joints: metrics.pck(errors[..., joints], metrics.PCK_MM),
+      "auc": lambda joints: metrics.auc(errors[..., joints]),
+  }
+  return {score.name: measure[score.kind](np.array(score.joints)) for score in protocol.scores}
 
 
 def paper_figures(protocol: Protocol) -> str:
@@ -119,7 +116,11 @@ def paper_figures(protocol: Protocol) -> str:
   return "\n".join(protocol.paper.lines()) if protocol.paper else f"paper  prints no figures of {protocol.name}"
 
 
-_MPJPE, _P_MPJPE = Score("mpjpe_mm", "mpjpe"), Score("p_mpjpe_mm", "p_mpjpe")
+def _errors_of(joints: tuple[int, ...]) -> tuple[Score, Score]:
+  return Score("mpjpe_mm", "mpjpe", joints), Score("p_mpjpe_mm", "p_mpjpe", joints)
+
+
+_MPJPE, _P_MPJPE = _errors_of(ALL)
 _H36M = functools.partial(
     Protocol, dataset="human36m/gt", averages=("mean_of_actions", "pooled"),
     groupings=(Grouping("action", "action", {name: name for name in h36m.ACTIONS}),),
@@ -161,14 +162,9 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
         averages=("mean_of_sequences", "frame_weighted", "pooled"), fields=("activity",), paper=paper_tables.TABLE_2,
         note="The paper states 2,929 test frames; the published scores of D3DP count 2,875",
     ),
-    _3DPW(
-        "3dpw_14", scores=tuple(dataclasses.replace(score, joints=_3DPW_JOINTS) for score in (_MPJPE, _P_MPJPE)),
-        centre=in_h36m("spin17", (4, 1)), note=f"{_3DPW_NOTE}. VIBE also asks for more than 6 detected points",
-    ),
-    _3DPW(
-        "3dpw_16", scores=tuple(dataclasses.replace(score, joints=without("neck")) for score in (_MPJPE, _P_MPJPE)),
-        note=_3DPW_NOTE,
-    ),
+    _3DPW("3dpw_14", scores=_errors_of(_3DPW_JOINTS), centre=in_h36m("spin17", (4, 1)),
+          note=f"{_3DPW_NOTE}. VIBE also asks for more than 6 detected points"),
+    _3DPW("3dpw_16", scores=_errors_of(without("neck")), note=_3DPW_NOTE),
 )}
 # Open motion capture has no published protocol. Some of its skeletons have no joints 9 and 10, which are then derived.
 OPEN = Protocol(

@@ -9,7 +9,6 @@ from absl.testing import flagsaver
 
 from experiments import diagnose
 from posynda_jax.adaptation import bases, sources
-from posynda_jax.data import tracks
 from posynda_jax.geometry import skeleton
 from tests import scene
 from tests.scripts import error_of
@@ -46,12 +45,6 @@ def test_another_body_has_its_lengths_keeps_directions_and_stands_on_the_floor()
   np.testing.assert_allclose(np.asarray(skeleton.bone_lengths(moved)), np.tile(lengths, (20, 1)), rtol=1e-5)
   np.testing.assert_allclose(directions(moved), directions(motion), atol=1e-4)
   np.testing.assert_allclose(moved[:, [3, 6], 1].min(-1), motion[:, [3, 6], 1].min(-1), atol=1e-5)
-
-
-def test_the_mean_body_counts_subjects_not_takes():
-  short, tall = ({"motion": scale * scene.motion(5), "valid": np.ones(5, np.float32)} for scale in (1, 2))
-  found = tracks.mean_bones([tracks.Track(short, {"subject": "a"})] * 3 + [tracks.Track(tall, {"subject": "b"})])
-  np.testing.assert_allclose(found, 1.5 * np.asarray(skeleton.bone_lengths(scene.motion(5))).mean(0), atol=1e-4)
 
 
 @pytest.fixture
