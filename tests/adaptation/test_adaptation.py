@@ -47,7 +47,8 @@ def test_no_leaf_of_the_state_belongs_to_the_base():
   assert counting.count(state.adapter) == num_adapter == counting.count(state.adapter["lora"]) + 51
   moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
   assert counting.count(moments) == 2 * num_adapter  # Adam's two moments, of the adapter alone
-  assert not {leaf.shape for leaf in jax.tree.leaves(base)} & {leaf.shape for leaf in jax.tree.leaves(state.adapter["lora"])}
+  of_base, of_adapter = ({leaf.shape for leaf in jax.tree.leaves(tree)} for tree in (base, state.adapter["lora"]))
+  assert not of_base & of_adapter
   assert state.memory == ((), ())
 
 

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from posynda_jax.adaptation import recipes
 from posynda_jax.adaptation.adapters import AdapterConfig
@@ -18,6 +17,7 @@ from tests.adaptation.batches import FRAMES, batch, run_steps
 from tests.tolerance import assert_close
 
 RATE = 5e-4  # at four times this rate the players' distance to the target oscillates
+LESSON = Adversarial(RATE)
 
 
 def answer(rotation=(0.0, 0, 0), move=(0.0, 0, 0), bones=0.0) -> jnp.ndarray:
@@ -61,7 +61,7 @@ def make_turn(lesson: Adversarial, num_devices: int):
   return jax.jit(jax.vmap(turn, **axes))
 
 
-def play(data, num_devices: int = 1, lesson: Adversarial = Adversarial(RATE)):
+def play(data, num_devices: int = 1, lesson: Adversarial = LESSON):
   """Fresh players after one turn, and its metrics."""
   turn = make_turn(lesson, num_devices)
   return turn(lesson.init(jax.random.key(0), FRAMES), parallel.shard(data, num_devices), jax.random.key(1))
@@ -116,7 +116,7 @@ def test_the_generator_learns_where_the_target_stands():
     made = change(poses, Generator().apply(players.generator, poses, noise, intrinsics))
     return np.abs(describe(np.asarray(camera.project(made, intrinsics))) - describe(data["target"]["keypoints"])).sum()
 
-  players, turn, shares = Adversarial().init(jax.random.key(0), FRAMES), make_turn(Adversarial(RATE), 1), parallel.shard(data, 1)
+  players, turn, shares = Adversarial().init(jax.random.key(0), FRAMES), make_turn(LESSON, 1), parallel.shard(data, 1)
   before = distance(players)
   for i in range(400):
     players, _ = turn(players, shares, jax.random.key(i))

@@ -275,8 +275,11 @@ def test_the_teachers_up_follows_a_pitched_camera_and_ignores_clips_that_are_not
   target = target_clips(people + np.float32([0, 0, 1]))
   target["valid"][0] = 0
   denoise = answering(target["keypoints"], np.asarray(skeleton.root_centre(people)))
-  up, lean = on_devices(
-      lambda keys, part: (lambda teacher: (teacher.up[None], teacher.lean))(make_teacher(keys, part, denoise)), target, 2
-  )
+
+  def ask(keys, part):
+    teacher = make_teacher(keys, part, denoise)
+    return teacher.up[None], teacher.lean
+
+  up, lean = on_devices(ask, target, 2)
   np.testing.assert_allclose(up, np.tile(directions[0], (2, 1)), atol=1e-4)
   assert lean[1:].max() < 0.02 < 1 < lean[0]

@@ -1,4 +1,4 @@
-"""Recipes and adapters: the paper's settings, what is refused, and adapters that change nothing before they are trained."""
+"""Recipes and adapters: the paper's settings, refusals, and fresh adapters, which change nothing."""
 
 import dataclasses
 import json

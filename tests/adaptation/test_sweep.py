@@ -1,210 +1,218 @@
-"""Laws of K adaptations at once: padding changes nothing, and every member is the adaptation it would be alone."""
+"""Laws of K adaptations at once: padding changes nothing, and every member is the adaptation that it would be alone."""
 
 import dataclasses
 import functools
 import json
 import pathlib
-import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import adapt, sweep
+from posynda_jax.adaptation import adapters, bases, job, recipes, sweep, sweep_job
+from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.placed import Synthesis
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.recipes import Recipe
+from posynda_jax.adaptation.step import Setting, init_state
 from posynda_jax.peft import lora
-from posynda_jax.runtime import parallel
+from posynda_jax.runtime import loop, parallel
 from tests import scene
-from tests.adaptation.test_adaptation import FRAMES, clips
-from tests.experiments.test_experiments import ROOT, SMOKE, run_well
+from tests.adaptation.batches import FRAMES, MEASURED, batch, make_step
+from tests.tolerance import assert_close
 
-CONFIG = adapt.AdaptConfig(rank=2, learning_rate=1e-2, decay="cosine", num_steps=10, tilt="teacher", num_hypotheses=2)
-MEMBERS = {  # name -> (changes, seed, seed of the target clips)
-    "plain": ({}, 0, 3),
-    "wide": (dict(rank=4, learning_rate=3e-2, tilt_deg=5.0), 1, 4),
-    "weak": (dict(rank=1, scale=0.5, pseudo_weight=0.3, teacher_ema=0.9), 2, 3),
+RECIPE = Recipe(
+    (Synthesis(), PseudoLabels()), 2, rate=1e-2, decay="cosine", updates=10, adapter=AdapterConfig(rank=2)
+)
+MEMBERS = {  # name -> (recipe, seed, seed of the target clips)
+    "plain": (RECIPE, 0, 3),
+    "wide": (dataclasses.replace(RECIPE, rate=3e-2, adapter=AdapterConfig(rank=4)), 1, 4),
+    "weak": (dataclasses.replace(RECIPE, adapter=AdapterConfig(rank=1, scale=0.5)), 2, 3),
 }
-CONFIGS = {name: dataclasses.replace(CONFIG, **changes) for name, (changes, _, _) in MEMBERS.items()}
-
-
-def data(target_seed: int) -> dict:
-  return {"source": clips(4, 1, labelled=True), "target": clips(4, target_seed)}
 
 
 def alone(name: str, num_steps: int):
-  """The adapter of one member, trained by `adapt_step` as `adapt` does."""
-  model, base = scene.tiny_model(FRAMES)
-  (_, seed, target), config = MEMBERS[name], CONFIGS[name]
+  """(adapter, metrics) of one member, trained by the step of one adaptation."""
+  (model, base), (recipe, seed, target) = scene.tiny_model(FRAMES), MEMBERS[name]
   devices = jax.local_devices()[:1]
-  static = dict(model=model, config=config, rig=None, tx=adapt.make_optimizer(config))
-  step = parallel.make_parallel_step(functools.partial(adapt.adapt_step, **static), devices)
-  state = adapt.init_state(jax.random.key(seed), base, config)
-  state, base, key = parallel.replicate((state, base, jax.random.key(seed + 1)), devices)
+  state = init_state(jax.random.key(seed), base, recipe, FRAMES)
+  state, frozen, key = parallel.replicate((state, (base, MEASURED), jax.random.key(seed + 1)), devices)
   for _ in range(num_steps):
-    state, scalars = step(state, base, parallel.shard(data(target), 1), key)
-  return jax.device_get((state.adapter, scalars))
+    state, metrics = make_step(recipe, 1, model)(state, frozen, parallel.shard(batch(4, target), 1), key)
+  return jax.device_get((state.adapter, metrics))
 
 
 @functools.cache  # members whose numbers differ share the program
 def compiled(names: tuple[str, ...], num_devices: int, at_once: int):
-  model, _ = scene.tiny_model(FRAMES)
-  static = dict(model=model, config=CONFIGS[names[0]], rig=None, names=names, at_once=at_once)
-  return parallel.make_parallel_step(functools.partial(sweep.sweep_step, **static), jax.local_devices()[:num_devices])
+  setting, members = Setting(scene.tiny_model(FRAMES)[0]), sweep.Members(names, at_once)
+  step = functools.partial(sweep.sweep_step, recipe=MEMBERS[names[0]][0], setting=setting, members=members)
+  return parallel.make_parallel_step(step, jax.local_devices()[:num_devices])
 
 
-def together(names, num_steps: int, configs=CONFIGS, num_devices: int = 1, at_once: int = len(MEMBERS)):
-  """(stacked adapter, adapters by name, scalars) of several members in one step."""
-  base, chosen = scene.tiny_model(FRAMES)[1], [configs[name] for name in names]
-  keys = lambda offset: [jax.random.key(MEMBERS[name][1] + offset) for name in names]
-  arguments = sweep.init_state(keys(0), base, chosen), (base, sweep.settings(chosen)), jnp.stack(keys(1))
-  state, frozen, seed_keys = parallel.replicate(arguments, jax.local_devices()[:num_devices])
-  batch = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *(data(MEMBERS[name][2]) for name in names))
+def together(names, num_steps: int, num_devices: int = 1, at_once: int = len(MEMBERS), **others: Recipe):
+  """(stacked adapter, adapters by name, metrics) of several members in one step; `others` replace recipes."""
+  base, chosen = scene.tiny_model(FRAMES)[1], [others.get(name, MEMBERS[name][0]) for name in names]
+  init_keys, seed_keys = ([jax.random.key(MEMBERS[name][1] + offset) for name in names] for offset in range(2))
+  frozen = base, MEASURED, sweep.find_numbers(chosen)
+  arguments = sweep.init_members(init_keys, base, chosen, FRAMES), frozen, jnp.stack(seed_keys)
+  state, frozen, keys = parallel.replicate(arguments, jax.local_devices()[:num_devices])
+  data = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *(batch(4, MEMBERS[name][2]) for name in names))
   for _ in range(num_steps):
-    state, scalars = compiled(names, num_devices, at_once)(state, frozen, parallel.shard(batch, num_devices), seed_keys)
-  adapter, scalars = jax.device_get((state.adapter, scalars))
-  return adapter, dict(zip(names, sweep.unstack(adapter, [config.rank for config in chosen]), strict=True)), scalars
-
-
-def assert_close(ours, theirs, atol: float = 1e-5):
-  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol), ours, theirs)
+    state, metrics = compiled(names, num_devices, at_once)(state, frozen, parallel.shard(data, num_devices), keys)
+  adapter, metrics = jax.device_get((state.adapter, metrics))
+  unstacked = sweep.unstack(adapter, [recipe.adapter.rank for recipe in chosen])
+  return adapter, dict(zip(names, unstacked, strict=True)), metrics
 
 
 def test_a_padded_adapter_computes_the_same_and_can_be_cut_back():
-  model, base = scene.tiny_model(FRAMES)
-  factors = lora.init(jax.random.key(0), base, 3)
-  factors = jax.tree.map(lambda x: x + 0.1, factors)
+  _, base = scene.tiny_model(FRAMES)
+  factors = jax.tree.map(lambda x: x + 0.1, lora.init(jax.random.key(0), base, 3))
   padded = sweep.pad_rank(factors, 7)
   assert {ab["a"].shape[-1] for ab in padded.values()} == {ab["b"].shape[0] for ab in padded.values()} == {7}
-  merged = jax.tree.leaves(lora.merge(base, factors))
-  for ours, theirs in zip(jax.tree.leaves(lora.merge(base, padded)), merged, strict=True):
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+  assert_close(lora.merge(base, padded), lora.merge(base, factors))
   jax.tree.map(np.testing.assert_array_equal, sweep.cut_rank(padded, 3), factors)
   with pytest.raises(ValueError, match="an adapter of rank 7 cannot be padded to 3"):
     sweep.pad_rank(padded, 3)
 
 
-def test_every_member_is_the_adaptation_it_would_be_alone():
+def test_every_member_is_the_adaptation_that_it_would_be_alone():
   names = tuple(MEMBERS)
-  stacked, adapters, scalars = together(names, 5)
-  for i, name in enumerate(names):
-    theirs, their_scalars = alone(name, 5)
-    assert_close(adapters[name], theirs)
-    assert adapters[name]["bias"].any() and all(ab["b"].any() for ab in adapters[name]["lora"].values())
-    assert_close({key: scalars[f"{name}/{key}"] for key in their_scalars}, their_scalars, 1e-3)
-    for ab in stacked["lora"].values():  # the padding was never touched
-      rank = CONFIGS[name].rank
+  stacked, found, metrics = together(names, 5)
+  for i, name in enumerate(names[1:], start=1):  # the plain one differs from them in nothing of its own
+    theirs, their_metrics = alone(name, 5)
+    assert_close(found[name], theirs, updates=5)
+    assert found[name]["bias"].any() and all(ab["b"].any() for ab in found[name]["lora"].values())
+    for metric, value in their_metrics.items():
+      np.testing.assert_allclose(metrics[f"{name}/{metric}"], value, rtol=1e-3, err_msg=metric)
+    for ab in stacked["lora"].values():  # the padding stays zero
+      rank = MEMBERS[name][0].adapter.rank
       assert not ab["a"][i, :, rank:].any() and not ab["b"][i, rank:].any()
-  np.testing.assert_allclose(scalars["loss"], np.mean([scalars[f"{name}/loss"] for name in names]), rtol=1e-6)
+  np.testing.assert_allclose(metrics["loss"], np.mean([metrics[f"{name}/loss"] for name in names]), rtol=1e-5)
 
 
-def test_members_do_not_see_each_other_in_any_order_or_grouping():
+def test_members_do_not_depend_on_each_other_in_any_order_or_grouping():
   _, forwards, _ = together(("plain", "wide", "weak"), 3)
   _, backwards, _ = together(("weak", "wide", "plain"), 3, at_once=1)
-  assert_close(forwards, backwards)
+  assert_close(forwards, backwards, updates=3)
 
 
 def test_devices_share_the_clips_of_every_member():
-  """Losses and gradients, which come before Adam: it would magnify rounding of near-zero gradients into whole steps."""
-  _, _, ours = together(tuple(MEMBERS), 1)
-  _, _, theirs = together(tuple(MEMBERS), 1, num_devices=2)
-  same = lambda scalars: {key: value for key, value in scalars.items() if key.endswith(("loss", "grad_norm"))}
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), same(theirs), same(ours))
+  """Losses and gradients are compared, because Adam turns the rounding of gradients near zero into whole steps."""
+  (_, _, ours), (_, _, theirs) = (together(tuple(MEMBERS), 1, num) for num in (1, 2))
+  for name, value in ours.items():
+    if name.endswith(("loss", "grad_norm")):
+      np.testing.assert_allclose(theirs[name], value, rtol=1e-4, err_msg=name)
 
 
-def test_a_member_that_diverges_harms_itself_only():
-  configs = CONFIGS | {"wide": dataclasses.replace(CONFIGS["wide"], learning_rate=1e30)}
-  _, adapters, scalars = together(tuple(MEMBERS), 4, configs)
-  assert not np.isfinite(adapters["wide"]["bias"]).all() and not np.isfinite(scalars["wide/loss"])
-  assert np.isfinite(scalars["loss"])
+def test_a_member_that_diverges_harms_itself_alone():
+  wild = dataclasses.replace(MEMBERS["wide"][0], rate=1e30)
+  _, found, metrics = together(tuple(MEMBERS), 4, wide=wild)
+  assert not np.isfinite(found["wide"]["bias"]).all() and not np.isfinite(metrics["wide/loss"])
+  assert np.isfinite(metrics["loss"])
   _, unharmed, _ = together(tuple(MEMBERS), 4)
-  assert_close([adapters[name] for name in ("plain", "weak")], [unharmed[name] for name in ("plain", "weak")])
+  for name in ("plain", "weak"):
+    jax.tree.map(np.testing.assert_array_equal, found[name], unharmed[name])
 
 
 def test_a_kernel_of_the_base_multiplies_the_rows_of_all_members_at_once():
-  """No product with a frozen kernel has the members as a batch dimension: the kernels are never copied for them."""
+  """No product with a frozen kernel has the members as a batch dimension, so kernels are never copied for them."""
   model, base = scene.tiny_model(FRAMES)
-  adapters = jax.tree.map(lambda x: jnp.stack([x] * 5), adapt.init_adapter(jax.random.key(0), base, CONFIG))
+  adapter = adapters.init(jax.random.key(0), base, RECIPE.adapter)
+  stacked = jax.tree.map(lambda x: jnp.stack([x] * 5), adapter)
   inputs = jnp.zeros((5, 4, FRAMES, 17, 2)), jnp.zeros((5, 4, FRAMES, 17, 3))
-  denoiser = lambda adapter: adapt.make_denoiser(model, base, adapter, 1.0, "factorised")
-  loss = lambda adapter, seen, noisy: (denoiser(adapter)(seen, noisy, jnp.full(4, 9)) ** 2).sum()
-  text = str(jax.make_jaxpr(jax.vmap(jax.grad(loss)))(adapters, *inputs))
-  kernels = {np.shape(leaf) for leaf in jax.tree.leaves(base) if np.ndim(leaf) == 2}
+
+  def loss(adapter, keypoints, noisy):
+    denoise = adapters.make_denoiser(model, base, adapter, 1.0, "factorised")
+    return (denoise(keypoints, noisy, jnp.full(4, 9)) ** 2).sum()
+
+  text = str(jax.make_jaxpr(jax.vmap(jax.grad(loss)))(stacked, *inputs))
   assert "dot_general" in text
-  for rows, columns in kernels:
+  for rows, columns in {np.shape(leaf) for leaf in jax.tree.leaves(base) if np.ndim(leaf) == 2}:
     assert f"f32[5,{rows},{columns}]" not in text and f"f32[5,{columns},{rows}]" not in text
 
 
-def test_what_one_step_cannot_vary_is_refused():
-  with pytest.raises(ValueError, match=r"members differ in num_hypotheses \(2, 5\): one step can vary rank, learning_rate"):
-    sweep.settings([CONFIG, dataclasses.replace(CONFIG, num_hypotheses=5)])
-  assert set(sweep.settings(list(CONFIGS.values()))) == set(sweep.NUMBERS)
-  assert not sweep.settings([CONFIG, dataclasses.replace(CONFIG, rank=7)])
+@pytest.mark.parametrize("other, message", [
+    (dataclasses.replace(RECIPE, num_hypotheses=5), "members differ in more than rank, rate, scale, target and seed"),
+    (dataclasses.replace(RECIPE, adapter=AdapterConfig(tune="full")), "a sweep stacks low-rank adapters"),
+    (recipes.get("gan"), "a sweep does not carry what a lesson learns"),
+])
+def test_members_that_one_step_cannot_hold_are_refused(other, message):
+  with pytest.raises(ValueError, match=message):
+    sweep.find_numbers([RECIPE, other])
+
+
+def test_only_numbers_in_which_members_differ_are_arguments_of_the_step():
+  assert set(sweep.find_numbers([recipe for recipe, _, _ in MEMBERS.values()])) == {"rate", "scale"}
+  assert not sweep.find_numbers([RECIPE, dataclasses.replace(RECIPE, adapter=AdapterConfig(rank=7))])
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, data, smoke_base) -> tuple[pathlib.Path, list[str]]:
-  """A finished sweep of three members, one of which diverges: (its parent folder, the flags)."""
-  root = tmp_path_factory.mktemp("sweep")
-  members = [{"name": "plain"}, {"name": "other", "seed": 3, "rank": 3, "adapt_rate": 2e-3}, {"name": "wild", "adapt_rate": 1e30}]
-  (root / "members.json").write_text(json.dumps(members))
-  flags = [SMOKE, data, smoke_base, "--source=none", "--pseudo_label=mean", "--log_every=2"]
-  out = run_well("adapt", *flags, f"--workdir={root}/swept", f"--sweep={root}/members.json")
-  assert "wild diverged" in out and "| other | 3 | 3 | 0.002 |" in out
-  return root, flags
+def described(tiny_base, folders, tmp_path_factory) -> job.Job:
+  return job.Job(
+      recipes.get("free", clips=8, updates=4, rate=1e-3, adapter=AdapterConfig(rank=2)), "synthetic_motion/target_gt",
+      str(tiny_base), target_split="train[:2%]", test_split="test[:2%]", folders=folders,
+      workdir=str(tmp_path_factory.mktemp("sweep") / "swept"), saving=loop.Saving(2, 2))
 
 
-def test_a_members_folder_is_the_run_that_adapt_alone_makes(swept):
-  root, flags = swept
-  run_well("adapt", *flags, f"--workdir={root}/alone", "--seed=3", "--rank=3", "--adapt_rate=2e-3")
-  read = lambda folder, name: json.loads((root / folder / name).read_text())
-  assert read("alone", "config.json") == read("swept/other", "config.json")
-  ours, theirs = read("swept/other", "metrics.json"), read("alone", "metrics.json")
-  assert ours["protocol"] == theirs["protocol"]
+CHANGES = {"plain": {}, "other": {"seed": 3, "rank": 3, "adapt_rate": 2e-3}, "wild": {"adapt_rate": 1e30}}
+
+
+@pytest.fixture(scope="module")
+def swept(described) -> dict:
+  """The results of three members, of which one diverges."""
+  return sweep_job.run(described, CHANGES)
+
+
+def test_a_members_folder_is_the_run_that_the_job_makes_alone(described, swept, tmp_path):
+  adapter = dataclasses.replace(described.recipe.adapter, rank=3)
+  recipe = dataclasses.replace(described.recipe, rate=2e-3, adapter=adapter)
+  one = job.run(dataclasses.replace(described, recipe=recipe, seed=3, workdir=str(tmp_path / "alone")))
+  folder = pathlib.Path(described.workdir) / "other"
+  assert (folder / "config.json").read_text() == (one.folder / "config.json").read_text()
+  assert swept["other"]["protocol"] == one.protocol
   for row in ("source_only", "adapted"):
-    assert set(ours[row]) == set(theirs[row])
-    np.testing.assert_allclose(ours[row]["mpjpe_mm"], theirs[row]["mpjpe_mm"], rtol=1e-4)
-  made = lambda folder: {path.name for part in ("", "figures") for path in (root / folder / part).iterdir()}
-  assert made("swept/other") == made("alone") - {"checkpoints"}
-  dataset = ("--dataset=synthetic_motion/target_gt", "--split=test[:2%]")
-  scored = run_well("evaluate", flags[1], f"--run={root}/swept/other", *dataset)
-  assert abs(float(re.search(r"MPJPE ([\d.]+)", scored)[1]) - theirs["adapted"]["mpjpe_mm"]) < 0.06
+    assert set(swept["other"][row]) == set(one.scores[row])
+    np.testing.assert_allclose(swept["other"][row]["mpjpe_mm"], one.scores[row]["mpjpe_mm"], rtol=1e-4)
+  made, expected = (
+      {path.name for part in ("", "figures") for path in (at / part).iterdir()} for at in (folder, one.folder)
+  )
+  assert made == expected - {"checkpoints"}
+  assert_close(bases.load_weights(folder).adapter, one.adapted.adapter, updates=4)
 
 
-def test_a_sweep_that_is_started_again_goes_on_and_its_members_are_compared(swept):
-  root, flags = swept
-  before = json.loads((root / "swept" / "sweep.json").read_text())["members"]
-  assert before["wild"] == {"changes": {"adapt_rate": 1e30}, "diverged": True} and not (root / "swept/wild/adapted").exists()
-  again = run_well("adapt", *flags, f"--workdir={root}/swept", f"--sweep={root}/members.json")
-  assert "Resuming sweep at step 6" in again
-  after = json.loads((root / "swept" / "sweep.json").read_text())["members"]
-  assert after["other"]["adapted"]["mpjpe_mm"] == before["other"]["adapted"]["mpjpe_mm"]
-  assert len((root / "swept" / "sweep.md").read_text().splitlines()) == 5
+def test_a_sweep_that_is_started_again_goes_on_and_its_members_are_compared(described, swept, capsys):
+  folder = pathlib.Path(described.workdir)
+  assert swept["wild"] == {"changes": {"adapt_rate": 1e30}, "diverged": True} and not (folder / "wild/adapted").exists()
+  again = sweep_job.run(described, CHANGES)
+  out = capsys.readouterr().out
+  assert "Resuming sweep at step 4" in out and "wild diverged and has no adapter; the others are not affected" in out
+  assert again["other"]["adapted"]["mpjpe_mm"] == swept["other"]["adapted"]["mpjpe_mm"]
+  assert json.loads((folder / "sweep.json").read_text())["members"]["other"]["changes"] == CHANGES["other"]
+  head, _, *rows = (folder / "sweep.md").read_text().splitlines()
+  assert head.split()[1:-1:2] == ["member", "seed", "rank", "adapt_rate", "source-only", "adapted"] and len(rows) == 3
+  assert "diverged" in rows[2]
 
 
-def test_what_cannot_be_swept_is_said_in_a_line(tmp_path):
-  (tmp_path / "broken.json").write_text("[{")
-  (tmp_path / "object.json").write_text('{"seed": 1}')
-  cases = {
-      "hypotheses=3,5": "member hypotheses_3 changes 'hypotheses', which members of one step share: sweep rank, adapt_rate",
-      "seed=1,1": "two members are called 'seed_1': give each its own name",
-      "seed=1;seed=2": "names a flag twice: give all its values at once, as seed=0,1,2",
-      "rank=2,many": "member rank_many has rank=many",
-      ";": "has no members: write it as seed=0,1,2;rank=2,4",
-      f"{tmp_path}/broken.json": "broken.json is no JSON",
-      f"{tmp_path}/object.json": "object.json is not a list of members",
-  }
-  script = """if True:
-    import sys
-    from experiments import adapt, sweep
-    for text in sys.argv[1:]:
-      try:
-        sweep.read(text)
-      except ValueError as error:
-        print(error)
-  """
-  done = subprocess.run([sys.executable, "-c", script, *cases], cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  for line, message in zip(done.stdout.splitlines(), cases.values(), strict=True):
-    assert message in line
+def test_members_are_all_combinations_or_a_files_list(tmp_path):
+  assert sweep_job.read_members("seed=0,1; rank=2") == {
+      "seed_0-rank_2": {"seed": 0, "rank": 2}, "seed_1-rank_2": {"seed": 1, "rank": 2}}
+  path = tmp_path / "members.json"
+  path.write_text('[{"name": "a b", "adapt_rate": 1e-3}, {"target_split": "train[:1%]"}]')
+  assert sweep_job.read_members(str(path)) == {
+      "a_b": {"adapt_rate": 1e-3}, "target_split_train_1": {"target_split": "train[:1%]"}}
+
+
+@pytest.mark.parametrize("text, message", [
+    ("hypotheses=3,5", "changes 'hypotheses', which members of one step share: sweep rank, adapt_rate"),
+    ("seed=1,1", "two members are called 'seed_1': give each its own name"),
+    ("seed=1;seed=2", "names a flag twice: give all its values at once, as seed=0,1,2"),
+    ("rank=2,many", "member rank_many has rank=many"), (";", "has no members: write it as seed=0,1,2;rank=2,4"),
+    ("[{", "members.json is no JSON"), ('{"seed": 1}', "members.json is not a list of members"),
+    ('[{"name": "figures"}]', "'figures' cannot be a member's name"),
+])
+def test_members_that_cannot_be_read_are_refused(text, message, tmp_path):
+  path = tmp_path / "members.json"
+  path.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    sweep_job.read_members(str(path) if text[0] in "[{" else text)

@@ -1,4 +1,4 @@
-"""The loop, and trees in files: it stops at a loss that is not finite, resumes exactly, and refuses what does not fit."""
+"""The loop stops at a loss that is not finite and resumes exactly; trees in files fit or are refused by leaf."""
 
 import flax.struct
 import jax
