@@ -16,6 +16,7 @@ from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.interop import convert, torch_file, torch_names
 from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import checkpoint, runs
+from posynda_jax.runtime.files import write_json
 from tests import ROOT, golden
 from tests.interop import torch_files as files
 
@@ -164,7 +165,7 @@ def test_golden_adapters_are_converted_on_their_own_base_by_command(tmp_path, ca
     assert run(tmp_path / "other.safetensors", tmp_path / "x", f"--adapter={tmp_path / adapter}") == 1
     assert f"not of {checkpoint.digest(other)}: give the base it was trained on" in capsys.readouterr().err
   config = runs.read_config(tmp_path / "run")
-  runs.write_json(tmp_path / "run" / "config.json", {k: v for k, v in config.items() if k != "base_folder"})
+  write_json(tmp_path / "run" / "config.json", {k: v for k, v in config.items() if k != "base_folder"})
   assert run(tmp_path / "run", tmp_path / "x") == 1  # a folder of several adapters
   assert "give the base as INPUT, and --adapter=" in capsys.readouterr().err
   assert run(tmp_path / "base", tmp_path / "again", f"--adapter={tmp_path / 'run'}", "--weights=adapted") == 0
