@@ -54,6 +54,8 @@ SWEEP = flags.DEFINE_string(
     "with a list of members, each an object of flags.")
 AT_ONCE = flags.DEFINE_integer(
     "sweep_at_once", None, "Members computed together; default: all on an accelerator, 1 on a CPU.", lower_bound=1)
+for module in (common, own_keypoints):
+  flags.adopt_module_key_flags(module)
 
 
 def recipe_from_flags() -> recipes.Recipe:

@@ -1,7 +1,7 @@
-"""The one installed command, `posynda NAME ...`, and presets by name.
+"""The installed command `posynda NAME ...`, and presets by name.
 
-`posynda lift ...` is `python -m experiments.lift ...`; the names are those of COMMANDS. From a checkout `python -m
-experiments.console NAME ...` does the same.
+`posynda lift ...` is `python -m experiments.lift ...`; COMMANDS has the other names. From a checkout
+`python -m experiments.console NAME ...` does the same.
 """
 
 import pathlib
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 PRESETS = pathlib.Path(__file__).parent / "presets"
-COMMANDS = {  # name -> (module beside or above this package, what it does)
+COMMANDS = {  # name -> (module in the folder above this one, help)
     "adapt": ("experiments.adapt", "adapt a base to an unlabelled target"),
     "lift": ("experiments.lift", "lift 2D keypoints of your video to 3D"),
     "evaluate": ("experiments.evaluate", "score weights on labelled data"),
@@ -34,20 +34,19 @@ def main() -> None:
   """Runs the script that the first argument names, with the other arguments."""
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name not in COMMANDS:
-    lines = [f"  {command:22}{what}" for command, (_, what) in COMMANDS.items()]
+    lines = [f"  {command:22}{text}" for command, (_, text) in COMMANDS.items()]
     print("usage: posynda COMMAND [--flag=value ...]; posynda COMMAND --help lists its flags", *lines, sep="\n")
     sys.exit(0 if name in ("--help", "-h", "help") else f"error: {name!r} is no command of posynda")
-  module = COMMANDS[name][0]
-  inside = __package__.rpartition(".")[0]  # posynda_jax where it is installed, empty in a checkout
+  above = __package__.rpartition(".")[0]  # posynda_jax in the wheel, empty in a checkout
   sys.argv[:2] = [f"posynda {name}"]
-  runpy.run_module(f"{inside}.{module}" if inside else module, run_name="__main__", alter_sys=True)
+  runpy.run_module(".".join(filter(None, [above, COMMANDS[name][0]])), run_name="__main__", alter_sys=True)
 
 
 def read_presets(arguments: Sequence[str], inside: tuple[pathlib.Path, ...] = ()) -> list[str]:
-  """The arguments with every --flagfile=FILE replaced by the flags in the file, and in the files that it names.
+  """The arguments with each --flagfile=FILE replaced by the flags in the file, and in the files that it names.
 
-  `NAME.flags` and `experiments/presets/NAME.flags` mean a preset of this package where the current folder has no such
-  file. A name that is no file, or a file that includes itself, is left for absl to report.
+  `NAME.flags` and `experiments/presets/NAME.flags` name a preset of this package if the current folder has no such
+  file. A name that is no file, and a file that includes itself, stay unchanged; absl reports them.
   """
   found = []
   for argument in arguments:

@@ -38,7 +38,8 @@ from posynda_jax.runtime.text import markdown_table
 
 from . import common
 
-flags.declare_key_flag("base")
+for name in ("base", "data_dir", "manual_dir"):
+  flags.declare_key_flag(name)
 DATASETS = flags.DEFINE_list(
     "datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
 RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that render them.")

@@ -31,6 +31,7 @@ PATTERNS = {
     "spatial": r"spatial_\d+/attention/(qkv|proj)", "temporal": r"temporal_\d+/attention/(qkv|proj)",
 }
 RULES = flags.DEFINE_list("rules", list(PATTERNS), f"Rules of adapted modules, of {', '.join(PATTERNS)}.")
+flags.adopt_module_key_flags(adapt)
 SHARES = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of one adapter's update
 
 

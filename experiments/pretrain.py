@@ -47,6 +47,7 @@ CHANNELS = flags.DEFINE_integer("channels", None, "videopose: channels.")
 FILTER_WIDTHS = flags.DEFINE_list("filter_widths", None, "videopose: widths whose product is the receptive field.")
 CAUSAL = flags.DEFINE_bool("causal", None, "videopose: no frame sees later ones.")
 DROPOUT = flags.DEFINE_float("dropout", None, "videopose: dropout.")
+flags.adopt_module_key_flags(common)
 OF_PLAN = {
     "source": SOURCE, "split": SPLIT, "eval_on": EVAL_ON, "eval_split": EVAL_SPLIT, "batch": BATCH,
     "clip_fps": CLIP_FPS,

@@ -19,7 +19,8 @@ REFINE = flags.DEFINE_enum(
     "keypoints' rays, `body` also gives the pose the source's mean bone lengths.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
 BATCH = flags.DEFINE_integer("batch", 64, "Clips computed at once.", lower_bound=1)
-flags.declare_key_flag("base")
+for flag in ("base", "data_dir", "manual_dir"):
+  flags.declare_key_flag(flag)
 
 
 def load_weights() -> bases.Weights:

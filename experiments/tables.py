@@ -40,6 +40,7 @@ UPDATES = flags.DEFINE_integer("updates", rows.Budget.updates, "Updates of the r
 CLIPS = flags.DEFINE_integer("clips", rows.Budget.clips, "Clips an update, of source and target each.", lower_bound=1)
 RATE = flags.DEFINE_float("adapt_rate", rows.Budget.rate, "Adam rate of the rows' adapters.")
 DECAY = flags.DEFINE_enum("adapt_decay", rows.Budget.decay, recipes.DECAYS, "Schedule of the rate.")
+flags.adopt_module_key_flags(common)
 
 
 def choose_rows(made: dict[str, rows.Table], names: list[str], only: str) -> dict[str, list[rows.Row]]:

@@ -36,7 +36,7 @@ FIGURE = flags.DEFINE_enum(
 ROWS = flags.DEFINE_integer("rows", 4, "Frames in a .png.", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", None, "Length to show, from the start of the sequence.", lower_bound=0.01)
 TITLE = flags.DEFINE_string("title", None, "Heading of a page.")
-for name in ("base", "run", "hypotheses", "sampling_steps", "select", "sequence"):
+for name in ("base", "data_dir", "manual_dir", "run", "hypotheses", "sampling_steps", "select", "sequence"):
   flags.declare_key_flag(name)
 flags.set_default(sampling.HYPOTHESES, 5)
 flags.set_default(sampling.SELECT, "frame")  # as the teacher chooses

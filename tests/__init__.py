@@ -1,4 +1,5 @@
-"""LIGHT: XLA optimises a little, and splits no tiny operation over threads. Most of a test's time is compiling programs that run once.
+"""LIGHT: XLA optimises a little, and splits no tiny operation over threads. Most of a test's time is compiling
+programs that run once.
 
 Not in benchmarks, and never level 0: with it XLA 0.10.2's CPU compiler puts NaN into sums that are zero.
 """

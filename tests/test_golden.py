@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from posynda_jax.adaptation import synthesis
+from posynda_jax.adaptation import placement
 from posynda_jax.diffusion import hypotheses, process, sampler
 from posynda_jax.diffusion.mixste import MixSTE, time_sinusoid
 from posynda_jax.geometry import camera, metrics, skeleton
@@ -274,5 +274,5 @@ def test_golden_position_alignment():
     else:
       source = source[case["perm"]]
     intrinsics = jnp.broadcast_to(case["camera"], (len(source), case["camera"].shape[-1]))
-    placed = synthesis.place(jnp.asarray(source)[:, None], jnp.asarray(target)[:, None], intrinsics, align="frame")
+    placed = placement.place(jnp.asarray(source)[:, None], jnp.asarray(target)[:, None], intrinsics, align="frame")
     np.testing.assert_allclose(placed[:, 0], case["out_3d"], atol=1e-5, rtol=1e-5, err_msg=name)

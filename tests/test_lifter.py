@@ -51,7 +51,7 @@ def test_a_place_without_a_base_is_refused(where):
 
 
 def test_an_adaptation_run_is_no_base(tmp_path):
-  runs.Run(tmp_path, {"adapt": {}})
+  runs.Run(tmp_path, {"recipe": {}})
   with pytest.raises(ValueError, match="a run of another kind"):
     bases.load(tmp_path)
 

@@ -118,7 +118,7 @@ def make_adaptation(case: cases.Case, model, params, adapter):
     state = sweep.init_members(list(_seeds(case)), params, all_recipes, case.frames).replace(adapter=stacked)
     members = sweep.Members(tuple(str(i) for i in range(case.members)))
     step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
-  return label, step, state, frozen, (Purpose.TEACHER, Purpose.STUDENT_1, Purpose.STUDENT_2)
+  return label, step, state, frozen, (Purpose.TEACHER, Purpose.STUDENT, Purpose.STUDENT_2)
 
 
 def _seeds(case):

@@ -53,7 +53,7 @@ class Recipe:
   @property
   def is_ceiling(self) -> bool:
     """Whether target labels are learnt from."""
-    return any(isinstance(lesson, TargetLabels) for lesson in self.lessons)
+    return any(lesson.needs_labels for lesson in self.lessons)
 
 
 EVERYWHERE = r".*(attention/(qkv|proj)|mlp_\w+)"  # LoRA on attention and MLPs of MixSTE

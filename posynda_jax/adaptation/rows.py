@@ -44,8 +44,8 @@ class Row:
     return self.recipe is not None and self.recipe.is_ceiling
 
   @property
-  def means(self) -> tuple:
-    """What a row is helped by apart from its lessons: rows with equal means have a comparable ceiling."""
+  def aids(self) -> tuple:
+    """Everything except the lessons (camera, fit, adapter, updates). Rows with equal values can share one ceiling."""
     recipe = self.recipe or Recipe((None,), virtual_camera=self.virtual_camera, updates=0)
     return recipe.virtual_camera, tuple(sorted(self.test.items())), recipe.updates, recipe.adapter
 

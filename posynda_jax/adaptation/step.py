@@ -1,11 +1,11 @@
-"""Algorithm 1 as one update: a frozen base learns an unlabelled target through an adapter, taught by itself.
+"""One update (Algorithm 1): the base stays frozen, an adapter is trained, and labels come from the lessons.
 
     target 2D --teacher (H noise samples)--> answers --+
                                                        +--> lessons --> labelled clips --> student (H = 1) --> loss
     source clips --------------------------------------+
 
-Only the adapter is differentiated. The base enters the compiled step as an argument, with what was measured of the
-source.
+Lessons also read target 2D and intrinsics directly. Only the adapter is differentiated. The base enters the compiled
+step as an argument, with what was measured of the source.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from posynda_jax.adaptation import adapters
-from posynda_jax.adaptation.lessons.labelled import STUDENT, Purpose
+from posynda_jax.adaptation.lessons.labelled import Purpose, student_purpose
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.adaptation.sources import render_source
 from posynda_jax.adaptation.teacher import Teacher
@@ -32,7 +32,9 @@ from posynda_jax.runtime import parallel
 
 @flax.struct.dataclass
 class AdaptState:
-  """What a resumed run needs. No leaf belongs to the base; the teacher is `adapter` as it stood before the update."""
+  """What a resumed run needs. No leaf belongs to the base; the teacher has no weights of its own and uses `adapter`
+  from before the update.
+  """
 
   step: Array
   adapter: PyTree
@@ -45,8 +47,8 @@ class Setting:
   """What is compiled into the step beside the recipe.
 
   `rig`: renders source clips of world motion; None for recorded views. `chunk`: hypotheses computed at once, 0 is
-  all. `merge=False` keeps adapters factorised, for a vmap over them. The last two change memory and time, not
-  results.
+  all. `merge=False` does not add the LoRA product to the base's kernels; a sweep needs this. `chunk` and `merge`
+  change memory and time only.
   """
 
   model: nn.Module
@@ -105,7 +107,8 @@ def adapt_step(
   )
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
 
-  student_keys = jnp.concatenate([keys(purpose, len(it.weight)) for purpose, it in zip(STUDENT, learnt)])  # one a clip
+  # One key for each of the student's clips.
+  student_keys = jnp.concatenate([keys(student_purpose(i), len(it.weight)) for i, it in enumerate(learnt)])
   noise = jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
   t = jnp.full(len(poses), setting.diffusion_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
 

@@ -22,8 +22,8 @@ def summarise(name: str, table: Table, results: dict[str, list[dict]], paper: bo
   first = next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = {row: statistics.fmean(one["scores"][headline] for one in found) for row, found in results.items()}
-  ceilings = {row.means: mean[row.name] for row in table.rows if row.name in mean and row.is_ceiling}
-  plain = next((row.means for row in table.rows if row.name == CEILING), None)
+  ceilings = {row.aids: mean[row.name] for row in table.rows if row.name in mean and row.is_ceiling}
+  plain = next((row.aids for row in table.rows if row.name == CEILING), None)
   rows = []
   for row in table.rows:
     if row.name not in results:
@@ -37,8 +37,8 @@ def summarise(name: str, table: Table, results: dict[str, list[dict]], paper: bo
     if SOURCE_ONLY in mean and row.name not in (SOURCE_ONLY, CEILING):
       if plain in ceilings:
         shown["closure"] = closure(mean[SOURCE_ONLY], mean[row.name], ceilings[plain])
-      if row.means != plain and row.means in ceilings and not row.is_ceiling:
-        shown["closure_alike"] = closure(mean[SOURCE_ONLY], mean[row.name], ceilings[row.means])
+      if row.aids != plain and row.aids in ceilings and not row.is_ceiling:
+        shown["closure_alike"] = closure(mean[SOURCE_ONLY], mean[row.name], ceilings[row.aids])
     rows.append({
         "name": row.name, "seeds": len(found), **shown, "paper_mpjpe_mm": row.paper if paper else None,
         **{key: found[0][key] for key in ("trainable", "flops", "frames", "base")},

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from posynda_jax.adaptation import adapters, bases, recipes, sources
-from posynda_jax.adaptation.lessons.novel_views import NovelViews
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import body as pose_body
@@ -109,7 +108,7 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
     raise ValueError("this recipe learns from source poses: give a source, or use the recipe free")
   if job.recipe.virtual_camera and source is None:
     raise ValueError("a virtual camera needs the cameras of a source: give a source, or use the recipe free")
-  if not (source or base.body) and needs_body(job.recipe):
+  if not (source or base.body) and any(lesson.needs_body for lesson in job.recipe.lessons):
     raise ValueError("this base does not hold its source's bone lengths: give a source, or another recipe")
   if (job.ceiling or job.recipe.is_ceiling) and not job.is_labelled:
     raise ValueError(f"a ceiling is trained on labels, which {job.target_name} does not have: leave it out")
@@ -147,8 +146,3 @@ def identify(task: Task) -> dict[str, Any]:
       "test_split": job.test_split, "seed": job.seed, "flip": job.sampling.flip, "test_refine": job.sampling.refine,
       **({} if job.is_labelled else {"own_keypoints": job.target.identity}),
   }
-
-
-def needs_body(recipe: recipes.Recipe) -> bool:
-  """Whether a lesson needs the size of the source's people."""
-  return any(isinstance(lesson, NovelViews) for lesson in recipe.lessons)

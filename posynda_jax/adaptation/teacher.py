@@ -65,8 +65,8 @@ class Teacher:
 
   @functools.cached_property
   def bones(self) -> Float[Array, "16"]:
-    """Bone lengths of the target's people (m, at the teacher's scale): the weighted median over clips of what their
-    2D shows.
+    """Bone lengths (m) of the target's people: the median over all clips and frames of lengths estimated from 2D and
+    the teacher's pose. The overall size is the teacher's guess.
     """
     lengths, weight = body.observed_bones(self.pose, *self.observed)
     return body.weighted_median(_gather(lengths), _gather(weight * self.target["valid"][..., None]))

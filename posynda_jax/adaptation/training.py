@@ -8,8 +8,6 @@ import jax
 import numpy as np
 
 from posynda_jax.adaptation import bases, placement, recipes
-from posynda_jax.adaptation.lessons.novel_views import NovelViews
-from posynda_jax.adaptation.lessons.placed import AsSeen
 from posynda_jax.adaptation.step import Setting, adapt_step, init_state
 from posynda_jax.adaptation.task import Task
 from posynda_jax.data import clips, feed, tracks
@@ -99,13 +97,12 @@ def find_body(
 ) -> tuple[float, ...]:
   """Mean bone lengths [16] (m) of the people that the adapter was trained on, to which poses are fitted at test time.
 
-  They are the labelled target's for a ceiling; the source's with the target's proportions, as its 2D shows them
-  through the adapter's poses, where a lesson resizes; else the source's.
+  Ceiling: the target's true lengths. If a lesson resizes: the source's lengths, with proportions measured from target
+  2D with the adapter's poses. Otherwise: the source's lengths.
   """
   if recipe.is_ceiling:
     return tracks.mean_bones(target.tracks)
-  resizes = any(isinstance(it, NovelViews) or isinstance(it, AsSeen) and it.resize for it in recipe.lessons)
-  if not resizes or not task.body:
+  if not task.body or not any(lesson.resizes for lesson in recipe.lessons):
     return task.body
   config = scoring.SamplingConfig(diffusion_steps=task.base.diffusion_steps)
   key = jax.random.key(config.seed)

@@ -3,7 +3,7 @@
 A record of `fps` frames a second becomes interleaved tracks of about `clip_fps` each, so every frame belongs to exactly
 one track. Arrays of a track (float32):
 
-    keypoints [f j 2], intrinsics [9]   normalised by the screen's width
+    keypoints [f j 2], intrinsics [9]   screen units: x from -1 to 1 over the width, y in the same unit
     confidence [f j], valid [f]         0..1
     poses [f j 3]                       metres, camera frame, absolute; only in `LABELLED`
     motion [f j 3]                      metres, world frame, Y up; only in `WORLD`, which has no camera

@@ -1,0 +1,12 @@
+"""Scores of a denoiser: errors in mm on labelled clips, reprojection errors in px on records without labels.
+
+This room imports geometry, runtime, diffusion, data and datasets. Every result holds its protocol.
+
+- `scoring`: `SamplingConfig`, `make_scorer`, `make_rule_scorer`, `evaluate`, `evaluate_rules`, `propose`, `combine`,
+  `describe_protocol`.
+- `lifting`: `Lifted`, `make_lifter`, `lift_record`, `mean_reprojection`, `rate_warning`.
+- `protocols`: the field's protocols as data; `PROTOCOLS`, `OPEN`, `of_target`, `frame_scores`.
+- `tally`: frame scores summed by label; `Tally`, `table`.
+- `paper_tables`: numbers that the paper prints; `PaperTable`.
+- `results`: a run's scores as text; `closure`, `result_table`, `result_text`.
+"""

@@ -1,16 +1,16 @@
-"""Evaluation protocols as data: which split, joints, alignment and average stand behind a published kind of number.
+"""Evaluation protocols as data: split, joints, alignment and average of each published kind of number.
 
-`frame_scores` measures frames; `tally.Tally` sums them by label and takes the averages in use, of which a protocol
-names its own:
+`frame_scores` scores frames, and `tally.Tally` sums the scores by label. A protocol names some of these averages:
 
-    mean_of_actions, mean_of_sequences   plain mean of the values of the first grouping, however many frames each has
-    frame_weighted                       the same values weighted by their valid frames (P-STMO); `pooled` but for rounding
-    pooled                               all valid frames together (the "All" row of the official 3DHP scripts)
+    mean_of_actions, mean_of_sequences   mean over the groups of the first grouping, each with weight 1
+    frame_weighted                       the same, weighted by valid frames (P-STMO); equals pooled up to rounding
+    pooled                               mean over all valid frames (the row "All" of the official 3DHP scripts)
 
-Joints are Human3.6M-17 indices; sets that a dataset defines in its own order come through `skeleton.ORDERS`.
+Joints are Human3.6M-17 indices. `skeleton.ORDERS` converts joint sets that a dataset defines in its own order.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -26,42 +26,41 @@ ALL = tuple(range(17))
 
 
 def in_h36m(order: str, joints: Sequence[int]) -> tuple[int, ...]:
-  """Human3.6M-17 indices of the joints that another order numbers so."""
+  """Human3.6M-17 indices of joints given as indices of another order."""
   return tuple(skeleton.ORDERS[order].index(joint) for joint in joints)
 
 
 def without(*names: str) -> tuple[int, ...]:
-  """All joints but the named."""
+  """Indices of all joints except the named."""
   return tuple(j for j in ALL if skeleton.JOINTS[j] not in names)
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """One column of a result: a kind of error over `joints`. Lengths in mm, `pck` and `auc` in percent."""
+  """One column of a result: a kind of error over `joints`. Lengths are in mm, `pck` and `auc` in percent."""
 
   name: str
   kind: Literal["mpjpe", "p_mpjpe", "pck", "auc"]
   joints: tuple[int, ...] = ALL
 
   def __str__(self) -> str:
-    """What is measured, in words."""
-    left_out = [f"{j} {skeleton.JOINTS[j]}" for j in ALL if j not in self.joints]
-    return f"{len(self.joints)} joints" + (f" (without {', '.join(left_out)})" if left_out else "") + _MEANING[self.kind]
+    """Joints and kind in words."""
+    left_out = ", ".join(f"{j} {skeleton.JOINTS[j]}" for j in ALL if j not in self.joints)
+    return f"{len(self.joints)} joints{f' (without {left_out})' if left_out else ''}, {_MEANING[self.kind]}"
 
 
 _MEANING = {
-    "mpjpe": ", mean distance",
-    "p_mpjpe": ", mean distance after the best similarity of these joints per frame, no reflection",
-    "pck": f", share nearer than {metrics.PCK_MM:g} mm (strict)",
-    "auc": f", mean PCK of the {len(metrics.AUC_MM)} thresholds {metrics.AUC_MM[0]:g} to {metrics.AUC_MM[-1]:g} mm (strict)",
+    "mpjpe": "mean distance",
+    "p_mpjpe": "mean distance after the best similarity of these joints per frame, no reflection",
+    "pck": f"share nearer than {metrics.PCK_MM:g} mm (strict)",
+    "auc": "mean PCK of the {} thresholds {:g} to {:g} mm (strict)".format(
+        len(metrics.AUC_MM), metrics.AUC_MM[0], metrics.AUC_MM[-1]),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-  """Values by a label of the frames. `members` maps label values to group names; without it each value is its own
-  group.
-  """
+  """Groups of frames by a label. `members` maps labels to group names; without it each label is a group."""
 
   name: str
   label: str
@@ -70,30 +69,29 @@ class Grouping:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """A way to score. The first of `averages` is the headline; `fields` are per-frame fields that records must have
-  besides.
+  """A way to score.
 
-  The first of `groupings` is the one that is averaged over; the others are only shown.
+  `dataset`: the default dataset/config; its config is the 2D source, and another may be chosen. `groupings`: averages
+  are over the first, the others are only shown. `averages`: the first is the headline. `centre`: both poses are
+  relative to the mean of these joints. `fields`: further per-frame fields that records must have.
   """
 
   name: str
-  dataset: str  # dataset/config by default; the config is the 2D source and may be another
+  dataset: str
   split: str
   scores: tuple[Score, ...]
   groupings: tuple[Grouping, ...]
   averages: tuple[str, ...]
-  centre: tuple[int, ...] = (skeleton.ROOT,)  # both poses are taken relative to the mean of these joints
+  centre: tuple[int, ...] = (skeleton.ROOT,)
   fields: tuple[str, ...] = ()
   paper: paper_tables.PaperTable | None = None
   note: str = ""
 
   def describe(self) -> dict:
-    """What must stand beside every number of this protocol."""
+    """The facts that must stand beside every number of this protocol."""
     return {
-        "protocol": self.name,
-        "scores": {score.name: str(score) for score in self.scores},
-        "centre": " and ".join(skeleton.JOINTS[j] for j in self.centre),
-        "headline": self.averages[0],
+        "protocol": self.name, "scores": {score.name: str(score) for score in self.scores},
+        "centre": " and ".join(skeleton.JOINTS[j] for j in self.centre), "headline": self.averages[0],
         "note": self.note,
     }
 
@@ -101,9 +99,9 @@ class Protocol:
 def frame_scores(
     protocol: Protocol, pred: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"], mm: float = 1000.0
 ) -> dict[str, Float[Array, "*b"]]:
-  """Each score of every frame, for poses in a unit of `mm` millimetres. Any root; a pure function to be compiled."""
+  """Each score of every frame, for poses in a unit of `mm` millimetres with any root. A pure function."""
   pred, target = (poses - poses[..., np.array(protocol.centre), :].mean(-2, keepdims=True) for poses in (pred, target))
-  errors = mm * metrics.joint_errors(pred, target)  # scaled last: a perfect joint stays at exactly 0
+  errors = mm * metrics.joint_errors(pred, target)  # scaled last, so that an exact joint has an error of exactly 0
   measure = {
       "mpjpe": lambda joints: errors[..., joints].mean(-1),
       "p_mpjpe": lambda joints: mm * metrics.p_mpjpe(pred[..., joints, :], target[..., joints, :]),
@@ -114,76 +112,73 @@ def frame_scores(
 
 
 def paper_figures(protocol: Protocol) -> str:
-  """The paper's own figures of this protocol as text, "paper" on every line; says so where it has none."""
+  """The paper's numbers of this protocol as text, with "paper" on every line, or a line that there are none."""
   return "\n".join(protocol.paper.lines()) if protocol.paper else f"paper  prints no figures of {protocol.name}"
 
 
-_SCENES = ("studio, green screen", "studio, plain", "outdoors")  # two sequences each
-_MPJPE, _P_MPJPE = Score("mpjpe_mm", "mpjpe"), Score("p_mpjpe_mm", "p_mpjpe")
-_BY_ACTION = (Grouping("action", "action", {name: name for name in h36m.ACTIONS}),)
-_OF_ACTIONS = ("mean_of_actions", "pooled")
-_FULL_NOTE = "Root included. The paper's caption names S5, S6, S7, S8 for these rows too"
-_S1_NOTE = (
-    "The paper's caption names S5, S6, S7, S8; released code of compared methods (AdaptPose, PoseAug) scores S9, S11 for "
-    "the same source, so its table may mix both"
+def _errors_of(joints: tuple[int, ...]) -> tuple[Score, Score]:
+  return Score("mpjpe_mm", "mpjpe", joints), Score("p_mpjpe_mm", "p_mpjpe", joints)
+
+
+_MPJPE, _P_MPJPE = _errors_of(ALL)
+_H36M = functools.partial(
+    Protocol, dataset="human36m/gt", averages=("mean_of_actions", "pooled"),
+    groupings=(Grouping("action", "action", {name: name for name in h36m.ACTIONS}),),
 )
+_FULL = {
+    "split": "S9+S11", "paper": paper_tables.TABLE_1.only("Full"),
+    "note": "Root included. The paper's caption names S5, S6, S7, S8 for these rows too",
+}
+_S1 = {
+    "scores": (_MPJPE, _P_MPJPE), "paper": paper_tables.TABLE_1.only("S1"),
+    "note": "The paper's caption names S5, S6, S7, S8; released code of compared methods (AdaptPose, PoseAug) scores "
+            "S9, S11 for the same source, so its table may mix both",
+}
 _PCK_JOINTS = in_h36m("dhp17", metrics.DHP_SCORED)
+_SCENES = ("studio, green screen", "studio, plain", "outdoors")  # two sequences each
+_3DPW = functools.partial(
+    Protocol, dataset="threedpw/regressor_gt", split="test", groupings=(Grouping("sequence", "sequence"),),
+    averages=("pooled",), paper=paper_tables.TABLE_4,
+)
 _3DPW_JOINTS = in_h36m("spin17", (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10))  # SPIN's H36M_TO_J14
 _3DPW_NOTE = "The paper does not say which joints its table scores"
-_3DPW = {
-    "dataset": "threedpw/regressor_gt", "split": "test", "groupings": (Grouping("sequence", "sequence"),),
-    "averages": ("pooled",), "paper": paper_tables.TABLE_4,
-}
 
 PROTOCOLS = {protocol.name: protocol for protocol in (
-    Protocol(
-        "h36m_p1", "human36m/gt", "S9+S11", (_MPJPE,), _BY_ACTION, _OF_ACTIONS, paper=paper_tables.TABLE_1.only("Full"),
-        note=_FULL_NOTE,
-    ),
-    Protocol(
-        "h36m_p2", "human36m/gt", "S9+S11", (_P_MPJPE,), _BY_ACTION, _OF_ACTIONS, paper=paper_tables.TABLE_1.only("Full"),
-        note=_FULL_NOTE,
-    ),
-    Protocol(
-        "h36m_s1_to_s5678", "human36m/gt", "S5+S6+S7+S8", (_MPJPE, _P_MPJPE), _BY_ACTION, _OF_ACTIONS,
-        paper=paper_tables.TABLE_1.only("S1"), note=_S1_NOTE,
-    ),
-    Protocol(
-        "h36m_s1_to_s9s11", "human36m/gt", "S9+S11", (_MPJPE, _P_MPJPE), _BY_ACTION, _OF_ACTIONS,
-        paper=paper_tables.TABLE_1.only("S1"), note=_S1_NOTE,
-    ),
+    _H36M("h36m_p1", scores=(_MPJPE,), **_FULL),
+    _H36M("h36m_p2", scores=(_P_MPJPE,), **_FULL),
+    _H36M("h36m_s1_to_s5678", split="S5+S6+S7+S8", **_S1),
+    _H36M("h36m_s1_to_s9s11", split="S9+S11", **_S1),
     Protocol(
         "3dhp", "mpi_inf_3dhp/vnect", "test",
-        (
+        scores=(
             Score("mpjpe_17_mm", "mpjpe"), Score("mpjpe_16_mm", "mpjpe", without("hip")),
             Score("pck_percent", "pck", _PCK_JOINTS), Score("auc_percent", "auc", _PCK_JOINTS),
         ),
-        (
+        groupings=(
             Grouping("sequence", "sequence", {name: name for name in dhp.TEST}),
             Grouping("scene", "sequence", {name: _SCENES[i // 2] for i, name in enumerate(dhp.TEST)}),
             Grouping("activity", "activity", {str(i): name for i, name in enumerate(dhp.ACTIVITIES)}),
         ),
-        ("mean_of_sequences", "frame_weighted", "pooled"), fields=("activity",), paper=paper_tables.TABLE_2,
+        averages=("mean_of_sequences", "frame_weighted", "pooled"), fields=("activity",), paper=paper_tables.TABLE_2,
         note="The paper states 2,929 test frames; the published scores of D3DP count 2,875",
     ),
-    Protocol("3dpw_14", scores=tuple(dataclasses.replace(s, joints=_3DPW_JOINTS) for s in (_MPJPE, _P_MPJPE)),
-             centre=in_h36m("spin17", (4, 1)), note=f"{_3DPW_NOTE}. VIBE also asks for more than 6 detected points", **_3DPW),
-    Protocol("3dpw_16", scores=tuple(dataclasses.replace(s, joints=without("neck")) for s in (_MPJPE, _P_MPJPE)),
-             note=_3DPW_NOTE, **_3DPW),
+    _3DPW("3dpw_14", scores=_errors_of(_3DPW_JOINTS), centre=in_h36m("spin17", (4, 1)),
+          note=f"{_3DPW_NOTE}. VIBE also asks for more than 6 detected points"),
+    _3DPW("3dpw_16", scores=_errors_of(without("neck")), note=_3DPW_NOTE),
 )}
-# Motion capture that anybody can have, which no published protocol covers; joints 9 and 10 are made up in some of its rigs.
+# Open motion capture has no published protocol. Some of its skeletons have no joints 9 and 10, which are then derived.
 OPEN = Protocol(
     "open_mocap", "hdm05_mocap/wild_rig_gt", "test",
-    (
+    scores=(
         _MPJPE, _P_MPJPE, Score("pck_percent", "pck"), Score("auc_percent", "auc"),
         Score("mpjpe_15_mm", "mpjpe", without("neck", "head")),
     ),
-    (Grouping("action", "action"),), ("pooled", "mean_of_actions"),
+    groupings=(Grouping("action", "action"),), averages=("pooled", "mean_of_actions"),
 )
-OF_DATASET = {"human36m": "h36m_s1_to_s5678", "mpi_inf_3dhp": "3dhp", "threedpw": "3dpw_14"}
+_OF_DATASET = {"human36m": "h36m_s1_to_s5678", "mpi_inf_3dhp": "3dhp", "threedpw": "3dpw_14"}
 
 
 def of_target(name: str) -> Protocol:
-  """The protocol of the paper's table for a target dataset/config; OPEN for a dataset that it does not have."""
-  known = OF_DATASET.get(name.partition("/")[0])
+  """The protocol of the paper's table for a target dataset/config, or OPEN for a dataset that it does not have."""
+  known = _OF_DATASET.get(name.partition("/")[0])
   return PROTOCOLS[known] if known else OPEN

@@ -5,7 +5,8 @@ May import every other room but `lifter`, which imports this one.
 convert: `read` and `write` bases and adapters as PyTorch files, run folders and `.safetensors`; `Weights`, `Hints`
 serving: `merge_adapter`, `make_lift`, `export_lift`, `save_jaxexport`; `make_call`, `save_onnx`
 bvh_writer: `write` poses as a BVH file
-keypoints: `recordings.read` a keypoint file of a known detector
+keypoints: `recordings.read` a keypoint file of a known detector; a new format is a row of `formats.FORMATS` with its
+  reader, a new joint order a layout in `geometry.layouts`
 torch_file: `load_torch`, `save_torch`, without PyTorch
 torch_names: the reference's names, `params_from_torch`, `params_to_torch`, `lora_from_torch`, `lora_to_torch`
 torch_networks: `recognise` the network of a state dict; `torch_modules`, `state_shapes`

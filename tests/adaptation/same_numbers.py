@@ -1,7 +1,7 @@
 """Sixty updates of every recipe on two pairs, and how far their numbers are from the recorded ones.
 
     python -m tests.adaptation.same_numbers             # compares with same_numbers.json; ten minutes on two cores
-    python -m tests.adaptation.same_numbers --record    # writes it anew: right only where a change means to change numbers
+    python -m tests.adaptation.same_numbers --record    # writes it anew: only if a change means to change numbers
 
 Both pairs start from the base `cmu_h36m`, which ships. The numbers hold on the kind of CPU that recorded them:
 elsewhere rounding differs, and sixty updates make a difference of it that can be seen. HDM05 and CMU archives are

@@ -64,7 +64,7 @@ def test_the_first_loss_is_eq_9_of_the_bare_base_on_pure_noise_at_the_last_step(
   target["valid"][3, 1:] = 0
   _, metrics = run_steps(CEILING, data={"target": target})
   ask = jax.vmap(lambda key: parallel.clip_keys(key, 8), in_axes=None, axis_name=parallel.AXIS, axis_size=1)
-  keys = ask(parallel.purpose_key(jax.random.key(7), jnp.zeros((), jnp.int32), Purpose.STUDENT_1))[0]
+  keys = ask(parallel.purpose_key(jax.random.key(7), jnp.zeros((), jnp.int32), Purpose.STUDENT))[0]
   noise = jax.vmap(lambda key: jax.random.normal(key, (FRAMES, 17, 3)))(keys)
   out = model.apply(base, target["keypoints"], process.clamp(noise), jnp.full(8, 999))
   error = ((out - skeleton.root_centre(target["poses"])) ** 2).mean((-2, -1))

@@ -17,5 +17,5 @@ def test_a_recipe_gives_the_recorded_numbers(pair, name):
   key, recorded = f"{pair}/{name}", json.loads(same_numbers.PATH.read_text())
   found = {key: same_numbers.measure(pair, name)}
   assert same_numbers.differences(found, recorded)[key] < same_numbers.TOLERANCE_MM, (
-      f"recorded {recorded[key]}, found {found[key]}: on the CPU that recorded them numbers agree; if this change means "
-      "to change them, record them anew")
+      f"recorded {recorded[key]}, found {found[key]}: on the CPU that recorded them numbers agree; if this change "
+      "means to change them, record them anew")

@@ -223,7 +223,7 @@ def test_all_tables_in_their_smallest_form(data, tmp_path):
   shared = [json.loads((tmp_path / "tables" / f"table_{name}.json").read_text()) for name in ("3", "6", "7")]
   runs = [{row["name"]: row["runs"] for row in table["rows"]} for table in shared]
   assert runs[0]["+ multi-hypothesis: PoSynDA"] == runs[1]["H = 3"] == runs[2]["r = 4"]
-  assert "VideoPose, PoSynDA" in out and out.count("Compiling pretrain") == 5  # Table 8 has six bases, one of them given
+  assert "VideoPose, PoSynDA" in out and out.count("Compiling pretrain") == 5  # Table 8 has six bases, one is given
   trained = json.loads((tmp_path / "tables" / "bases.json").read_text())
   assert len(trained) == 5
   assert all(base["base"]["mpjpe_mm"] > 0 and base["seconds"] > 0 for base in trained.values())

@@ -1,12 +1,12 @@
-"""The study of adapters, end to end in its smallest form."""
+"""The study of adapters end to end in its smallest form, and the page about it."""
 
 import json
-import pathlib
 import re
 
-from tests.experiments.test_experiments import SMOKE, error_of, run_well
+from tests import ROOT
+from tests.scripts import SMOKE, error_of, run_well
 
-ROOT = pathlib.Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "peft.md").read_text()
 
 
 def test_a_study_sweeps_adds_and_measures_adapters(data, smoke_base, tmp_path):
@@ -18,8 +18,9 @@ def test_a_study_sweeps_adds_and_measures_adapters(data, smoke_base, tmp_path):
   trainable = {row["rank"]: row["trainable"] for row in rows}
   assert trainable[2] - 51 == 2 * (trainable[1] - 51) > 0
   sums = results["arithmetic"]
-  assert sums["share_of_one"]["0.0"] == results["source_only"] != sums["share_of_one"]["1.0"]
+  assert abs(sums["share_of_one"]["0.0"] - results["source_only"]) < 1e-2
   assert abs(sums["share_of_one"]["1.0"] - sums["between_seeds"]["0.0"]) < 1e-2
+  assert sums["share_of_one"]["1.0"] != results["source_only"]
   member = json.loads((tmp_path / "peft" / "seeds" / "seed_1" / "metrics.json").read_text())["adapted"]
   assert abs(sums["between_seeds"]["1.0"] - member["mpjpe_mm"]) < 1e-2
   assert results["merge"]["merged_against_factorised_mm"] < 1 and results["merge"]["unmerged_against_base"] < 1e-5
@@ -27,14 +28,12 @@ def test_a_study_sweeps_adds_and_measures_adapters(data, smoke_base, tmp_path):
 
 
 def test_an_unknown_rule_is_one_line(tmp_path):
-  assert "rules heads are unknown; choose of attention" in error_of("peft", SMOKE, "--rules=heads", f"--workdir={tmp_path}")
-
-
-PAGE = (ROOT / "docs" / "peft.md").read_text()
+  line = error_of("peft", SMOKE, "--rules=heads", f"--workdir={tmp_path}")
+  assert "rules heads are unknown; choose of attention" in line
 
 
 def test_the_code_of_the_page_on_adapters_runs():
-  exec(re.search(r"```python\n(.+?)```", PAGE, re.S)[1], {"__name__": "page"})  # ours, not a stranger's
+  exec(re.search(r"```python\n(.+?)```", PAGE, re.S)[1], {"__name__": "page"})
 
 
 def test_the_page_on_adapters_shows_its_committed_results():

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import common
 from experiments import convert as command
 from posynda_jax.adaptation import bases, tensors_file
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.interop import convert, torch_file, torch_names
-from posynda_jax.peft import lora
+from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import checkpoint, runs
+from posynda_jax.runtime.files import write_json
 from tests import ROOT, golden
 from tests.interop import torch_files as files
 
@@ -58,11 +58,12 @@ def test_golden_lora_checkpoint_is_a_base_and_an_adapter(tmp_path):
   arrays, base_arrays, state = files.golden_lora()
   path = files.write(tmp_path / "a.pth", files.checkpoint_of(state, files.D3DP))
   weights = convert.read(path, hints=files.hints(base_arrays))
-  assert lora.count(weights.adapter["lora"]) == int(arrays["n_trainable"])
-  assert weights.settings["rank"] == arrays["config"]["r"]
+  assert counting.count(weights.adapter["lora"]) == int(arrays["n_trainable"])
+  assert weights.settings["adapter"]["rank"] == arrays["config"]["r"]
   files.assert_same_bits(weights.params, torch_names.params_from_torch(golden.params(base_arrays)))
   convert.write(tmp_path / "run", weights)
-  base, adapter, scale = common.load_weights(tmp_path / "run", "adapted")  # as --run= of the scripts
+  loaded = bases.load_weights(tmp_path / "run", "adapted")  # as --run= of the scripts
+  base, adapter, scale = loaded.base, loaded.adapter, loaded.config.scale
   assert scale == 1.0
   files.assert_same_bits(adapter, weights.adapter)
   assert base.digest == runs.read_config(tmp_path / "run")["base"] == checkpoint.digest(weights.params)
@@ -92,10 +93,11 @@ def test_golden_merged_and_dropped_adapters(tmp_path):
   np.testing.assert_array_equal(saved, weights.adapter["bias"])
   with pytest.raises(ValueError, match="bias beside a network without adapters"):
     convert.read(tmp_path / "beside.bin")
-  half = dataclasses.replace(weights, settings={**weights.settings, "scale": 0.5})
+  settings = weights.settings | {"adapter": weights.settings["adapter"] | {"scale": 0.5}}
+  half = dataclasses.replace(weights, settings=settings)
   convert.write(tmp_path / "half.bin", half, part="keep", bias="drop")
   again = convert.read(tmp_path / "half.bin")
-  assert again.settings["scale"] == 1.0
+  assert again.settings["adapter"]["scale"] == 1.0
   np.testing.assert_allclose(predict(again), arrays["out_scale_half"], atol=1e-4, rtol=0)
 
 
@@ -105,7 +107,7 @@ def test_golden_videopose_takes_its_adapters_bias_into_its_last_layer(tmp_path):
   weights = convert.read(path, hints=files.hints(arrays))
   factors = lora.init(jax.random.key(0), weights.params, rank=4, rule=lora.EVERYWHERE)
   adapter = {"lora": factors, "bias": jax.random.normal(jax.random.key(1), arrays["out"].shape[-2:])}
-  whole = dataclasses.replace(weights, adapter=adapter, settings={"scale": 1.0})
+  whole = dataclasses.replace(weights, adapter=adapter, settings={"adapter": {}, "body": [], "view": []})
   convert.write(tmp_path / "merged.bin", whole)
   merged = convert.read(tmp_path / "merged.bin")
   out = files.predict(arrays, make_model(merged.config["model"]), merged.params)
@@ -133,7 +135,7 @@ def test_golden_networks_are_converted_by_command(tmp_path, capsys):
   fields = f"num_joints {config['num_joints']}, num_frames {config['num_frame']}, width {config['embed_dim']}"
   for said in (
       f"MixSTE as a diffusion denoiser (D3DP, PoSynDA), under 'model_pos': {fields}", "cosine, T = ", base.digest,
-      f"{lora.count(base.params):,} parameters", "50 frames a second (--clip_fps)",
+      f"{counting.count(base.params):,} parameters", "50 frames a second (--clip_fps)",
   ):
     assert said in done.stdout
 
@@ -163,7 +165,7 @@ def test_golden_adapters_are_converted_on_their_own_base_by_command(tmp_path, ca
     assert run(tmp_path / "other.safetensors", tmp_path / "x", f"--adapter={tmp_path / adapter}") == 1
     assert f"not of {checkpoint.digest(other)}: give the base it was trained on" in capsys.readouterr().err
   config = runs.read_config(tmp_path / "run")
-  runs.write_json(tmp_path / "run" / "config.json", {k: v for k, v in config.items() if k != "base_folder"})
+  write_json(tmp_path / "run" / "config.json", {k: v for k, v in config.items() if k != "base_folder"})
   assert run(tmp_path / "run", tmp_path / "x") == 1  # a folder of several adapters
   assert "give the base as INPUT, and --adapter=" in capsys.readouterr().err
   assert run(tmp_path / "base", tmp_path / "again", f"--adapter={tmp_path / 'run'}", "--weights=adapted") == 0

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import adapt, tensors_file
+from posynda_jax.adaptation import adapters, tensors_file
 from posynda_jax.data import clips
 from posynda_jax.diffusion.mixste import MixSTE
 from posynda_jax.diffusion.videopose import VideoPose
-from posynda_jax.evaluation import evaluate
-from posynda_jax.geometry import camera, skeleton
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import camera, measured, skeleton
 from posynda_jax.interop import serving
 from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint
@@ -48,39 +48,39 @@ def keypoints(batch: int) -> np.ndarray:
   return np.random.default_rng(0).uniform(-0.8, 0.8, (batch, FRAMES, 17, 2)).astype(np.float32)
 
 
-# Denoiser, rule of the adapter, sampling, and the batch sizes of the calls.
+# Denoiser, rule of the adapter, sampling, view of the virtual camera, and the batch sizes of the calls.
 CASES = {
-    "one call": (MixSTE(**FIELDS), lora.ATTENTION, evaluate.EvaluateConfig(), (1, 7)),
+    "one call": (MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (), (1, 7)),
     "two mirrored steps of two hypotheses": (
         VideoPose(num_frames=FRAMES, filter_widths=(3, 1), channels=16), lora.EVERYWHERE,
-        evaluate.EvaluateConfig(sampling_steps=2, num_hypotheses=2, flip=True), (7,),
+        scoring.SamplingConfig(sampling_steps=2, num_hypotheses=2, flip=True), (), (7,),
     ),
-    "plain lifter": (MixSTE(**FIELDS, diffusion=False), lora.ATTENTION, evaluate.EvaluateConfig(), (1,)),
+    "plain lifter": (MixSTE(**FIELDS, diffusion=False), lora.ATTENTION, scoring.SamplingConfig(), (), (1,)),
     "virtual camera": (
-        MixSTE(**FIELDS), lora.ATTENTION, evaluate.EvaluateConfig(view=(0.02, -0.1, 0.08, -0.23, 0.2)), (7,),
+        MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (0.02, -0.1, 0.08, -0.23, 0.2), (7,),
     ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_one_artefact_gives_the_scored_poses_on_every_platform_at_any_batch_size(name):
-  model, rule, config, batches = CASES[name]
+  model, rule, config, view, batches = CASES[name]
   params, adapter = make_weights(model, rule)
   denoise, merged = serving.merge_adapter(model, params, adapter, 0.5)
   assert set(merged) == set(params)  # batch statistics too
-  exported = serving.export_lift(serving.make_lift(denoise, config), FRAMES, 17, bool(config.view))
+  exported = serving.export_lift(serving.make_lift(denoise, config, view), FRAMES, 17, bool(view))
   assert exported.platforms == ("cpu", "cuda", "tpu")
   assert str(exported.in_avals[0].shape) == f"(b, {FRAMES}, 17, 2)"
   # jax itself resolves shape_assertion when it has the batch size. Any other call needs one platform's own code.
   assert set(re.findall(r"custom_call @(\w+)", exported.mlir_module())) <= {"shape_assertion"}
-  score = evaluate.make_scorer(lambda both: adapt.make_denoiser(model, *both, 0.5), config, lambda pose, target: {})
+  score = scoring.make_scorer(lambda both: adapters.make_denoiser(model, *both, 0.5), config, lambda pose, target: {})
   clip = {
       "keypoints": keypoints(7), "index": np.arange(4, 11, dtype=np.int32), "valid": np.ones((7, FRAMES), np.float32),
       "poses": np.zeros((7, FRAMES, 17, 3), np.float32), "intrinsics": np.tile(scene.INTRINSICS, (7, 1)),
       "confidence": np.random.default_rng(2).uniform(0.2, 1, (7, FRAMES, 17)).astype(np.float32),
   }
-  inputs = ("keypoints", "index") + ("confidence", "intrinsics") * bool(config.view)
-  scored, _ = score((params, adapter), clip)
+  inputs = ("keypoints", "index") + ("confidence", "intrinsics") * bool(view)
+  scored, _ = score((params, adapter), measured.make(view=view), clip)
   lift = jax.jit(jax.export.deserialize(bytearray(exported.serialize())).call)
   for batch in batches:  # a clip's pose is the same in any batch
     found = np.asarray(lift(*(clip[name][:batch] for name in inputs)))
@@ -135,7 +135,7 @@ def test_the_example_beside_the_file_needs_only_jax(tmp_path):
   normalised = np.array(camera.normalise_screen(pixels, np.array([1280.0, 720.0])))
   normalised[-1] = normalised[-2]
   denoise, _ = serving.merge_adapter(model, params, None, 1.0)
-  poses = jax.jit(serving.make_lift(denoise, evaluate.EvaluateConfig()))(clips.cut(normalised, FRAMES), np.arange(4))
+  poses = jax.jit(serving.make_lift(denoise, scoring.SamplingConfig()))(clips.cut(normalised, FRAMES), np.arange(4))
   assert_close(found, np.asarray(poses).reshape(-1, 17, 3)[:-1])
 
 
@@ -144,7 +144,7 @@ def test_onnx_gives_the_same_poses_where_the_converter_is_installed(tmp_path):
   runtime = pytest.importorskip("onnxruntime")
   model = MixSTE(**FIELDS)
   denoise, _ = serving.merge_adapter(model, *make_weights(model), 0.5)
-  call = serving.make_call(denoise, evaluate.EvaluateConfig(flip=True))
+  call = serving.make_call(denoise, scoring.SamplingConfig(flip=True))
   path = tmp_path / "model.onnx"
   serving.save_onnx(path, call, FRAMES, 17, {"num_frames": FRAMES})
   session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -156,12 +156,12 @@ def test_onnx_gives_the_same_poses_where_the_converter_is_installed(tmp_path):
 
 
 def test_onnx_is_refused_in_one_line(monkeypatch, tmp_path):
-  for config, message in (
-      (evaluate.EvaluateConfig(sampling_steps=2), "one denoiser call: --sampling_steps=2"),
-      (evaluate.EvaluateConfig(view=(0.0, 0.0, 0.0, 0.0, 0.2)), "--view=source"),
+  for config, view, message in (
+      (scoring.SamplingConfig(sampling_steps=2), (), "one denoiser call: --sampling_steps=2"),
+      (scoring.SamplingConfig(), (0.0, 0.0, 0.0, 0.0, 0.2), "an adapter with a virtual camera"),
   ):
     with pytest.raises(ValueError, match=message):
-      serving.make_call(None, config)
+      serving.make_call(None, config, view)
   monkeypatch.setitem(sys.modules, "jax2onnx", None)
   with pytest.raises(ValueError, match="pip install --no-deps jax2onnx"):
     serving.save_onnx(tmp_path / "model.onnx", None, FRAMES, 17, {})

@@ -10,7 +10,7 @@ import zipfile
 import jax
 import numpy as np
 
-from posynda_jax.adaptation import adapt
+from posynda_jax.adaptation import adapters
 from posynda_jax.interop import convert, torch_file, torch_names
 from posynda_jax.runtime import checkpoint
 from tests import golden
@@ -84,9 +84,9 @@ def golden_run(folder) -> convert.Converted:
 def predict(arrays: dict, model, params, adapter=None) -> jax.Array:
   """The poses of a golden file's inputs: [b h f j 3], or [b f j 3] for a plain lifter; VideoPose without padding."""
   if "x_3d" in arrays:
-    denoise = adapt.make_denoiser(model, params, adapter, 1.0)
+    denoise = adapters.make_denoiser(model, params, adapter, 1.0)
     return jax.vmap(lambda noisy: denoise(arrays["x_2d"], noisy, arrays["t"]), 1, 1)(arrays["x_3d"])
-  return model.apply(params, arrays["x_2d"], **({"form": "valid"} if hasattr(model, "filter_widths") else {}))
+  return model.apply(params, arrays["x_2d"], **({"pad": False} if hasattr(model, "filter_widths") else {}))
 
 
 def assert_same_bits(a, b) -> None:

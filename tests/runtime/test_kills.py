@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.experiments.test_experiments import SMOKE
 from tests.runtime.starts import is_saving, result
+from tests.scripts import SMOKE
 
 DRIVER = [sys.executable, "-m", "tests.runtime.fault_driver"]
 DRIVER_SAVES = ("checkpoints/2", "checkpoints/4", "checkpoints/18", "checkpoints/40", "checkpoints/60", "weights")

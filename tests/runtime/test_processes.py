@@ -18,7 +18,7 @@ from jax._src.lib import _jax
 from posynda_jax.adaptation import bases
 from posynda_jax.runtime import processes, runs, scalars
 from tests import LIGHT, ROOT
-from tests.experiments.test_experiments import SMOKE, run
+from tests.scripts import SMOKE, run
 from tests.tolerance import assert_close
 
 UPDATES = 20

@@ -16,7 +16,7 @@ from experiments import report
 from posynda_jax.evaluation.results import result_table
 from posynda_jax.runtime import files, runs, scalars
 from posynda_jax.visuals import run_page
-from tests.experiments.test_experiments import error_of, run_well
+from tests.scripts import error_of, run_well
 from tests.visuals.sequences import Reader
 
 CONFIG = {

@@ -12,7 +12,7 @@ from posynda_jax.adaptation import adapters, recipes
 from posynda_jax.runtime import checkpoint, files, runs
 from posynda_jax.visuals import output, pose_sequence
 from tests import scene
-from tests.experiments.test_experiments import run_well
+from tests.scripts import run_well
 from tests.visuals.sequences import K, swaying
 
 

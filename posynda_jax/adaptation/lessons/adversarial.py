@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from posynda_jax.adaptation import placement
-from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
+from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson, Purpose
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.geometry import camera, skeleton
 from posynda_jax.runtime import parallel
@@ -89,7 +89,7 @@ def change(poses: Float[Array, "b f j 3"], answer: Float[Array, "b 23"]) -> Floa
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Lesson):
   """A generator that learns with the student, at `generator_share` of the critic's Adam `rate`.
 
   `penalty` weighs the squared norm of the critic's gradient with respect to a clip's keypoints.

@@ -1,4 +1,4 @@
-"""What a lesson returns, and the purposes of its random keys."""
+"""What every lesson has and returns, and the purposes of its random keys."""
 
 import enum
 from typing import Any
@@ -20,12 +20,21 @@ class Labelled:
   metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
 
 
+class Lesson:
+  """What a lesson needs, unless its class says otherwise: the package docstring explains each."""
+
+  needs_source = False
+  needs_body = False
+  needs_labels = False
+  resizes = False
+
+
 class Purpose(enum.IntEnum):
   """What a key is for. The numbers are folded into keys, so a new purpose gets a new number."""
 
   RENDER_SOURCE = 0
   TEACHER = 1
-  STUDENT_1 = 4  # noise of the student on the first lesson's clips
+  STUDENT = 4  # noise of the student on the first lesson's clips
   STUDENT_2 = 5
   GENERATOR = 6
   ORBIT = 7
@@ -34,4 +43,7 @@ class Purpose(enum.IntEnum):
   TUMBLE_TARGET = 10
 
 
-STUDENT = (Purpose.STUDENT_1, Purpose.STUDENT_2, Purpose.STUDENT_3)
+def student_purpose(number: int) -> int:
+  """Purpose of the student's noise on the clips of a recipe's lesson `number`."""
+  first = (Purpose.STUDENT, Purpose.STUDENT_2, Purpose.STUDENT_3)
+  return int(first[number]) if number < len(first) else 100 + number

@@ -1,21 +1,21 @@
 """Novel views: the teacher's poses of target people, rotated and projected, are exact labels of the projection.
 
-A teacher's pose may be wrong for the 2D that it was lifted from. It is still an exact label of its own projection,
-and its motion is the target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there
+The teacher's pose may be wrong. It is projected to new 2D, and for this new 2D it is an exact label. Its motion is the
+target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there
 without F and with a critic.)
 """
 
 import dataclasses
 
 from posynda_jax.adaptation import placement
-from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
+from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson, Purpose
 from posynda_jax.adaptation.lessons.placed import project_placed
 from posynda_jax.adaptation.teacher import Teacher, lean, mean_up
 from posynda_jax.geometry import camera
 
 
 @dataclasses.dataclass(frozen=True)
-class NovelViews:
+class NovelViews(Lesson):
   """Target people at the source body's size and the target's proportions, rotated about the vertical by a random angle.
 
   `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean. `weight` as
@@ -24,7 +24,8 @@ class NovelViews:
 
   tumble: float = 1.0
   weight: float = 1.0
-  needs_source = False
+  needs_body = True
+  resizes = True
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target, num_clips = clips["target"], len(teacher.pose)

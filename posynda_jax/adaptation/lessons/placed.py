@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Array, Float
 
 from posynda_jax.adaptation import placement
-from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
+from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson, Purpose
 from posynda_jax.adaptation.teacher import Teacher, mean_bones
 from posynda_jax.geometry import camera, skeleton
 from posynda_jax.runtime import parallel
@@ -19,10 +19,11 @@ def project_placed(poses: Float[Array, "b f j 3"], target: dict) -> tuple[Array,
 
 
 @dataclasses.dataclass(frozen=True)
-class Synthesis:
+class Synthesis(Lesson):
   """F as the paper has it. Source clip i is placed before the camera of target clip i; both are random draws.
 
-  `place=False` uses source clips as their own cameras project them: with a source under the target's rig it bounds F.
+  `place=False` uses source clips as their own cameras project them. If the source is rendered by the target's rig, the
+  score is the best that F can reach.
   """
 
   place: bool = True
@@ -36,7 +37,7 @@ class Synthesis:
 
 
 @dataclasses.dataclass(frozen=True)
-class AsSeen:
+class AsSeen(Lesson):
   """F that also uses the teacher's poses of the target.
 
   `resize`: source bodies take the bone-length ratios that the target's 2D shows. `pair`: the more upright source
@@ -49,6 +50,10 @@ class AsSeen:
   pair: bool = True
   tumble: float = 0.0
   needs_source = True
+
+  @property
+  def resizes(self) -> bool:
+    return self.resize
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     poses, valid = clips["source"]["poses"], clips["source"]["valid"]

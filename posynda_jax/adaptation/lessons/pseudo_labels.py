@@ -2,21 +2,21 @@
 
 import dataclasses
 
-from posynda_jax.adaptation.lessons.labelled import Labelled
+from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.diffusion import hypotheses
 
 
 @dataclasses.dataclass(frozen=True)
-class PseudoLabels:
+class PseudoLabels(Lesson):
   """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint).
 
-  `weight` is that of a pseudo-labelled frame against a frame with exact labels. Raises ValueError for another `select`.
+  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. Raises
+  ValueError for another `select`.
   """
 
   select: hypotheses.Granularity = "frame"
   weight: float = 1.0
-  needs_source = False
 
   def __post_init__(self):
     if self.select not in hypotheses.GRANULARITIES:

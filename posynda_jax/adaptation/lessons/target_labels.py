@@ -2,18 +2,19 @@
 
 import dataclasses
 
-from posynda_jax.adaptation.lessons.labelled import Labelled
+from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.geometry import skeleton
 
 
 @dataclasses.dataclass(frozen=True)
-class TargetLabels:
+class TargetLabels(Lesson):
   """Target clips with their true poses. A ceiling is printed beside the number that it bounds, and is never an
   adaptation's result.
   """
 
-  needs_source = False
+
+  needs_labels = True
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]

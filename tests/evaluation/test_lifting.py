@@ -1,0 +1,81 @@
+"""Lifting of unlabelled records: frames stay in order, people stand in their place, and errors are in px."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from posynda_jax.evaluation import lifting
+from posynda_jax.evaluation.scoring import SamplingConfig
+from posynda_jax.geometry import camera, skeleton
+from posynda_jax.geometry.measured import Measured
+from tests import scene
+from tests.tolerance import assert_close
+
+W, H, F = 1000, 800, 900.0
+
+
+def flat_scene(num_frames: int, fps: float) -> tuple[dict, np.ndarray]:
+  """A record of flat people 4 m before a camera without distortion, and their poses [T 17 3]."""
+  poses = scene.poses((num_frames,), seed=3)
+  poses[..., 2] = 4
+  intrinsics = np.array([F, F, W / 2, H / 2, 0, 0, 0, 0, 0], np.float32)
+  record = {
+      "keypoints_px": np.array(camera.project(poses, intrinsics)), "confidence": np.ones(poses.shape[:2], np.float32),
+      "valid": np.ones(num_frames, bool), "intrinsics": intrinsics, "resolution": np.array([W, H], np.float32),
+      "fps": np.float32(fps), "sequence": "flat",
+  }
+  return record, poses
+
+
+def flat_denoiser(keypoints, noisy, t):
+  """The exact poses of flat people at 4 m. A screen unit there is 4 W / (2 F) metres."""
+  xy = keypoints * (4 * W / (2 * F))
+  return jnp.concatenate([xy - xy[..., :1, :], jnp.zeros_like(xy[..., :1])], -1)
+
+
+def wrong_wrist(keypoints, noisy, t):
+  return flat_denoiser(keypoints, noisy, t).at[..., 13, :].set(0.1)
+
+
+@pytest.fixture(scope="module")
+def lift():
+  return lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig(num_hypotheses=2, select="frame"))
+
+
+@pytest.mark.parametrize("num_frames, fps", [(1, 25.0), (23, 12.5), (2, 100.0), (23, 25.0), (50, 60.0)])
+def test_lifting_keeps_frames_in_order_and_finds_their_place(lift, num_frames, fps):
+  record, poses = flat_scene(num_frames, fps)
+  lifted = lifting.lift_record(lift, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  assert_close(lifted.pose, np.asarray(skeleton.root_centre(poses)))
+  np.testing.assert_allclose(lifted.root, poses[:, 0], atol=1e-3)
+  assert lifted.hypotheses.shape == (num_frames, 2, 17, 3)
+  assert_close(lifted.hypotheses, np.stack([lifted.pose] * 2, 1))
+  assert lifted.reprojection_px.max() < 0.05
+
+
+def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_frames():
+  record, _ = flat_scene(10, 12.5)
+  record["confidence"][4] = 0  # an interpolated frame
+  record["valid"][4] = False
+  record["keypoints_px"][7, 13] += [60, 0]  # a wrist that this denoiser does not follow
+  program = lifting.make_lifter(lambda weights: wrong_wrist, SamplingConfig())
+
+  def lift():
+    return lifting.lift_record(program, (), Measured(), record, 12.5, 9, 4)
+
+  errors = lift().reprojection_px
+  assert np.isnan(errors[4]) and np.isfinite(np.delete(errors, 4)).all() and np.nanargmax(errors) == 7
+  assert np.isfinite(lift().root[4]).all() and lift().root[4, 2] > 1
+  assert lifting.mean_reprojection([lift()]) == {"reprojection_px": pytest.approx(np.nanmean(errors)), "frames": 9}
+  record["confidence"][:, 13] = 1e-6
+  record["confidence"][4] = 0
+  assert np.nanmax(lift().reprojection_px) < 0.05
+
+
+@pytest.mark.parametrize("fps, clip_fps, warned", [
+    (25, 50, "this video gives 25: motion appears faster"), (70, 50, "this video gives 70: motion appears slower"),
+    (50, 50, None), (60, 15, None), (30, 15, None), (29.97, 15, None),
+])
+def test_another_frame_rate_than_the_bases_is_a_warning(fps, clip_fps, warned):
+  warnings = lifting.rate_warning({"fps": np.float32(fps)}, clip_fps)
+  assert warned in warnings[0] if warned else warnings == []
