@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from posynda_jax.adaptation import recipes, step
 from posynda_jax.geometry import camera, skeleton
@@ -77,3 +78,13 @@ def run_steps(
   for _ in range(num_steps):
     state, metrics = make_step(recipe, num_devices, model)(state, frozen, data, key)
   return jax.device_get((state, metrics))
+
+
+def gradients(state):
+  """The gradients of a first update, from Adam's first moment, relative to the largest of all.
+
+  Adam divides a gradient by its own size, so it turns the rounding of one that is zero into a whole step.
+  """
+  moment = optax.tree_utils.tree_get(state.opt_state, "mu")
+  largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(moment))
+  return jax.tree.map(lambda leaf: leaf / largest, moment)

@@ -22,7 +22,7 @@ from posynda_jax.geometry import measured, skeleton, virtual_camera
 from posynda_jax.peft import counting, deltas, lora
 from posynda_jax.runtime import checkpoint, parallel
 from tests import scene
-from tests.adaptation.batches import BODY, FRAMES, MEASURED, TRACES, batch, clips, make_step, run_steps
+from tests.adaptation.batches import BODY, FRAMES, MEASURED, TRACES, batch, clips, gradients, make_step, run_steps
 from tests.diffusion.test_videopose import tiny
 from tests.geometry.test_virtual_camera import VIEW
 from tests.tolerance import assert_close
@@ -31,13 +31,6 @@ SMALL = AdapterConfig(rank=2)
 POSYNDA = Recipe((Synthesis(), PseudoLabels()), rate=1e-2, adapter=SMALL)
 CEILING = Recipe((TargetLabels(),), rate=2e-2, adapter=SMALL)
 FREE = Recipe((NovelViews(),), num_hypotheses=1, rate=2e-2, adapter=SMALL)
-
-
-def gradients(state):
-  """The gradient of the first update, from Adam's first moment, relative to its largest leaf."""
-  moment = state.opt_state[0].mu
-  largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(moment))
-  return jax.tree.map(lambda leaf: leaf / largest, moment)
 
 
 def test_no_leaf_of_the_state_belongs_to_the_base():

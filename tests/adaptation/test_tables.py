@@ -5,8 +5,6 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
-import sys
 from concurrent import futures
 
 import pytest
@@ -14,19 +12,18 @@ import pytest
 from posynda_jax.adaptation import adapters, bases, job, recipes, rows, table_job, tables
 from posynda_jax.adaptation.lessons.novel_views import NovelViews
 from posynda_jax.adaptation.lessons.placed import AsSeen
-from posynda_jax.evaluation import protocols, scoring
+from posynda_jax.evaluation import scoring
 from posynda_jax.runtime import loop
-from tests import ROOT
 from tests.adaptation.test_job import SOURCE, SPLITS, TARGET
-from tests.experiments.test_experiments import error_of, run_well
+from tests.scripts import error_of, run_well
 
 TABLES = rows.make_tables()
 BUDGET = rows.Budget(clips=8, updates=2)
 ONLY = "source-only|LoRA|PoSynDA"  # of Table 3: two rows that are trained
 
 
-def row_of(table: str, name: str, tables_=TABLES) -> rows.Row:
-  return next(row for row in tables_[table].rows if row.name == name)
+def row_of(table: str, name: str, made=TABLES) -> rows.Row:
+  return next(row for row in made[table].rows if row.name == name)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -191,23 +188,14 @@ def test_a_second_command_trains_nothing_and_writes_the_same_table(made):
   assert {end: (folder / f"table_3.{end}").read_text() for end in before} == before
 
 
-def test_rows_and_tables_that_do_not_exist_are_refused(made):
-  flags, _, _ = made
-  line = error_of("tables", *flags, "--table=8", "--notrain", "--only=T = 500")
-  assert "--notrain finds no row of table 8" in line
-  assert "tables 9 are unknown; choose of 1, 2, 3" in error_of("tables", "--table=9")
-  code = """if True:
-    from experiments import tables
-    for only in ("GAN", "("):
-      try:
-        tables.choose_rows(tables.TABLES, ["3"], only)
-      except ValueError as error:
-        print(error)
-  """
-  done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-  unknown, broken = done.stdout.splitlines()
-  assert "--only=GAN finds no row of table 3, which has source-only, + F" in unknown
-  assert "--only=( is no regular expression" in broken
+@pytest.mark.parametrize("flags, message", [
+    (["--table=8", "--notrain", "--only=T = 500"], "--notrain finds no row of table 8"),
+    (["--table=9"], "tables 9 are unknown; choose of 1, 2, 3"),
+    (["--only=GAN"], "--only=GAN finds no row of table 3, which has source-only, + F"),
+    (["--only=("], "--only=( is no regular expression"),
+])
+def test_rows_and_tables_that_do_not_exist_are_refused(flags, message, made):
+  assert message in error_of("tables", *made[0], *flags)
 
 
 @pytest.mark.long
@@ -227,9 +215,3 @@ def test_all_tables_in_their_smallest_form(data, tmp_path):
   trained = json.loads((tmp_path / "tables" / "bases.json").read_text())
   assert len(trained) == 5
   assert all(base["base"]["mpjpe_mm"] > 0 and base["seconds"] > 0 for base in trained.values())
-
-
-def test_the_open_protocol_scores_targets_that_no_published_protocol_has():
-  assert protocols.of_target("hdm05_mocap/wild_rig_gt") is protocols.OPEN
-  assert protocols.of_target("mpi_inf_3dhp/vnect").name == "3dhp"
-  assert [len(score.joints) for score in protocols.OPEN.scores] == [17, 17, 17, 17, 15]

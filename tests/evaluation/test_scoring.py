@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.data import clips, tracks
-from posynda_jax.evaluation import results, scoring
+from posynda_jax.evaluation import protocols, results, scoring
 from posynda_jax.geometry import camera, skeleton, virtual_camera
 from posynda_jax.geometry.measured import Measured, make
 from tests import scene
@@ -109,3 +109,9 @@ def test_results_stand_between_source_only_and_ceiling_with_their_closure():
       ["source_only", "100.0", "", "5,000"], ["adapted", "70.0", "75.0", "5,000"], ["ceiling", "60.0", "", "5,000"]
   ]
   assert results.closure(60.0, 50.0, 60.0) is None  # no gap
+
+
+def test_the_open_protocol_scores_targets_that_no_published_protocol_has():
+  assert protocols.of_target("hdm05_mocap/wild_rig_gt") is protocols.OPEN
+  assert protocols.of_target("mpi_inf_3dhp/vnect").name == "3dhp"
+  assert [len(score.joints) for score in protocols.OPEN.scores] == [17, 17, 17, 17, 15]
