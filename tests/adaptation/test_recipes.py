@@ -82,6 +82,7 @@ def test_recipes_know_whether_they_need_a_source():
 
 
 @pytest.mark.parametrize("make, message", [
+    (lambda: PseudoLabels(select="video"), "select 'video' is unknown; choose one of sequence, frame, joint"),
     (lambda: recipes.get("tilt"), "recipe 'tilt' is unknown; choose one of posynda, f, seen"),
     (lambda: Recipe(()), "nothing to learn from"),
     (lambda: Recipe(PAPER, decay="step"), "decay 'step' is unknown; choose one of constant, cosine"),
