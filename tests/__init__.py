@@ -1,11 +1,11 @@
-"""LIGHT: XLA optimises a little, and splits no tiny operation over threads. Most of a test's time is compiling
-programs that run once.
+"""Where the checkout is, and how XLA compiles under test."""
 
-Not in benchmarks, and never level 0: with it XLA 0.10.2's CPU compiler puts NaN into sums that are zero.
-"""
-
-LIGHT = "--xla_backend_optimization_level=1 --xla_cpu_multi_thread_eigen=false"
-
+import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]  # of the checkout
+# XLA optimises a little, and does not split tiny operations over threads, because most of a test's time is compilation.
+# Level 0 is not used: with it XLA 0.10.2's CPU compiler puts NaN into sums that are zero.
+LIGHT = "--xla_backend_optimization_level=1 --xla_cpu_multi_thread_eigen=false"
+# A limit on the CPU's instruction set, as in XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest, holds for the scripts too.
+LIGHT = " ".join([LIGHT, *(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "max_isa" in flag)])
