@@ -55,7 +55,8 @@ def train_adapter(
   weights = bases.Weights(base, state.adapter, recipe.adapter, task.body, task.view, name)
   weights = dataclasses.replace(weights, body=find_body(task, weights, recipe, streams["target"]))
   if not run:
-    return weights, sum(settings.log_every / row["steps_per_second"] for row in rows)
+    steps = np.diff([0, *(row["step"] for row in rows)])
+    return weights, float((steps / [row["steps_per_second"] for row in rows]).sum())
   seconds = checkpoints.seconds
   checkpoints.close()
   save_adapter(run, weights, task.body)
