@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from posynda_jax.adaptation import adapters, recipes, step, tensors_file
 from posynda_jax.adaptation.adapters import AdapterConfig
-from posynda_jax.adaptation.lessons.labelled import Purpose
+from posynda_jax.adaptation.lessons.labelled import Purpose, student_purpose
 from posynda_jax.adaptation.lessons.novel_views import NovelViews
 from posynda_jax.adaptation.lessons.placed import AsSeen, Synthesis
 from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
@@ -99,6 +99,11 @@ def test_an_update_is_a_pure_function_of_the_seed_and_the_step():
   arguments = arguments[:2] + (parallel.shard(batch(), 1), arguments[2])
   resumed, _ = make_step(POSYNDA, 1, model)(*arguments)
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), once)
+
+
+def test_every_lesson_of_a_recipe_gives_the_student_noise_of_its_own():
+  purposes = [student_purpose(number) for number in range(6)]
+  assert len(set(purposes)) == 6 and Purpose.TEACHER not in purposes and Purpose.GENERATOR not in purposes
 
 
 def test_the_step_is_traced_once():

@@ -54,8 +54,8 @@ def on_devices(function, data: dict, num_devices: int = 1):
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]) if x.ndim > 1 else x, made)
 
 
-def make_teacher(keys, target: dict, denoise=KNOWS, num_hypotheses: int = 1) -> Teacher:
-  return Teacher(denoise, target, keys(1, len(target["valid"])), jnp.asarray(BODY), STEPS, num_hypotheses)
+def make_teacher(keys, target: dict, denoise=KNOWS, num_hypotheses: int = 1, source_body=BODY) -> Teacher:
+  return Teacher(denoise, target, keys(1, len(target["valid"])), source_body, STEPS, num_hypotheses)
 
 
 def teach(lesson, data: dict = DATA, num_devices: int = 1, **settings):
@@ -184,15 +184,21 @@ def test_novel_views_are_exact_labels_of_the_targets_people_at_the_source_bodys_
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_target_poses_are_needed_by_the_ceiling_alone(name):
+def test_a_lesson_needs_what_its_class_says(name):
   lesson = LESSONS[name]
-  needed = DATA if lesson.needs_source else {"target": TARGET}
-  ask = functools.partial(jax.eval_shape, functools.partial(teach, lesson))
-  if name == "target labels":
-    with pytest.raises(KeyError, match="poses"):
-      ask(needed)
-  else:
-    assert ask(needed).poses.shape == TRUTH.shape
+
+  def ask(source=True, labels=True, **settings):
+    data = {"target": LABELLED["target"] if labels else TARGET} | ({"source": SOURCE} if source else {})
+    return jax.eval_shape(functools.partial(teach, lesson, data, **settings)).poses.shape
+
+  missing = {"source": {"source": False}, "labels": {"labels": False}, "body": {"source_body": None}}
+  for need, without in missing.items():
+    if getattr(lesson, f"needs_{need}"):
+      with pytest.raises((KeyError, TypeError)):
+        ask(**without)
+    else:
+      assert ask(**without) == TRUTH.shape
+  assert lesson.needs_labels == (name == "target labels")
 
 
 @pytest.mark.parametrize("name", LESSONS)
