@@ -65,12 +65,8 @@ def recipe_from_flags() -> recipes.Recipe:
       "sampling_steps": TEACHER_STEPS,
   }
   of_adapter = {"tune": TUNE, "rank": RANK, "scale": SCALE, "rule": RULE, "bias": BIAS}
-  recipe = recipes.get(RECIPE.value, **_given(replaced))
-  return dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, **_given(of_adapter)))
-
-
-def _given(by_name: dict[str, flags.FlagHolder]) -> dict:
-  return {name: flag.value for name, flag in by_name.items() if flag.value is not None}
+  recipe = recipes.get(RECIPE.value, **common.given(replaced))
+  return dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, **common.given(of_adapter)))
 
 
 def job_from_flags() -> job.Job:

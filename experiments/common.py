@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -45,6 +46,11 @@ def folders() -> sources.Folders:
 def saving() -> loop.Saving:
   """The flags for checkpoints and log rows."""
   return loop.Saving(SAVE_EVERY.value, LOG_EVERY.value, KEEP.value)
+
+
+def given(by_name: dict[str, flags.FlagHolder]) -> dict[str, Any]:
+  """Values of the flags that are set, by the names of the fields that they replace."""
+  return {name: flag.value for name, flag in by_name.items() if flag.value is not None}
 
 
 def need_workdir() -> str:

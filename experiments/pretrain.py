@@ -67,9 +67,9 @@ OF_MODEL = {
 def plan_from_flags() -> base_job.Plan:
   """The plan of --plan with the settings that other flags replace."""
   plan = base_job.get(PLAN.value)
-  training = dataclasses.replace(plan.pretrain, **_given(OF_TRAINING))
+  training = dataclasses.replace(plan.pretrain, **common.given(OF_TRAINING))
   return dataclasses.replace(
-      plan, model=_model(plan.model), pretrain=training, seed=common.SEED.value, **_given(OF_PLAN))
+      plan, model=_model(plan.model), pretrain=training, seed=common.SEED.value, **common.given(OF_PLAN))
 
 
 def _model(model: dict) -> dict:
@@ -79,7 +79,7 @@ def _model(model: dict) -> dict:
   name = DENOISER.value or model.get("denoiser", "mixste")
   if name != model.get("denoiser", "mixste"):
     model = {key: model[key] for key in ("num_frames", "dtype")} | base_job.MODELS[name]
-  model = model | _given(OF_ANY_MODEL) | _given(OF_MODEL[name])
+  model = model | common.given(OF_ANY_MODEL) | common.given(OF_MODEL[name])
   if name == "videopose":
     if not all(str(width).strip().isdigit() for width in model["filter_widths"]):
       raise ValueError(f"--filter_widths={','.join(model['filter_widths'])} are no whole numbers: write them as 3,3,3")
@@ -87,10 +87,6 @@ def _model(model: dict) -> dict:
   elif model["width"] % model["num_heads"]:
     raise ValueError(f"width {model['width']} is not a multiple of {model['num_heads']} heads: choose one that is")
   return model
-
-
-def _given(by_name: dict[str, flags.FlagHolder]) -> dict:
-  return {name: flag.value for name, flag in by_name.items() if flag.value is not None}
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ The type on disk may have 16 bits. A tree in memory is float32, and `digest` is 
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +22,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from posynda_jax.runtime import checkpoint
+from posynda_jax.runtime import checkpoint, files
 
 DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(jnp.bfloat16)}
 _ENTRY = "posynda_jax"
@@ -92,7 +91,7 @@ def _tree(flat: Mapping[str, Any], kind: str) -> dict:
 
 
 def _write(path, tree: PyTree, header: dict[str, Any], dtype: str | None) -> str:
-  """Writes under a temporary name, then renames, so that a reader finds the old file or the new one."""
+  """Writes the tree and its header; returns the digest of the tree as it will be read."""
   if (dtype := dtype or "float32") not in DTYPES:
     raise ValueError(f"type {dtype!r} on disk is unknown; choose one of {', '.join(DTYPES)}")
   with np.errstate(over="ignore"):
@@ -102,11 +101,6 @@ def _write(path, tree: PyTree, header: dict[str, Any], dtype: str | None) -> str
   if wrong := [name for name, value in rounded.items() if not np.isfinite(value).all()]:
     raise ValueError(f"{wrong[0]} and {len(wrong) - 1} more hold values that {dtype} on disk cannot: choose another")
   header = {**header, "digest": checkpoint.digest(_tree(rounded, header["kind"]))}
-  path = pathlib.Path(path).expanduser()
-  beside = path.with_name(path.name + ".part")
-  try:
-    beside.write_bytes(safetensors.numpy.save(stored, {_ENTRY: json.dumps(header, sort_keys=True)}))
-    os.replace(beside, path)
-  finally:
-    beside.unlink(missing_ok=True)
+  with files.writing(path) as file:
+    file.write(safetensors.numpy.save(stored, {_ENTRY: json.dumps(header, sort_keys=True)}))
   return header["digest"]

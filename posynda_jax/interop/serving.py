@@ -7,7 +7,6 @@ inputs and outputs. The program is StableHLO for CPU, CUDA and TPU, with the wei
 
 import json
 import logging
-import pathlib
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from posynda_jax.adaptation import adapters
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import measured, skeleton
+from posynda_jax.runtime import files
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # --no-deps, because jax2onnx 0.17 requires an older Orbax than ours. The list holds its other imports.
@@ -62,12 +62,10 @@ def export_lift(lift: Callable, num_frames: int, num_joints: int, view: bool = F
 
 
 def save_jaxexport(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
-  """Writes the zip under a temporary name, then renames it."""
-  beside = pathlib.Path(path).with_suffix(".part")
-  with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+  """Writes the zip of the program and its metadata."""
+  with files.writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
     archive.writestr("metadata.json", json.dumps(metadata, indent=2))
     archive.writestr("lift.jaxexport", bytes(exported.serialize()))
-  beside.replace(path)
 
 
 def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: tuple[float, ...] = ()) -> Callable:
@@ -101,6 +99,5 @@ def save_onnx(path, call: Callable, num_frames: int, num_joints: int, metadata: 
   shapes = [("b", num_frames, num_joints, size) for size in (2, 3)]
   model = jax2onnx.to_onnx(call, shapes, input_names=["keypoints", "noise"], output_names=["poses"])
   onnx.helper.set_model_props(model, {"posynda_jax": json.dumps(metadata)})
-  beside = pathlib.Path(path).with_suffix(".part")
-  beside.write_bytes(model.SerializeToString())
-  beside.replace(path)
+  with files.writing(path) as file:
+    file.write(model.SerializeToString())
