@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 DATASETS = {
     "cmu_mocap": "CmuMocap",
     "hdm05_mocap": "Hdm05Mocap",
+    "accad_mocap": "AccadMocap",
     "bandai_namco_mocap": "BandaiNamcoMocap",
     "human36m": "Human36m",
     "mpi_inf_3dhp": "MpiInf3dhp",

@@ -28,9 +28,9 @@ class BandaiNamcoMocap(builder.MotionBuilder):
     sequence, action = match.groups()
     return builder.Take(sequence, "unknown", action, "test" if action in TEST_PAIRS else "train", match.string)
 
-  def read(self, archive, take, stride):
+  def read(self, archive, take):
     name = archive.label(take.motion)
-    poses, fps = h36m_map.poses_from_bvh(archive.read(take.motion), name)
+    poses, fps = h36m_map.poses_from_bvh(archive.read(take.motion), h36m_map.BANDAI, name)
     if round(fps) != self.SOURCE_FPS:
       raise ValueError(f"{name}: {fps:.1f} fps, expected {self.SOURCE_FPS:.0f}; fetch the file from its owner")
-    return poses[::stride]
+    return poses, self.SOURCE_FPS

@@ -55,7 +55,7 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   FILES: str  # the archive's file names, for messages
   SUFFIX = ".amc"  # of a motion file's name, in lower case
   PATTERN: re.Pattern  # of a motion file's name
-  SOURCE_FPS: float
+  SOURCE_FPS: float  # of AMC files, which do not say it
   LICENSE: str
   HOMEPAGE: str
   VERSION = tfds.core.Version("1.0.0")
@@ -83,10 +83,13 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise ValueError(f"{member} needs {skeleton}, which is missing; expected {self.FILES}; fetch it again")
     return takes
 
-  def read(self, archive: archives.Archive, take: Take, stride: int) -> np.ndarray:
-    """Poses [f 17 3] (m, Y up) of every `stride`-th frame. Raises ValueError that names a damaged file."""
-    files = take.skeleton, take.motion
-    return h36m_map.poses_from_amc(*map(archive.read, files), stride, tuple(map(archive.label, files)))
+  def read(self, archive: archives.Archive, take: Take) -> tuple[np.ndarray, float]:
+    """Poses [f 17 3] (m, Y up) at about `views.WANTED_FPS`, and their rate. Raises ValueError that names a damaged
+    file.
+    """
+    files, stride = (take.skeleton, take.motion), views.stride_to(self.SOURCE_FPS)
+    poses = h36m_map.poses_from_amc(*map(archive.read, files), stride, tuple(map(archive.label, files)))
+    return poses, self.SOURCE_FPS / stride
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
@@ -109,12 +112,11 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(manual_dir, members) for split, members in splits.items()}
 
   def _generate_examples(self, manual_dir, takes: list[Take]) -> Iterator[tuple[str, dict]]:
-    stride = views.stride_to(self.SOURCE_FPS)
     with archives.open_archive(manual_dir, self.ARCHIVE) as archive:
       for take in takes:
-        motion = self.read(archive, take, stride).astype(np.float32)
-        labels = {"fps": np.float32(self.SOURCE_FPS / stride), "subject": take.subject, "action": take.action}
-        yield from self._records(take.sequence, motion, labels)
+        motion, fps = self.read(archive, take)
+        labels = {"fps": np.float32(fps), "subject": take.subject, "action": take.action}
+        yield from self._records(take.sequence, motion.astype(np.float32), labels)
 
   def _records(self, sequence: str, motion: np.ndarray, labels: dict) -> Iterator[tuple[str, dict]]:
     config = self.builder_config

@@ -1,7 +1,7 @@
 """Joint positions and rotations from BVH motion files, in the file's own length unit, frame and joint names.
 
 A joint's rotation is the product of its rotation channels in the file's order, the first leftmost. A position channel
-replaces that component of OFFSET. End sites are ignored.
+replaces that component of OFFSET. The end site of joint X is the joint X_End, which does not turn.
 """
 
 import dataclasses
@@ -68,8 +68,8 @@ def _hierarchy(text: str) -> tuple[Joint, ...]:
       continue
     parent = open_joints[-1] if open_joints else -1
     open_joints.append(len(joints))
-    if keyword != "End":
-      joints.append(Joint(name, parent, np.array(offset.split(), np.float64), tuple((channels or "").split())))
+    name = f"{joints[parent].name}_End" if keyword == "End" else name
+    joints.append(Joint(name, parent, np.array(offset.split(), np.float64), tuple((channels or "").split())))
   if unknown := _NODE.sub("", text).split():
     raise ValueError(f"unexpected {unknown[0]!r} in HIERARCHY")
   if open_joints or not joints:

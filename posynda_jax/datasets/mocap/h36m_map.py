@@ -22,6 +22,14 @@ BANDAI = (
     ("UpperArm_L",), ("LowerArm_L",), ("Hand_L",), ("UpperArm_R",), ("LowerArm_R",), ("Hand_R",),
 )  # fmt: skip
 BANDAI_ALONG_X_CM = {9: 5.5, 10: 17.0}
+
+# ACCAD: a joint. Its "Neck" is 13 cm above the thorax of CMU, and its spine joints lie at other heights: midpoints come
+# within 3 cm of where CMU has spine, thorax, neck and head above the hips.
+ACCAD = (
+    ("LeftUpLeg", "RightUpLeg"), ("RightUpLeg",), ("RightLeg",), ("RightFoot",),
+    ("LeftUpLeg",), ("LeftLeg",), ("LeftFoot",), ("Spine", "Spine1"), ("Spine1", "Neck"), ("Neck",), ("Head", "Head_End"),
+    ("LeftArm",), ("LeftForeArm",), ("LeftHand",), ("RightArm",), ("RightForeArm",), ("RightHand",),
+)  # fmt: skip
 CM = 0.01
 
 
@@ -36,14 +44,17 @@ def poses_from_amc(asf: bytes, amc: bytes, stride: int = 1, names=("ASF file", "
   return _midpoints(ASF, asf_amc.joint_ends(skeleton, motion, bones))
 
 
-def poses_from_bvh(content: bytes, name: str = "BVH file") -> tuple[np.ndarray, float]:
-  """Poses [f 17 3] and the frame rate of a Bandai Namco BVH file. Raises ValueError that begins with `name`."""
+def poses_from_bvh(content: bytes, table, name: str = "BVH file") -> tuple[np.ndarray, float]:
+  """Poses [f 17 3] and the frame rate of a BVH file in cm, by the table BANDAI or ACCAD. Raises ValueError that begins
+  with `name`.
+  """
   motion = bvh.parse_bvh(content.decode("latin-1"), name)
-  _required(BANDAI, [joint.name for joint in motion.joints], f"{name}: not a Bandai Namco skeleton, no joint")
+  _required(table, [joint.name for joint in motion.joints], f"{name}: the skeleton has no joint")
   positions, rotations = bvh.forward(motion)
-  poses = _midpoints(BANDAI, positions)
-  for j, along in BANDAI_ALONG_X_CM.items():
-    poses[:, j] += rotations[BANDAI[j][0]].apply([along, 0, 0])
+  poses = _midpoints(table, positions)
+  if table is BANDAI:
+    for j, along in BANDAI_ALONG_X_CM.items():
+      poses[:, j] += rotations[BANDAI[j][0]].apply([along, 0, 0])
   return CM * poses, motion.fps
 
 

@@ -1,0 +1,1 @@
+"""ACCAD motion capture as a TFDS dataset."""
