@@ -12,7 +12,6 @@ from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.evaluation import results, scoring
-from posynda_jax.geometry.measured import Measured
 from posynda_jax.peft import counting
 from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs
 
@@ -48,7 +47,18 @@ _CMU = Plan(
     _COMPACT, pretraining.PretrainConfig(num_steps=5200, final_step_share=0.75), source="cmu_mocap/h36m_rig",
     clip_fps=15.0,
 )
+_ALL_RIGS = "h36m_rig+dhp_rig+wild_rig"
+# Muon, a canonical camera, ACCAD's floor work twice beside CMU, and milder augmentations.
+_SMALL = dataclasses.replace(
+    _CMU, model=_COMPACT | {"inputs": 5},
+    pretrain=dataclasses.replace(
+        _CMU.pretrain, num_steps=9000, ema=0.998, muon_rate=0.01, detected_share=0.5, turned=0.1, reproportioned=0.5,
+        hidden=0.1,
+    ),
+    source=f"cmu_mocap/{_ALL_RIGS}+2*accad_mocap/{_ALL_RIGS}", eval_on="cmu_mocap/h36m_rig_gt",
+)
 PLANS = {
+    "small": _SMALL,
     "paper": Plan(_FRAMES | MODELS["mixste"] | {"num_frames": 27}, pretraining.PretrainConfig(learning_rate=1e-3)),
     # A compact base on real motion: 33 minutes on two cores.
     "cmu_h36m": _CMU,
@@ -108,10 +118,18 @@ def describe(plan: Plan) -> dict[str, Any]:
   return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(plan, eval_on=eval_on))))
 
 
+def check_plan(plan: Plan) -> None:
+  """Raises ValueError for augmentations that the plan's source or denoiser cannot have."""
+  settings = plan.pretrain
+  if (settings.turned or settings.reproportioned) and sources.is_fixed(plan.source):
+    raise ValueError(f"{plan.source} is recorded views: only world motion can be turned or get other proportions")
+  if settings.hidden and plan.model.get("inputs", 2) == 2:
+    raise ValueError("a denoiser of keypoints alone has no input for hidden joints: give it inputs=5, or hidden=0")
+
+
 def is_described(base: bases.Base, plan: Plan) -> bool:
   """Whether the base is the one that the plan would train."""
-  wanted = describe(plan)
-  return {name: base.config.get(name) for name in wanted} == wanted
+  return describe(plan_of(base)) == describe(plan)  # not its config, which may lack newer settings
 
 
 def train_base(
@@ -122,6 +140,7 @@ def train_base(
   Raises ValueError for a plan that contradicts itself and for a folder of another plan.
   """
   model = make_model(plan.model)
+  check_plan(plan)
   run = runs.Run(folder, describe(plan))
   if (run.folder / "metrics.json").exists():
     return bases.load(run.folder)
@@ -163,5 +182,6 @@ def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Fold
   config = scoring.SamplingConfig(diffusion_steps=base.diffusion_steps)
   score = scoring.make_scorer(lambda params: adapters.make_denoiser(base.model, params, None), config)
   test = sources.open_clips(dataset, split, tracks.LABELLED, base.clip_fps, base.model.num_frames, folders)
-  scores = scoring.evaluate(score, base.params, Measured(), test, config.batch_size)
-  return scores, scoring.describe_protocol(dataset, split, base.clip_fps, config)
+  seen = bases.Weights(base).measured
+  scores = scoring.evaluate(score, base.params, seen, test, config.batch_size)
+  return scores, scoring.describe_protocol(dataset, split, base.clip_fps, config, base.view)

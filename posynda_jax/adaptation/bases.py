@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from posynda_jax.adaptation import adapters, tensors_file
 from posynda_jax.diffusion.denoisers import make_model
-from posynda_jax.geometry import measured
+from posynda_jax.geometry import measured, virtual_camera
 from posynda_jax.runtime import checkpoint, runs
 
 _FOLDER = pathlib.Path(__file__).parent / "weights"
@@ -37,6 +37,11 @@ class Base:
   def body(self) -> tuple[float, ...]:
     """Mean bone lengths [16] (m) of the people it was trained on; empty where the config lacks them."""
     return tuple(self.config.get("body", ()))
+
+  @property
+  def view(self) -> tuple[float, ...]:
+    """View [5] of its canonical camera; empty for a base that takes keypoints as any camera shows them."""
+    return virtual_camera.CANONICAL if self.model.inputs == virtual_camera.CHANNELS else ()
 
   @property
   def clip_fps(self) -> float:
@@ -77,7 +82,7 @@ class Weights:
   @property
   def measured(self) -> measured.Measured:
     """Body and view as arrays."""
-    return measured.make(self.body, self.view)
+    return measured.make(self.body, self.view or self.base.view, self.base.model.inputs)
 
   def make_denoiser(self, params_and_adapter: tuple):
     """The denoiser of (base variables, adapter), for programs that take both as an argument."""
@@ -91,7 +96,7 @@ class Weights:
 def init_variables(key: Array, model: nn.Module) -> dict[str, Any]:
   """Fresh variables of a denoiser: `params`, and `batch_stats` where it has batch norms."""
   shape = (1, model.num_frames, model.num_joints)
-  found = jax.jit(model.init)(key, jnp.zeros(shape + (2,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
+  found = jax.jit(model.init)(key, jnp.zeros(shape + (model.inputs,)), jnp.zeros(shape + (3,)), jnp.zeros(1, jnp.int32))
   return {name: found[name] for name in ("params", "batch_stats") if name in found}
 
 

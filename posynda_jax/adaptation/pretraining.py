@@ -1,5 +1,9 @@
 """One update of supervised diffusion training: the base theta_s learns the labelled source (Eq. 6-9), as D3DP trains
 its denoiser.
+
+    world motion --augmentations--> --rig--> camera's 2D and poses --canonical camera--> channels --denoiser--> x_0
+
+Augmentations are off unless the config names a share of clips, and the canonical camera is of bases that have one.
 """
 
 import dataclasses
@@ -12,21 +16,27 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from posynda_jax.adaptation import augmentations
 from posynda_jax.adaptation.bases import init_variables
 from posynda_jax.adaptation.sources import render_source
 from posynda_jax.diffusion import process
-from posynda_jax.geometry import rigs, skeleton
+from posynda_jax.geometry import rigs, skeleton, virtual_camera
 from posynda_jax.runtime import parallel
 
-_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT = range(6)  # purposes of the step's keys
+# Purposes of the step's keys.
+_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT, _TURN, _PROPORTIONS, _HIDE = range(9)
+MUON_LEAST = 32  # least size of both axes of a kernel that Muon trains
 LOSSES = ("mse", "mpjpe")
 LR_DECAYS = ("cosine", "exponential")
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-  """Optimization of the base with AdamW. Raises ValueError for an unknown decay or loss.
+  """Optimization of the base. Raises ValueError for an unknown decay or loss.
 
+  `muon_rate`: peak rate of Muon for kernels of MUON_LEAST x MUON_LEAST and more; the rest is trained by AdamW at
+  `learning_rate`. 0: AdamW trains all. `turned`, `reproportioned`, `hidden`: shares of clips that `augmentations`
+  changes.
   `ema`: decay of the weight average that becomes the base; 0 keeps the last weights. `final_step_share`: share of
   clips trained at t = T-1, where inference with K = 1 happens. `detected_share`: share of rendered clips whose 2D
   gets a detector's errors.
@@ -44,6 +54,10 @@ class PretrainConfig:
   diffusion_steps: int = 1000
   flip: bool = True
   detected_share: float = 0.0
+  muon_rate: float = 0.0
+  turned: float = 0.0
+  reproportioned: float = 0.0
+  hidden: float = 0.0
 
   def __post_init__(self):
     for name, choices in (("decay", LR_DECAYS), ("loss", LOSSES)):
@@ -62,13 +76,33 @@ class PretrainState:
 
 
 def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
-  """AdamW with gradient clipping under the configured schedule."""
-  if config.decay == "cosine":
-    warmup = min(config.warmup_steps, config.num_steps // 2)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.num_steps)
-  else:  # the reference multiplies by 0.993 an epoch; a run counts as 100 epochs
-    rate = optax.exponential_decay(config.learning_rate, max(config.num_steps // 100, 1), 0.993)
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adamw(rate, weight_decay=config.weight_decay))
+  """AdamW or Muon with gradient clipping under the configured schedule."""
+
+  def schedule(peak):
+    if config.decay == "cosine":
+      warmup = min(config.warmup_steps, config.num_steps // 2)
+      return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, config.num_steps)
+    # The reference multiplies by 0.993 an epoch; a run counts as 100 epochs.
+    return optax.exponential_decay(peak, max(config.num_steps // 100, 1), 0.993)
+
+  if config.muon_rate:
+    optimizer = optax.contrib.muon(
+        schedule(config.muon_rate), weight_decay=config.weight_decay, adam_weight_decay=config.weight_decay,
+        adam_learning_rate=schedule(config.learning_rate), muon_weight_dimension_numbers=_muon_kernels,
+    )
+  else:
+    optimizer = optax.adamw(schedule(config.learning_rate), weight_decay=config.weight_decay)
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def _muon_kernels(params):
+  """Which parameters Muon trains: optax's dimension numbers of a kernel, None for the others."""
+
+  def numbers(kernel):
+    is_kernel = kernel.ndim == 2 and min(kernel.shape) >= MUON_LEAST
+    return optax.contrib.MuonDimensionNumbers() if is_kernel else None
+
+  return jax.tree.map(numbers, params)
 
 
 def init_state(key: Array, model: nn.Module, config: PretrainConfig) -> PretrainState:
@@ -95,9 +129,20 @@ def pretrain_step(
   """
   del frozen
   num_clips = len(batch["source"]["valid"])
-  keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(5)]
-  source = render_source(keys[_VIEW], batch["source"], rig, config.detected_share)
-  keypoints, x_0 = source["keypoints"], skeleton.root_centre(source["poses"])
+  keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(_HIDE + 1)]
+  source = dict(batch["source"])
+  if config.turned:
+    source["motion"] = augmentations.turn(keys[_TURN], source["motion"], config.turned)
+  if config.reproportioned:
+    source["motion"] = augmentations.reproportion(keys[_PROPORTIONS], source["motion"], config.reproportioned)
+  source = render_source(keys[_VIEW], source, rig, config.detected_share)
+  keypoints = source["keypoints"]
+  if model.inputs == virtual_camera.CHANNELS:
+    if config.hidden:
+      source["confidence"] = augmentations.hide(keys[_HIDE], source["confidence"], config.hidden)
+    source, rotation = virtual_camera.render_clip(source, virtual_camera.CANONICAL)
+    keypoints = virtual_camera.channels(source, rotation)
+  x_0 = skeleton.root_centre(source["poses"])
   if config.flip:
     flipped = jax.vmap(jax.random.bernoulli)(keys[_FLIP])[:, None, None, None]
     keypoints = jnp.where(flipped, skeleton.flip(keypoints), keypoints)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -63,22 +64,27 @@ class Unlabelled:
 def render_source(
     keys: Array, batch: dict, rig: rigs.Rig | rigs.Mixture | None, detected_share: float = 0.0
 ) -> dict[str, Float[Array, "b f ..."]]:
-  """Source clips with `keypoints` (screen-normalised), absolute camera-frame `poses` (m) and `valid`.
+  """Source clips with `keypoints` and `intrinsics` (screen-normalised), `confidence`, absolute camera-frame `poses` (m)
+  and `valid`.
 
   World motion (`motion` [b f j 3]) is rendered by the rig, with a view drawn from each clip's key; `detected_share`
   of these clips get a detector's errors in 2D. Recorded views are returned as they are.
   """
   if "motion" not in batch:
-    return {name: batch[name] for name in ("keypoints", "poses", "valid")}
+    return {name: batch[name] for name in tracks.LABELLED}
   view = jax.vmap(lambda key, motion: rigs.draw_view(key, motion, rig))(keys, batch["motion"])
-  keypoints_px = view.keypoints_px
+  keypoints_px, confidence = view.keypoints_px, jnp.ones(view.keypoints_px.shape[:-1])
   if detected_share:
     detect_keys, share_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2))
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, detected_share))(share_keys)
-    detected, _ = jax.vmap(detector.detect)(detect_keys, keypoints_px)
+    detected, trust = jax.vmap(detector.detect)(detect_keys, keypoints_px)
     keypoints_px = jnp.where(chosen[:, None, None, None], detected, keypoints_px)
-  keypoints = camera.normalise_screen(keypoints_px, view.resolution)
-  return {"keypoints": keypoints, "poses": view.poses_camera, "valid": batch["valid"]}
+    confidence = jnp.where(chosen[:, None, None], trust, confidence)
+  return {
+      "keypoints": camera.normalise_screen(keypoints_px, view.resolution),
+      "intrinsics": camera.normalise_intrinsics(view.intrinsics, view.resolution),
+      "confidence": confidence, "poses": view.poses_camera, "valid": batch["valid"],
+  }
 
 
 def load_records(name: str, split: str, folders: Folders):
@@ -93,18 +99,36 @@ def load_source(name: str, split: str, clip_fps: float, folders: Folders) -> Sou
   """A source by name: world motion under a rig or several, or recorded views.
 
   `dataset/rig` or `dataset/rig+rig` (and `synthetic_motion/domain`) is world motion that the rigs render afresh at
-  every step. A name that ends in `_gt` or `_detected`, and any dataset of real cameras, is its recorded views. Raises
-  ValueError for rigs of different motion.
+  every step. A name that ends in `_gt` or `_detected`, and any dataset of real cameras, is its recorded views.
+  `dataset/rig+N*dataset/rig` is the motion of both under one mixture of rigs, where clips of the second count N times.
+  Raises ValueError for rigs of different motion and for datasets under different rigs.
   """
   if is_fixed(name):
     return Source(tracks.make_tracks(load_records(name, split, folders), tracks.LABELLED, clip_fps))
-  dataset, _, views = name.partition("/")
-  worlds, names = zip(*(load.world_config(f"{dataset}/{view}") for view in views.split("+")), strict=True)
-  if len(set(worlds)) > 1:
-    mixed = ", ".join(sorted(set(worlds)))
-    raise ValueError(f"{name} mixes different motion ({mixed}): give rigs that render the same motion")
-  records = load_records(f"{dataset}/{worlds[0]}", split, folders)
-  return Source(tracks.make_tracks(records, tracks.WORLD, clip_fps), rigs.get_rig("+".join(names)))
+  found, rig_names = [], set()
+  for times, dataset, views in split_source(name):
+    worlds, names = zip(*(load.world_config(f"{dataset}/{view}") for view in views), strict=True)
+    if len(set(worlds)) > 1:
+      mixed = ", ".join(sorted(set(worlds)))
+      raise ValueError(f"{name} mixes different motion ({mixed}): give rigs that render the same motion")
+    records = load_records(f"{dataset}/{worlds[0]}", split, folders)
+    found += times * tracks.make_tracks(records, tracks.WORLD, clip_fps)
+    rig_names.add("+".join(names))
+  if len(rig_names) > 1:
+    raise ValueError(f"{name} gives its datasets different rigs ({', '.join(sorted(rig_names))}): give all the same")
+  return Source(found, rigs.get_rig(rig_names.pop()))
+
+
+def split_source(name: str) -> list[tuple[int, str, list[str]]]:
+  """(times that a clip counts, dataset, views) of each dataset that a source's name mixes."""
+  found: list[tuple[int, str, list[str]]] = []
+  for part in name.split("+"):
+    if "/" in part or not found:
+      match = re.fullmatch(r"(?:(\d+)\*)?([^/]*)/?(.*)", part)
+      found.append((int(match[1] or 1), match[2], [match[3]]))
+    else:  # one more rig of the last dataset
+      found[-1][2].append(part)
+  return found
 
 
 def open_clips(name: str, split: str, fields: tuple[str, ...], clip_fps: float, num_frames: int, folders: Folders):
@@ -122,7 +146,7 @@ def fixed_views(name: str) -> str:
 
 def is_fixed(name: str) -> bool:
   """Whether a source's name means recorded or fixed views, and not world motion that a rig renders."""
-  return name.endswith(("_gt", "_detected")) or not load.has_world(name.partition("/")[0])
+  return name.endswith(("_gt", "_detected")) or not load.has_world(split_source(name)[0][1])
 
 
 def rendered_by(source: str, target: str) -> str | None:

@@ -33,12 +33,13 @@ class MixSTE(nn.Module):
   mlp_ratio: float = 2.0
   drop_path: float = 0.1
   diffusion: bool = True
+  inputs: int = 2  # channels of the 2D input: keypoints, or 5 of `virtual_camera.channels`
   remat: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
-      self, keypoints: Float[Array, "b f j 2"], noisy: Float[Array, "b f j 3"] | None = None,
+      self, keypoints: Float[Array, "b f j i"], noisy: Float[Array, "b f j 3"] | None = None,
       t: Int[Array, "b"] | None = None, *, train: bool = False,
   ) -> Float[Array, "b f j 3"]:
     spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")  # all depths share it

@@ -41,6 +41,7 @@ class VideoPose(nn.Module):
   causal: bool = False  # an output depends on no later frame
   dropout: float = 0.25
   diffusion: bool = True
+  inputs: int = 2  # channels of the 2D input: keypoints, or 5 of `virtual_camera.channels`
   dtype: jnp.dtype = jnp.float32
   axis_name: str | None = "devices"  # mapped axis over which training shares a batch
 
@@ -71,7 +72,7 @@ class VideoPose(nn.Module):
 
   @nn.compact
   def __call__(
-      self, keypoints: Float[Array, "b f j 2"], noisy: Float[Array, "b f j 3"] | None = None,
+      self, keypoints: Float[Array, "b f j i"], noisy: Float[Array, "b f j 3"] | None = None,
       t: Int[Array, "b"] | None = None, *, train: bool = False, pad: bool = True,
   ) -> Float[Array, "b g j 3"]:
     """Poses of all frames: g = f. With `pad=False`, of those with a full receptive field: g = f - receptive_field + 1.

@@ -47,18 +47,19 @@ class SamplingConfig:
 def propose(
     denoise: sampler.Denoiser, measured: Measured, clip: dict, key: Array, config: SamplingConfig
 ) -> Float[Array, "h b f j 3"]:
-  """Hypotheses for a batch of clips, in the axes of their own cameras; with `measured.view` through the virtual camera.
+  """Hypotheses for a batch of clips, in the axes of their own cameras; with `measured.view` through that camera.
 
   A clip's noise depends on the seed and its `index` alone.
   """
-  rotation = None
+  inputs, rotation = clip["keypoints"], None
   if measured.view is not None:
-    clip, rotation = virtual_camera.render_clip(clip, measured.view)
+    rendered, rotation = virtual_camera.render_clip(clip, measured.view)
+    inputs = virtual_camera.inputs(rendered, rotation, measured.inputs)
   if config.flip:
     denoise = sampler.with_flip(denoise)
   steps = process.ddim_steps(process.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  poses = sampler.propose(keys, denoise, clip["keypoints"], steps, config.num_hypotheses, config.hypothesis_chunk)
+  poses = sampler.propose(keys, denoise, inputs, steps, config.num_hypotheses, config.hypothesis_chunk)
   return poses if rotation is None else virtual_camera.to_camera_axes(poses, rotation)
 
 

@@ -10,13 +10,14 @@ from jaxtyping import Array, Float
 @flax.struct.dataclass
 class Measured:
   """`body` [16]: mean bone lengths (m) of people. `view` [5]: of a virtual camera (`virtual_camera.measure_view`).
-  None: not used.
+  None: not used. `inputs`: of the denoiser: 2 for keypoints, 5 for `virtual_camera.channels`.
   """
 
   body: Float[Array, "16"] | None = None
   view: Float[Array, "5"] | None = None
+  inputs: int = flax.struct.field(pytree_node=False, default=2)
 
 
-def make(body=(), view=()) -> Measured:
+def make(body=(), view=(), inputs: int = 2) -> Measured:
   """From sequences of numbers; an empty one gives None."""
-  return Measured(*(jnp.asarray(values, jnp.float32) if len(values) else None for values in (body, view)))
+  return Measured(*(jnp.asarray(values, jnp.float32) if len(values) else None for values in (body, view)), inputs)

@@ -3,8 +3,9 @@
 A lifter does not get focal length or viewing direction, so its error changes with the place of a person in the image.
 A camera that rotates about its centre and zooms keeps all rays. Its image therefore follows exactly from 2D and
 intrinsics, at any depth. The lifter works in the virtual camera's axes, and `to_camera_axes` rotates its poses back.
-Perspective crop layers (arXiv 2011.13607) do this in training and in testing. Here the base is already trained, so
-only the target is rendered anew.
+Perspective crop layers (arXiv 2011.13607) do this in training and in testing. A base with a canonical camera
+(`CANONICAL`) does so too: it is trained with `channels`, which keep what the rendering removes. For any other base only
+the target is rendered anew, as the source's cameras show people.
 
 A measured view is an array of five numbers, all medians over the source's clips: direction (x/z, y/z) of people
 before the camera, place (x, y) in the image and size, both screen-normalised. Size is the root mean square distance
@@ -19,6 +20,10 @@ from posynda_jax.geometry import camera
 
 _MIN_SIZE = 1e-3  # least size (x/z) of a person, so that a degenerate clip stays finite
 _MIN_DEPTH = 0.1  # least z in a division: limits x/z far from the optical axis
+CANONICAL = (0.0, 0.0, 0.0, 0.0, 0.25)  # the view with people on the optical axis, at one size in the image
+CHANNELS = 5  # of `channels`
+SEEN = 0.2  # least confidence of a joint whose position counts
+_USUAL_FOCAL = 2.0  # of the canonical camera, for a person at about four metres
 
 
 def check_view(view) -> None:
@@ -62,7 +67,7 @@ def render_clip(clip: dict, view: Float[Array, "5"]) -> tuple[dict, Float[Array,
   ray = camera.rays(clip["keypoints"], clip["intrinsics"])
   ray = jnp.concatenate([ray, jnp.ones_like(ray[..., :1])], -1)
   direction = mean(ray / jnp.linalg.norm(ray, axis=-1, keepdims=True), (1, 2))[:, 0, 0]  # b 3
-  rotation = _product(jnp.swapaxes(facing(jnp.append(view[:2], 1.0)), -1, -2), facing(direction))
+  rotation = product(jnp.swapaxes(facing(jnp.append(view[:2], 1.0)), -1, -2), facing(direction))
   ray = rotate_by_matrix(rotation, ray)
   image = ray[..., :2] / jnp.maximum(ray[..., 2:], _MIN_DEPTH)
   middle = mean(image, (1, 2))
@@ -75,6 +80,23 @@ def render_clip(clip: dict, view: Float[Array, "5"]) -> tuple[dict, Float[Array,
   if "poses" in clip:
     rendered["poses"] = rotate_by_matrix(rotation, clip["poses"])
   return rendered, rotation
+
+
+def channels(rendered: dict, rotation: Float[Array, "b 3 3"]) -> Float[Array, "b f j 5"]:
+  """What a base with a canonical camera gets of a rendered clip, for the rotation from the real camera's axes.
+
+  Channels: x, y and 1 of a joint with confidence SEEN or more, else three zeros; the logarithm of the zoom, which falls
+  with a person's size in the real image; the sine of the angle by which the person is below the real camera's axis.
+  """
+  seen = (rendered["confidence"] >= SEEN)[..., None].astype(jnp.float32)
+  of_clip = jnp.stack([jnp.log(rendered["intrinsics"][:, 0] / _USUAL_FOCAL), rotation[:, 2, 1]], -1)
+  of_clip = jnp.broadcast_to(of_clip[:, None, None], seen.shape[:-1] + (2,))
+  return jnp.concatenate([seen * rendered["keypoints"], seen, of_clip], -1)
+
+
+def inputs(rendered: dict, rotation: Float[Array, "b 3 3"], number: int) -> Float[Array, "b f j i"]:
+  """The 2D input of a denoiser that takes `number` channels: keypoints, or `channels`."""
+  return channels(rendered, rotation) if number == CHANNELS else rendered["keypoints"]
 
 
 def to_camera_axes(poses: Float[Array, "*h b f j 3"], rotation: Float[Array, "b 3 3"]) -> Float[Array, "*h b f j 3"]:
@@ -98,6 +120,6 @@ def rotate_by_matrix(rotation: Float[Array, "b 3 3"], points: Float[Array, "*h b
   return (rotation[:, None, None] * points[..., None, :]).sum(-1)
 
 
-def _product(a: Float[Array, "*#b 3 3"], b: Float[Array, "*#b 3 3"]) -> Float[Array, "*b 3 3"]:
+def product(a: Float[Array, "*#b 3 3"], b: Float[Array, "*#b 3 3"]) -> Float[Array, "*b 3 3"]:
   """a @ b in float32, as `rotate_by_matrix`."""
   return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
