@@ -43,6 +43,8 @@ TUNE = flags.DEFINE_enum("tune", None, adapters.TUNES, "What is trained: LoRA, o
 RANK = flags.DEFINE_integer("rank", None, "LoRA rank r.", lower_bound=1)
 SCALE = flags.DEFINE_float("lora_scale", None, "LoRA scale s.")
 RULE = flags.DEFINE_string("lora_rule", None, "Regular expression on the paths of modules that LoRA adapts.")
+GUARD = flags.DEFINE_bool(
+    "guard", True, "Keep only the share of the adapter that makes target poses more consistent; needs no label.")
 BIAS = flags.DEFINE_bool("bias", None, "Train the bias by joint (Eq. 11).")
 TEST_REFINE = flags.DEFINE_enum(
     "test_refine", "none", body.REFINEMENTS, "Correction of scored poses by their own 2D; `body` fits them to the body "
@@ -78,7 +80,8 @@ def job_from_flags() -> job.Job:
   return job.Job(
       recipe=recipe_from_flags(), target=own_keypoints.load_target(TARGET.value), base=base, source=SOURCE.value,
       source_split=SPLIT.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, ceiling=CEILING.value,
-      seed=common.SEED.value, remat=REMAT.value, workdir=common.need_workdir(), folders=common.folders(),
+      guard=GUARD.value, seed=common.SEED.value, remat=REMAT.value, workdir=common.need_workdir(),
+      folders=common.folders(),
       sampling=scoring.SamplingConfig(
           flip=FLIP.value, refine=TEST_REFINE.value, hypothesis_chunk=common.HYPOTHESIS_CHUNK.value),
       saving=common.saving(),

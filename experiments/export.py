@@ -76,7 +76,7 @@ def main() -> None:
         "view": weights.view, "confidence": "[b f j] 0..1, of each keypoint",
         "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: 2 f / width, centre as a keypoint",
     }
-  exported = serving.export_lift(serving.make_lift(denoise, config, weights.view), *shape, bool(weights.view))
+  exported = serving.export_lift(serving.make_lift(denoise, config, weights.measured), *shape, bool(weights.view))
   serving.save_jaxexport(output, exported, metadata | {"platforms": exported.platforms})
   example = output.with_name(f"{output.stem}_example.py")
   shutil.copyfile(pathlib.Path(__file__).with_name("exported_example.py"), example)

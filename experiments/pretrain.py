@@ -1,7 +1,7 @@
 """Trains the base theta_s on a labelled source.
 
     python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic               # three minutes
-    python -m experiments.pretrain --plan=cmu_any --workdir=runs/base_cmu --manual_dir=DIR     # forty minutes
+    python -m experiments.pretrain --plan=small --workdir=runs/small --manual_dir=DIR          # seventy minutes
     python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR
 
 Times are of two cores; the last command trains the paper's size. A plan names all that defines a base
@@ -19,7 +19,9 @@ from posynda_jax.diffusion.denoisers import DENOISERS
 from . import common
 
 PLAN = flags.DEFINE_enum("plan", "paper", list(base_job.PLANS), "The settings that other flags replace.")
-SOURCE = flags.DEFINE_string("source", None, "Labelled source, dataset/rig, dataset/rig+rig or dataset/config.")
+SOURCE = flags.DEFINE_string(
+    "source", None, "Labelled source: dataset/rig, dataset/rig+rig or dataset/config; "
+    "dataset/rig+2*other/rig counts clips of the other twice.")
 SPLIT = flags.DEFINE_string("split", None, "Its training split.")
 EVAL_ON = flags.DEFINE_string("eval_on", None, "dataset/config that scores the base; default: the source's exact 2D.")
 EVAL_SPLIT = flags.DEFINE_string("eval_split", None, "Split of it, in TFDS syntax.")
@@ -34,9 +36,15 @@ EMA = flags.DEFINE_float("ema", None, "Decay of the weight average that becomes 
 LOSS = flags.DEFINE_enum("loss", None, pretraining.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
 FINAL_SHARE = flags.DEFINE_float("final_step_share", None, "Share of clips trained at t = T-1.")
 DETECTED_SHARE = flags.DEFINE_float("detected_share", None, "Share of rendered clips with a detector's errors in 2D.")
+MUON_RATE = flags.DEFINE_float("muon_rate", None, "Peak rate of Muon for large kernels; 0: AdamW trains all.")
+TURNED = flags.DEFINE_float("turned", None, "Share of clips of world motion that are turned about a random axis.")
+REPROPORTIONED = flags.DEFINE_float("reproportioned", None, "Share of clips of world motion with other proportions.")
+HIDDEN = flags.DEFINE_float("hidden", None, "Share of clips with joints that nobody sees; needs --inputs=5.")
 DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", None, "T of the schedule.", lower_bound=1)
 DENOISER = flags.DEFINE_enum("denoiser", None, list(DENOISERS), "Network; the fields below are those of either.")
 DIFFUSION = flags.DEFINE_bool("diffusion", None, "False trains the plain 2D-to-3D lifter, without noise and t.")
+INPUTS = flags.DEFINE_integer(
+    "inputs", None, "2: keypoints as the camera shows them; 5: through the canonical camera, with what it removes.")
 NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames in a clip (paper: 243 on H3.6M, 27 on 3DHP and 3DPW).")
 DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 WIDTH = flags.DEFINE_integer("width", None, "mixste: width.", lower_bound=4)
@@ -55,9 +63,10 @@ OF_PLAN = {
 OF_TRAINING = {
     "num_steps": STEPS, "learning_rate": LEARNING_RATE, "warmup_steps": WARMUP, "decay": DECAY,
     "weight_decay": WEIGHT_DECAY, "ema": EMA, "loss": LOSS, "final_step_share": FINAL_SHARE,
-    "detected_share": DETECTED_SHARE, "diffusion_steps": DIFFUSION_STEPS,
+    "detected_share": DETECTED_SHARE, "diffusion_steps": DIFFUSION_STEPS, "muon_rate": MUON_RATE, "turned": TURNED,
+    "reproportioned": REPROPORTIONED, "hidden": HIDDEN,
 }
-OF_ANY_MODEL = {"diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
+OF_ANY_MODEL = {"inputs": INPUTS, "diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
 OF_MODEL = {
     "mixste": {"width": WIDTH, "depth": DEPTH, "num_heads": HEADS, "drop_path": DROP_PATH},
     "videopose": {"channels": CHANNELS, "filter_widths": FILTER_WIDTHS, "causal": CAUSAL, "dropout": DROPOUT},

@@ -34,19 +34,20 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
   return (body + 0.05 * rng.standard_normal(batch + (17, 3)) + place).astype(np.float32)
 
 
-def tiny_model(num_frames: int = 3) -> tuple[MixSTE, dict]:
+def tiny_model(num_frames: int = 3, inputs: int = 2) -> tuple[MixSTE, dict]:
   """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the
   caller's own.
   """
-  model, params = _tiny_model(num_frames)
+  model, params = _tiny_model(num_frames, inputs)
   return model, jax.tree.map(lambda leaf: leaf, params)
 
 
 @functools.cache
-def _tiny_model(num_frames: int) -> tuple[MixSTE, dict]:
-  model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2)
-  inputs = np.zeros((1, num_frames, 17, 2)), np.zeros((1, num_frames, 17, 3)), np.zeros(1, np.int32)
-  shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *inputs), np.random.default_rng(1)
+def _tiny_model(num_frames: int, inputs: int) -> tuple[MixSTE, dict]:
+  model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2, inputs=inputs)
+  shape = (1, num_frames, 17)
+  arguments = np.zeros((*shape, inputs)), np.zeros((*shape, 3)), np.zeros(1, np.int32)
+  shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *arguments), np.random.default_rng(1)
 
   def draw(path, leaf):
     return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)

@@ -106,6 +106,7 @@ def make_adaptation(case: cases.Case, model, params, adapter):
 
   def label(params, adapter, target, keys):
     denoise = adapters.make_denoiser(model, params, adapter)
+    target = {**target, "inputs": target["keypoints"]}
     return Teacher(denoise, target, keys, None, steps, case.hypotheses, case.chunk).pose
 
   if case.members == 1:

@@ -12,6 +12,7 @@ from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.evaluation import results, scoring
+from posynda_jax.geometry import virtual_camera
 from posynda_jax.peft import counting
 from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs
 
@@ -120,10 +121,12 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def check_plan(plan: Plan) -> None:
   """Raises ValueError for augmentations that the plan's source or denoiser cannot have."""
-  settings = plan.pretrain
+  settings, inputs = plan.pretrain, plan.model.get("inputs", 2)
+  if inputs not in (2, virtual_camera.CHANNELS):
+    raise ValueError(f"inputs {inputs} is unknown; choose 2 for keypoints, 5 for the canonical camera's channels")
   if (settings.turned or settings.reproportioned) and sources.is_fixed(plan.source):
     raise ValueError(f"{plan.source} is recorded views: only world motion can be turned or get other proportions")
-  if settings.hidden and plan.model.get("inputs", 2) == 2:
+  if settings.hidden and inputs == 2:
     raise ValueError("a denoiser of keypoints alone has no input for hidden joints: give it inputs=5, or hidden=0")
 
 

@@ -59,7 +59,8 @@ class Weights:
   """A base, an adapter on it or None with its config, and what was measured of its source.
 
   `body` [16] (m): mean bone lengths of the people it was trained on. `view` [5]: of the virtual camera it was trained
-  with; empty without one. `name`: "base", "adapted", "ceiling" or "source_only".
+  with; empty without one; a base's canonical camera goes before it. `name`: "base", "adapted", "ceiling",
+  "source_only" or "unguarded".
   """
 
   base: Base
@@ -68,6 +69,9 @@ class Weights:
   body: tuple[float, ...] = ()
   view: tuple[float, ...] = ()
   name: str = "base"
+
+  def __post_init__(self):
+    object.__setattr__(self, "view", self.base.view or self.view)
 
   @property
   def params(self) -> tuple[PyTree, PyTree | None]:
@@ -82,7 +86,7 @@ class Weights:
   @property
   def measured(self) -> measured.Measured:
     """Body and view as arrays."""
-    return measured.make(self.body, self.view or self.base.view, self.base.model.inputs)
+    return measured.make(self.body, self.view, self.base.model.inputs)
 
   def make_denoiser(self, params_and_adapter: tuple):
     """The denoiser of (base variables, adapter), for programs that take both as an argument."""

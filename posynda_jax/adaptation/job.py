@@ -3,7 +3,8 @@
     result = run(Job(recipes.get("novel"), "hdm05_mocap/wild_rig_gt", source="cmu_mocap/h36m_rig", workdir="runs/wild"))
     result.scores["adapted"]["mpjpe_mm"]
 
-    loading (`load_task`) -> training (`train_adapter`) -> scoring (`Task.rate`) -> metrics.json, figures, adapter
+    loading (`load_task`) -> training (`train_adapter`) -> guard (`keep_guarded`) -> scoring (`Task.rate`)
+        -> metrics.json, figures, adapter
 
 Target poses are read for the test split, and for the target split only by a ceiling, which stands beside the result
 as a bound.
@@ -17,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from posynda_jax.adaptation import adapters, bases, recipes
+from posynda_jax.adaptation import account, adapters, bases, recipes
 from posynda_jax.adaptation.task import Job, Task, identify, load_task
-from posynda_jax.adaptation.training import train_adapter
+from posynda_jax.adaptation.training import open_streams, save_adapter, train_adapter
 from posynda_jax.evaluation import results
 from posynda_jax.geometry import skeleton
 from posynda_jax.peft import counting
@@ -29,12 +30,15 @@ from posynda_jax.visuals import figures, pose_sequence
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a job found. `scores`: rows `source_only`, `adapted` and, where asked for, `view_alone` and `ceiling`."""
+  """What a job found. `scores`: rows `source_only`, `adapted` and, where there are any, `view_alone`, `unguarded` (the
+  whole adapter, where the guard kept less) and `ceiling`.
+  """
 
   scores: dict[str, dict[str, Any]]
   protocol: dict[str, Any]
   adapted: bases.Weights
   folder: pathlib.Path | None = None
+  guard: account.Decision | None = None
 
 
 def run(job: Job, report: Callable[[str], None] = functools.partial(print, flush=True)) -> Result:
@@ -50,15 +54,43 @@ def run(job: Job, report: Callable[[str], None] = functools.partial(print, flush
   report(f"Adapter: {trainable:,} parameters train; the base's {frozen:,} are frozen")
   if task.source is None:
     report("Source-free: the adapter learns from the target alone")
-  adapted, seconds = train_adapter(task, job.recipe, folder, "adapted")
-  scores = score_all(task, adapted, {"trainable": trainable, "seconds": seconds})
+  whole, seconds = train_adapter(task, job.recipe, folder, "adapted")
+  adapted, decision = keep_guarded(task, whole, folder, report) if job.guard else (whole, None)
+  cost = {"trainable": trainable, "seconds": seconds}
+  scores = score_all(task, adapted, cost)
+  if decision and decision.share < 1:
+    scores["unguarded"] = task.rate(whole) | cost
   if job.ceiling:
     bound, seconds = train_adapter(task, recipes.ceiling_of(job.recipe), folder, "ceiling")
     scores["ceiling"] = task.rate(bound) | {"trainable": trainable, "seconds": seconds}
-  protocol = task.describe_protocol()
+  protocol = task.describe_protocol() | ({"guard": f"{decision.share:g} of the adapter"} if decision else {})
   if folder:
     write_results(folder, task, adapted, scores, protocol)
-  return Result(scores, protocol, adapted, folder and folder.folder)
+  return Result(scores, protocol, adapted, folder and folder.folder, decision)
+
+
+def keep_guarded(
+    task: Task, whole: bases.Weights, folder: runs.Run | None, report: Callable[[str], None]
+) -> tuple[bases.Weights, account.Decision]:
+  """(the share of the adapter that the guard keeps, its decision). A run folder gets account.json, and where less than
+  all is kept `adapted` holds it and `unguarded` the whole.
+  """
+  target = open_streams(task, task.job.recipe)[0]["target"]
+  decision = account.decide(account.accounts_by_share(whole, target, task.job.sampling))
+  kept = "not adapted" if decision.share == 0 else "the adapter is kept"
+  report(f"Guard: {kept}, {decision.reason}")
+  for share, name in ((0.0, "source only"), (1.0, "whole adapter")):
+    report(f"  {name:14}" + ", ".join(f"{key} {value:.2f}" for key, value in decision.accounts[share].items()))
+  if folder:
+    files.write_json(folder.folder / "account.json", dataclasses.asdict(decision))
+  if decision.share == 1:
+    return whole, decision
+  body = whole.body if decision.share else task.body
+  kept = dataclasses.replace(whole, adapter=account.shrink(whole.adapter, decision.share), body=body)
+  if folder:
+    for weights in (dataclasses.replace(whole, name="unguarded"), kept):
+      save_adapter(folder, weights, task.body)
+  return kept, decision
 
 
 def score_all(task: Task, adapted: bases.Weights, cost: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -66,7 +98,7 @@ def score_all(task: Task, adapted: bases.Weights, cost: dict[str, Any]) -> dict[
   nothing = adapters.zeros_like(adapted.adapter)
   free = {"trainable": 0, "seconds": 0.0}
   scores = {"source_only": task.rate(task.bare, nothing) | free}
-  if task.view:
+  if task.view and not task.base.view:
     scores["view_alone"] = task.rate(dataclasses.replace(task.bare, view=task.view), nothing) | free
   return scores | {"adapted": task.rate(adapted) | cost}
 

@@ -88,14 +88,14 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
   if config.muon_rate:
     optimizer = optax.contrib.muon(
         schedule(config.muon_rate), weight_decay=config.weight_decay, adam_weight_decay=config.weight_decay,
-        adam_learning_rate=schedule(config.learning_rate), muon_weight_dimension_numbers=_muon_kernels,
+        adam_learning_rate=schedule(config.learning_rate), muon_weight_dimension_numbers=muon_kernels,
     )
   else:
     optimizer = optax.adamw(schedule(config.learning_rate), weight_decay=config.weight_decay)
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
 
-def _muon_kernels(params):
+def muon_kernels(params):
   """Which parameters Muon trains: optax's dimension numbers of a kernel, None for the others."""
 
   def numbers(kernel):

@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from posynda_jax.adaptation import adapters
-from posynda_jax.adaptation.lessons.labelled import Purpose, student_purpose
+from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose, student_purpose
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.adaptation.sources import render_source
 from posynda_jax.adaptation.teacher import Teacher
@@ -87,12 +87,11 @@ def adapt_step(
   def keys(purpose, num_clips):
     return parallel.clip_keys(parallel.purpose_key(seed_key, state.step, purpose), num_clips)
 
-  clips = dict(batch)
-  if measured.view is not None:
-    clips["target"], _ = virtual_camera.render_clip(batch["target"], measured.view)
-  num_clips = len(clips["target"]["valid"])
+  clips, num_clips = {"target": see(batch["target"], measured)}, len(batch["target"]["valid"])
   if recipe.needs_source:
     clips["source"] = render_source(keys(Purpose.RENDER_SOURCE, num_clips), batch["source"], setting.rig)
+    if measured.is_canonical:
+      clips["source"] = see(clips["source"], measured)
 
   make_denoiser = functools.partial(adapters.make_denoiser, setting.model, base, scale=recipe.adapter.scale)
   teacher = Teacher(
@@ -102,9 +101,8 @@ def adapt_step(
       recipe.num_hypotheses, setting.chunk,
   )
   learnt = [lesson(keys, clips, teacher, *memory) for lesson, memory in zip(recipe.lessons, state.memory, strict=True)]
-  keypoints, poses, weight = (
-      jnp.concatenate([getattr(labelled, name) for labelled in learnt]) for name in ("keypoints", "poses", "weight")
-  )
+  asked = [student_clips(labelled, clips["target"], measured) for labelled in learnt]
+  inputs, poses, weight = (jnp.concatenate(parts) for parts in zip(*asked, strict=True))
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
 
   # One key for each of the student's clips.
@@ -114,7 +112,7 @@ def adapt_step(
 
   def loss_fn(adapter):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
-    error = ((denoise(keypoints, process.clamp(noise), t) - poses) ** 2).mean((-2, -1))  # Eq. 9, b f
+    error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean((-2, -1))  # Eq. 9, b f
     return (weight * error).sum()
 
   loss, grads = jax.lax.psum(jax.value_and_grad(loss_fn)(state.adapter), parallel.AXIS)
@@ -128,3 +126,26 @@ def adapt_step(
     metrics |= labelled.metrics
   memory = tuple(() if labelled.memory is None else (labelled.memory,) for labelled in learnt)
   return AdaptState(state.step + 1, adapter, opt_state, memory), metrics
+
+
+def see(clip: dict, measured: Measured) -> dict:
+  """A clip through the virtual camera where there is one. Adds `inputs` [b f j i] of the denoiser, and `rotation`
+  [b 3 3] from the real camera's axes.
+  """
+  if measured.view is None:
+    return {**clip, "inputs": clip["keypoints"]}
+  rendered, rotation = virtual_camera.render_clip(clip, measured.view)
+  return {**rendered, "inputs": virtual_camera.inputs(rendered, rotation, measured.inputs), "rotation": rotation}
+
+
+def student_clips(labelled: Labelled, target: dict, measured: Measured) -> tuple[Array, Array, Array]:
+  """(inputs, root-relative poses, weight) of labelled clips. A canonical camera sees every one of them anew, because a
+  lesson's people are not where the target's were.
+  """
+  if not measured.is_canonical:
+    return labelled.keypoints, labelled.poses, labelled.weight
+  clip = labelled.clip or {**target, "confidence": jnp.ones_like(target["confidence"])}
+  clip = {**clip, "keypoints": labelled.keypoints, "poses": labelled.poses, "valid": labelled.weight}
+  rendered, turned = virtual_camera.render_clip(clip, measured.view)
+  rotation = virtual_camera.product(turned, clip["rotation"])
+  return virtual_camera.channels(rendered, rotation), rendered["poses"], labelled.weight

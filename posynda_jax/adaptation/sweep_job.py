@@ -19,7 +19,6 @@ from posynda_jax.adaptation.job import score_all, write_results
 from posynda_jax.adaptation.task import Job, Task, identify, open_task, open_test
 from posynda_jax.adaptation.training import make_setting, open_streams, save_adapter
 from posynda_jax.data import feed
-from posynda_jax.geometry import measured
 from posynda_jax.runtime import checkpoint, files, loop, parallel, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -185,7 +184,7 @@ def _train(whole: runs.Run, members: Sequence[Member], at_once: int | None) -> t
         write_one(done, own | shared)
 
   settings = loop.LoopSettings(member_recipes[0].updates, saving.save_every, saving.log_every, write, "sweep")
-  frozen = (first.base.params, measured.make(first.body, first.view), sweep.find_numbers(member_recipes))
+  frozen = (first.base.params, first.measured, sweep.find_numbers(member_recipes))
   state = loop.resume(checkpoints, state, batches, "sweep")
   state, _ = loop.train(step, state, frozen, batches, jnp.stack(seed_keys), settings, checkpoints)
   seconds = checkpoints.seconds

@@ -8,6 +8,7 @@ from posynda_jax.adaptation import adapters, bases, recipes, sources
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import body as pose_body
+from posynda_jax.geometry import measured
 from posynda_jax.runtime import loop
 
 
@@ -17,6 +18,7 @@ class Job:
 
   `source`: a name for `sources.load_source`; None is source-free. `target`: `dataset/config`, or `sources.Unlabelled`
   records, which are then scored by reprojection. `ceiling`: also train the same adapter with target labels.
+  `guard`: keep only the share of the adapter that `account.decide` finds harmless.
   `sampling`: how scores are made; its `hypothesis_chunk` holds for the teacher too. `remat`: MixSTE computes
   activations again in the backward pass, which takes less memory. `workdir` None keeps everything in memory: nothing
   is written and nothing can be resumed.
@@ -30,6 +32,7 @@ class Job:
   target_split: str = "train"
   test_split: str = "test"
   ceiling: bool = False
+  guard: bool = True
   seed: int = 0
   sampling: scoring.SamplingConfig = scoring.SamplingConfig()
   remat: bool = True
@@ -69,6 +72,11 @@ class Task:
     """Mean bone lengths (m) of the source's people; source-free, of those the base was trained on."""
     return self.source.body if self.source else self.base.body
 
+  @property
+  def measured(self) -> measured.Measured:
+    """What an adapter is trained with: the source's body and the virtual camera's view."""
+    return measured.make(self.body, self.view, self.base.model.inputs)
+
   def target_records(self):
     """Records of the target split, which is adapted on."""
     job = self.job
@@ -106,7 +114,7 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
   """A task on loaded data. Raises ValueError where the recipe needs a source, a body or labels that are not there."""
   if job.recipe.needs_source and source is None:
     raise ValueError("this recipe learns from source poses: give a source, or use the recipe free")
-  if job.recipe.virtual_camera and source is None:
+  if job.recipe.virtual_camera and not base.view and source is None:
     raise ValueError("a virtual camera needs the cameras of a source: give a source, or use the recipe free")
   if not (source or base.body) and any(lesson.needs_body for lesson in job.recipe.lessons):
     raise ValueError("this base does not hold its source's bone lengths: give a source, or another recipe")
@@ -117,7 +125,7 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
   make_score = scoring.make_scorer if job.is_labelled else lifting.make_lifter
   scale = job.recipe.adapter.scale
   score = make_score(lambda params: adapters.make_denoiser(base.model, *params, scale), config)
-  view = source.measure_view() if job.recipe.virtual_camera else ()
+  view = base.view or (source.measure_view() if job.recipe.virtual_camera else ())
   return Task(dataclasses.replace(job, sampling=config), base, source, view, test, score)
 
 

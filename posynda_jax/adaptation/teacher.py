@@ -2,8 +2,8 @@
 
 The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never
 reads target poses. Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9]
-screen-normalised, `confidence` [b f j], `valid` [b f]. Answers about all people (`bones`, `up`) are taken over the
-clips of all devices.
+screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the denoiser. Answers about all people
+(`bones`, `up`) are taken over the clips of all devices.
 """
 
 import functools
@@ -42,7 +42,7 @@ class Teacher:
   @functools.cached_property
   def hypotheses(self) -> Float[Array, "h b f j 3"]:
     """H hypotheses of each clip (m), as the sampler returns them."""
-    poses = sampler.propose(self._keys, self._denoise, self.target["keypoints"], self._steps, self._num, self._chunk)
+    poses = sampler.propose(self._keys, self._denoise, self.target["inputs"], self._steps, self._num, self._chunk)
     return jax.lax.stop_gradient(poses)
 
   @functools.cached_property

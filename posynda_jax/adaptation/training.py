@@ -12,7 +12,7 @@ from posynda_jax.adaptation.step import Setting, adapt_step, init_state
 from posynda_jax.adaptation.task import Task
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import body, measured
+from posynda_jax.geometry import body
 from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs, scalars
 from posynda_jax.visuals import figures
 
@@ -50,7 +50,7 @@ def train_adapter(
   settings = loop.LoopSettings(recipe.updates, job.saving.save_every, job.saving.log_every, name=name)
   if run:
     settings = dataclasses.replace(settings, write=run.write_scalars(name))
-  frozen = (base.params, measured.make(task.body, task.view))
+  frozen = (base.params, task.measured)
   state, rows = loop.train(step, state, frozen, batches, jax.random.key(job.seed + 1), settings, checkpoints)
   weights = bases.Weights(base, state.adapter, recipe.adapter, task.body, task.view, name)
   weights = dataclasses.replace(weights, body=find_body(task, weights, recipe, streams["target"]))

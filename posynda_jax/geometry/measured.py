@@ -6,6 +6,8 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from posynda_jax.geometry import virtual_camera
+
 
 @flax.struct.dataclass
 class Measured:
@@ -16,6 +18,11 @@ class Measured:
   body: Float[Array, "16"] | None = None
   view: Float[Array, "5"] | None = None
   inputs: int = flax.struct.field(pytree_node=False, default=2)
+
+  @property
+  def is_canonical(self) -> bool:
+    """Whether the base has a canonical camera, which sees all clips in training and in tests."""
+    return self.inputs == virtual_camera.CHANNELS
 
 
 def make(body=(), view=(), inputs: int = 2) -> Measured:

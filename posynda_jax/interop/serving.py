@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, PyTree
 from posynda_jax.adaptation import adapters
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import measured, skeleton
+from posynda_jax.geometry import skeleton
+from posynda_jax.geometry.measured import Measured
 from posynda_jax.runtime import files
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -34,10 +35,10 @@ def merge_adapter(model, params: PyTree, adapter: PyTree | None, scale: float) -
   return lambda keypoints, noisy, t: model.apply(merged, keypoints, noisy, t) + bias, merged
 
 
-def make_lift(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: tuple[float, ...] = ()) -> Callable:
+def make_lift(denoise: sampler.Denoiser, config: scoring.SamplingConfig, measured=Measured()) -> Callable:
   """`(keypoints [b f j 2], index [b]) -> poses [b f j 3]`: root-relative metres, the mean of H hypotheses.
 
-  With a `view`, it also takes `confidence` [b f j] and `intrinsics` [b 9], for the virtual camera. Keypoints
+  With `measured.view`, it also takes `confidence` [b f j] and `intrinsics` [b 9], for the virtual camera. Keypoints
   and intrinsics are screen-normalised. A clip's noise depends on the config's seed and the clip's index only, so the
   poses are those of `scoring`; another index gives another hypothesis.
   """
@@ -45,10 +46,10 @@ def make_lift(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: t
 
   def lift(keypoints, index, confidence=None, intrinsics=None):
     clip = {"keypoints": keypoints, "index": index}
-    if view:
+    if measured.view is not None:
       valid = jnp.ones_like(confidence[..., 0])
       clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": valid}
-    return skeleton.root_centre(scoring.propose(denoise, measured.make(view=view), clip, key, config).mean(0))
+    return skeleton.root_centre(scoring.propose(denoise, measured, clip, key, config).mean(0))
 
   return lift
 

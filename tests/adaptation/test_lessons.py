@@ -55,6 +55,7 @@ def on_devices(function, data: dict, num_devices: int = 1):
 
 
 def make_teacher(keys, target: dict, denoise=KNOWS, num_hypotheses: int = 1, source_body=BODY) -> Teacher:
+  target = target | {"inputs": target["keypoints"]}
   return Teacher(denoise, target, keys(1, len(target["valid"])), source_body, STEPS, num_hypotheses)
 
 

@@ -13,7 +13,7 @@ from posynda_jax.geometry import rigs
 from posynda_jax.peft import counting
 from posynda_jax.runtime import parallel
 from tests import scene
-from tests.adaptation.batches import FRAMES, gradients
+from tests.adaptation.batches import FRAMES, gradients, target_clips
 from tests.diffusion.test_videopose import KEYPOINTS, POSES, tiny
 from tests.tolerance import assert_close
 
@@ -34,9 +34,14 @@ def pretrain(model, params, config, source: dict, num_devices: int, rig=None):
   return jax.device_get(parallel.make_parallel_step(one, devices)(state, (), data, key)[0])
 
 
-def test_devices_that_share_a_batch_make_the_update_of_one():
-  model, params = scene.tiny_model(FRAMES)
-  config, rig = pretraining.PretrainConfig(warmup_steps=0), rigs.get_rig("h36m_rig+wild_rig")
+EVERYTHING = {"turned": 0.5, "reproportioned": 0.5, "hidden": 0.5, "detected_share": 0.5}
+
+
+@pytest.mark.parametrize("inputs, settings", [(2, {}), (5, EVERYTHING)], ids=["keypoints", "canonical camera"])
+def test_devices_that_share_a_batch_make_the_update_of_one(inputs, settings):
+  model, params = scene.tiny_model(FRAMES, inputs=inputs)
+  config = pretraining.PretrainConfig(warmup_steps=0, **settings)
+  rig = rigs.get_rig("h36m_rig+wild_rig")
   one, four = (pretrain(model, params, config, MOTION, num, rig) for num in (1, 4))
   assert_close(gradients(four), gradients(one), updates=1)
   assert np.abs(one.params["params"]["head"]["kernel"] - params["params"]["head"]["kernel"]).max() > 1e-4
@@ -45,7 +50,7 @@ def test_devices_that_share_a_batch_make_the_update_of_one():
 def test_pretraining_videopose_averages_its_statistics_and_optimises_none():
   model, start = tiny()
   config = pretraining.PretrainConfig(loss="mse", ema=0.5, warmup_steps=0)
-  source = {"keypoints": KEYPOINTS, "poses": POSES, "valid": np.ones(POSES.shape[:2], np.float32)}
+  source = target_clips(POSES) | {"keypoints": KEYPOINTS, "poses": POSES}
   state = pretrain(model, start, config, source, 2)
   assert_close(state.ema, jax.tree.map(lambda first, last: (first + last) / 2, start, state.params), updates=1)
   before, after = (jax.tree.leaves(params["batch_stats"]) for params in (start, state.params))
@@ -63,6 +68,12 @@ def test_the_detected_share_of_clips_has_a_detectors_errors_and_the_others_none(
   assert 0.2 < touched.mean() < 0.4
   error = np.linalg.norm(np.asarray(mixed["keypoints"] - exact["keypoints"]), axis=-1)[touched]
   assert 0.001 < np.median(error) < 0.02  # a hundredth of a person's box, in half widths of the image
+
+
+def test_muon_trains_large_kernels_and_adamw_the_rest():
+  kernels = {"large": jnp.ones((32, 64)), "small": jnp.ones((32, 3)), "bias": jnp.ones(64)}
+  found = pretraining.muon_kernels(kernels)
+  assert found["large"] is not None and found["small"] is found["bias"] is None
 
 
 @pytest.mark.parametrize("field, value", [("decay", "step"), ("loss", "l1")])

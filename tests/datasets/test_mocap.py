@@ -239,7 +239,10 @@ def test_true_motions_have_their_published_positions(name, files, frame, expecte
     pytest.skip(f"no {name}.zip in {MOCAP}; set POSYNDA_MOCAP to the folder that holds it")
   with archives.open_archive(MOCAP, name) as archive:
     contents = [archive.read(file) for file in files]
-  poses = h36m_map.poses_from_amc(*contents) if len(files) == 2 else h36m_map.poses_from_bvh(*contents)[0]
+  if len(files) == 2:
+    poses = h36m_map.poses_from_amc(*contents)
+  else:
+    poses = h36m_map.poses_from_bvh(*contents, h36m_map.BANDAI)[0]
   np.testing.assert_allclose(poses[frame, [0, 3, 10, 13]].ravel(), np.array(expected.split(), float), atol=1e-4)
   lengths = np.asarray(h36m.bone_lengths(poses))
   limbs = [0, 1, 2, 3, 4, 5, 11, 12, 14, 15]  # bones without a midpoint or a moving joint at an end

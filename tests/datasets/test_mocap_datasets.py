@@ -48,9 +48,9 @@ def amc(num_frames: int, seed: int) -> str:
   return "\r\n".join(lines + [""])
 
 
-def bvh(num_frames: int) -> str:
+def bvh(num_frames: int, table=h36m_map.BANDAI) -> str:
   """Every joint that the map needs, below one root: the true format without a true body."""
-  names = sorted({joint for row in h36m_map.BANDAI for joint in row})
+  names = sorted({joint for row in table for joint in row if not joint.endswith("_End")})
   channels = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
   lines = ["HIERARCHY", "ROOT joint_Root { OFFSET 0 0 0", channels]
   for i, name in enumerate(names):
@@ -219,6 +219,17 @@ def test_an_unpacked_folder_serves_as_well(tmp_path, tiny):
   np.testing.assert_array_equal(records[1]["poses_world_m"], load_from(tiny, "test")[1]["poses_world_m"])
 
 
+def test_the_whole_cmu_archive_is_read_as_its_owner_packs_it_without_takes_that_jump(tmp_path, tiny):
+  lines = amc(61, 1).split("\r\n")
+  lines = [line.replace("root 0 18", "root 0 28") if i > len(lines) // 2 else line for i, line in enumerate(lines)]
+  files = {name.replace("cmu/", "all_asfamc/subjects/"): text for name, text in CMU.items()}
+  files["all_asfamc/subjects/02/02_05.amc"] = "\r\n".join(lines)  # half a metre up between two frames
+  write_zip(tmp_path / "allasfamc.zip", files | {"all_asfamc/readme.txt": "x"})
+  assert [r["sequence"] for r in load_from(tmp_path, "test")] == ["02_01", "02_03"]
+  np.testing.assert_array_equal(
+      load_from(tmp_path, "train")[0]["poses_world_m"], load_from(tiny, "train")[0]["poses_world_m"])
+
+
 def test_bandai_namco_is_split_by_content_and_style(tmp_path):
   names = ("dataset-2_walk_masculine_001", "dataset-2_walk_active_001", "dataset-1_walk-back_not-confident_001")
   write_zip(tmp_path / "bandai_namco.zip", {f"bandai_namco/{name}.bvh": bvh(9) for name in names})
@@ -226,6 +237,18 @@ def test_bandai_namco_is_split_by_content_and_style(tmp_path):
   actions = [[r["action"] for r in split] for split in got]
   assert actions == [["walk-back_not-confident", "walk_active"], ["walk_masculine"]]
   assert got[1][0]["fps"] == 30 and got[1][0]["poses_world_m"].shape == (9, 17, 3)
+
+
+def test_accad_is_split_by_take_and_leaves_out_first_frames_and_what_follows_a_jump(tmp_path):
+  lengths = {"Female1_A11_CrawlForward": 9, "Female1_B15_WalkTurnAround180": 319, "Male2_A9_Lie": 9}
+  files = {f"accad/{name.partition('_')[0]}/{name}.bvh": bvh(n, h36m_map.ACCAD) for name, n in lengths.items()}
+  write_zip(tmp_path / "accad.zip", files)
+  train, test = (load_from(tmp_path, s, "accad_mocap/world") for s in ("train", "test"))
+  assert [(r["subject"], r["action"]) for r in train] == [("Male2", "A9_Lie")]
+  assert [(r["sequence"], len(r["poses_world_m"])) for r in test] == [
+      ("Female1_A11_CrawlForward", 8), ("Female1_B15_WalkTurnAround180", 315)]
+  # The head's end site is at its joint here, so the midpoint of both is the joint: Head is number 0 by name, at z = 1.
+  tolerance.assert_close(train[0]["poses_world_m"][0, 10], np.float32([0, 0, 0.01]))
 
 
 def test_hdm05_is_split_by_subject(tmp_path):

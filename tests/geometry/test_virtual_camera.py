@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.geometry import camera, virtual_camera
+from posynda_jax.geometry import camera, skeleton, virtual_camera
 from tests import scene
 from tests.tolerance import assert_close
 
@@ -81,3 +81,36 @@ def test_a_view_of_other_than_five_numbers_or_without_valid_frames_is_refused():
     virtual_camera.check_view((1.0, 2.0))
   with pytest.raises(ValueError, match="no valid frame"):
     virtual_camera.measure_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3)))
+
+
+def test_channels_hide_unseen_joints_and_mirror_with_the_person():
+  clip = clips()
+  clip["confidence"][0, 1, 4] = virtual_camera.SEEN / 2
+  rendered, rotation = virtual_camera.render_clip(clip, virtual_camera.CANONICAL)
+  found = np.asarray(virtual_camera.channels(rendered, rotation))
+  assert (found[0, 1, 4, :3] == 0).all() and (np.delete(found[..., 2].ravel(), 1 * 17 + 4) == 1).all()
+  flipped = skeleton.flip(clip["confidence"][..., None])[..., 0]
+  mirrored = clip | {"keypoints": skeleton.flip(clip["keypoints"]), "confidence": np.abs(flipped)}
+  mirrored["intrinsics"] = clip["intrinsics"] * np.float32([1, 1, -1, 1, 1, 1, 1, -1, 1])
+  again = virtual_camera.channels(*virtual_camera.render_clip(mirrored, virtual_camera.CANONICAL))
+  np.testing.assert_allclose(again, skeleton.flip(found), atol=1e-4)  # `rays` iterates
+
+
+def test_channels_hold_the_rays_but_for_the_cameras_pan_and_its_small_shift():
+  clip = clips() | {"confidence": np.ones((5, FRAMES, 17), np.float32)}
+  rendered, rotation = virtual_camera.render_clip(clip, virtual_camera.CANONICAL)
+  found = np.asarray(virtual_camera.channels(rendered, rotation), np.float64)
+  focal = 2 * np.exp(found[:, 0, 0, 3])[:, None, None, None]  # two is the focal length whose logarithm is 0
+  shift = np.asarray(rendered["intrinsics"])[:, None, None, 2:4]  # centres the mean of joints in the image
+  assert np.abs(shift).max() < 0.02
+  ray = np.concatenate([(found[..., :2] - shift) / focal, np.ones(found.shape[:-1] + (1,))], -1)
+  sine = found[:, 0, 0, 4]
+  cosine = np.sqrt(1 - sine**2)
+  zero, one = np.zeros_like(sine), np.ones_like(sine)
+  tilt = np.stack([np.stack([one, zero, zero], -1), np.stack([zero, cosine, sine], -1),
+                   np.stack([zero, -sine, cosine], -1)], -2)
+  level = np.einsum("bij,bfkj->bfki", tilt, ray)
+  poses = np.asarray(clip["poses"], np.float64)
+  # Elevation against the vertical axis does not change with pan.
+  height = level[..., 1] / np.linalg.norm(level, axis=-1)
+  np.testing.assert_allclose(height, poses[..., 1] / np.linalg.norm(poses, axis=-1), atol=1e-4)

@@ -68,7 +68,7 @@ def test_one_artefact_gives_the_scored_poses_on_every_platform_at_any_batch_size
   params, adapter = make_weights(model, rule)
   denoise, merged = serving.merge_adapter(model, params, adapter, 0.5)
   assert set(merged) == set(params)  # batch statistics too
-  exported = serving.export_lift(serving.make_lift(denoise, config, view), FRAMES, 17, bool(view))
+  exported = serving.export_lift(serving.make_lift(denoise, config, measured.make(view=view)), FRAMES, 17, bool(view))
   assert exported.platforms == ("cpu", "cuda", "tpu")
   assert str(exported.in_avals[0].shape) == f"(b, {FRAMES}, 17, 2)"
   # jax itself resolves shape_assertion when it has the batch size. Any other call needs one platform's own code.

@@ -140,7 +140,8 @@ class Adversarial(Lesson):
     updates, critic_opt = _optimizer(self.rate).update(critic_grads, players.critic_opt)
     critic = optax.apply_updates(players.critic, updates)
     after = Players(generator, critic, generator_opt, critic_opt)
-    return Labelled(keypoints, labels, source["valid"], after, {"loss_generator": generated, "loss_critic": judged})
+    losses = {"loss_generator": generated, "loss_critic": judged}
+    return Labelled(keypoints, labels, source["valid"], memory=after, metrics=losses)
 
 
 def _optimizer(rate: float) -> optax.GradientTransformation:

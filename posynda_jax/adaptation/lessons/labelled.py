@@ -11,11 +11,15 @@ from jaxtyping import Array, Float
 class Labelled:
   """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the
   loss (Eq. 9).
+
+  `clip`: the clip that the keypoints were detected in, for its camera and confidences; None is the target clip's camera
+  with every joint seen.
   """
 
   keypoints: Float[Array, "b f j 2"]
   poses: Float[Array, "b f j 3"]
   weight: Float[Array, "b f"]
+  clip: dict | None = None
   memory: Any = None  # what a lesson that learns carries to the next update
   metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
 

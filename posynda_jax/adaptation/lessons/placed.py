@@ -32,7 +32,7 @@ class Synthesis(Lesson):
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     source = clips["source"]
     if not self.place:
-      return Labelled(source["keypoints"], skeleton.root_centre(source["poses"]), source["valid"])
+      return Labelled(source["keypoints"], skeleton.root_centre(source["poses"]), source["valid"], source)
     return Labelled(*project_placed(source["poses"], clips["target"]), source["valid"])
 
 

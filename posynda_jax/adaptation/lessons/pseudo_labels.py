@@ -24,4 +24,4 @@ class PseudoLabels(Lesson):
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    return Labelled(target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"])
+    return Labelled(target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"], target)

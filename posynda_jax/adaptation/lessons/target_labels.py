@@ -18,4 +18,4 @@ class TargetLabels(Lesson):
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    return Labelled(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"])
+    return Labelled(target["keypoints"], skeleton.root_centre(target["poses"]), target["valid"], target)

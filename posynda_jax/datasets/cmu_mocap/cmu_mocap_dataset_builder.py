@@ -12,12 +12,15 @@ class CmuMocap(builder.MotionBuilder):
 
   name = "cmu_mocap"
   ARCHIVE = "cmu"
+  WHOLE = ("allasfamc", "all_asfamc/subjects")  # the full archive, 2,605 takes, as its owner packs it
   FILES = "<subject>/<subject>_<take>.amc beside <subject>/<subject>.asf"
   PATTERN = re.compile(r"(\d+)/(\1_\d+)\.amc", re.I)
   SOURCE_FPS = 120.0
   HOMEPAGE = "http://mocap.cs.cmu.edu"
   LICENSE = "CMU terms: free for all uses; may not be resold directly, even in converted form. See README.md."
-  MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put cmu.zip, or the folder cmu/ with {FILES}, into manual_dir."
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+      f"Put cmu.zip, the folder cmu/ with {FILES}, or the full archive allasfamc.zip, into manual_dir."
+  )
 
   def take(self, match):
     subject, take = match.groups()

@@ -1,4 +1,4 @@
-"""Archives in a download folder: `<name>.zip`, or the folder `<name>/` that it unpacks to.
+"""Archives in a download folder: `<name>.zip`, or the folder that it unpacks to.
 
 Nothing is unpacked to disk. A member's name starts below the archive's own folder: "02/02_01.amc", not
 "cmu/02/02_01.amc".
@@ -28,13 +28,15 @@ class Archive:
 
 
 @contextlib.contextmanager
-def open_archive(manual_dir, name: str) -> Iterator[Archive]:
-  """The archive `name` in `manual_dir`: the zip file if it exists, else the folder.
+def open_archive(manual_dir, name: str, folder_name: str | None = None) -> Iterator[Archive]:
+  """The archive `name` in `manual_dir`: the zip file if it exists, else the folder. `folder_name` is the folder that
+  the zip file unpacks to, where that is not `name`.
 
   Raises FileNotFoundError if both are missing, ValueError for a damaged zip or a member outside the archive.
   """
   manual_dir = pathlib.Path(manual_dir).expanduser()
-  zip_path, folder = manual_dir / f"{name}.zip", manual_dir / name
+  folder_name = folder_name or name
+  zip_path, folder = manual_dir / f"{name}.zip", manual_dir / folder_name
   if zip_path.is_file():
     try:
       file = zipfile.ZipFile(zip_path)
@@ -42,7 +44,7 @@ def open_archive(manual_dir, name: str) -> Iterator[Archive]:
       reason = f"not a whole zip archive ({error}); the download broke off, fetch it again"
       raise ValueError(f"{zip_path}: {reason}") from error
     with file:
-      yield _zip_archive(zip_path, file, name)
+      yield _zip_archive(zip_path, file, folder_name)
   elif folder.is_dir():
     yield _folder_archive(folder)
   else:

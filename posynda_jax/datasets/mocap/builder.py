@@ -6,6 +6,7 @@ detector-like (`detected`) keypoints. TFDS writes ArrayRecord files in the order
 
 import abc
 import dataclasses
+import pathlib
 import re
 from collections.abc import Iterator
 
@@ -52,6 +53,7 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """
 
   ARCHIVE: str  # `<ARCHIVE>.zip` or the folder `<ARCHIVE>/` in manual_dir
+  WHOLE: tuple[str, str] | None = None  # (name, folder) of a larger archive, read in its place where it is there
   FILES: str  # the archive's file names, for messages
   SUFFIX = ".amc"  # of a motion file's name, in lower case
   PATTERN: re.Pattern  # of a motion file's name
@@ -101,7 +103,7 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     manual_dir = dl_manager.manual_dir
-    with archives.open_archive(manual_dir, self.ARCHIVE) as archive:
+    with self._open(manual_dir) as archive:
       try:
         takes = self.takes(archive.members)
       except ValueError as error:
@@ -112,11 +114,20 @@ class MotionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(manual_dir, members) for split, members in splits.items()}
 
   def _generate_examples(self, manual_dir, takes: list[Take]) -> Iterator[tuple[str, dict]]:
-    with archives.open_archive(manual_dir, self.ARCHIVE) as archive:
+    with self._open(manual_dir) as archive:
       for take in takes:
         motion, fps = self.read(archive, take)
+        if h36m_map.jumps(motion, fps):
+          continue
         labels = {"fps": np.float32(fps), "subject": take.subject, "action": take.action}
         yield from self._records(take.sequence, motion.astype(np.float32), labels)
+
+  def _open(self, manual_dir):
+    if self.WHOLE:
+      name, folder = self.WHOLE
+      if any((pathlib.Path(manual_dir) / path).exists() for path in (f"{name}.zip", folder)):
+        return archives.open_archive(manual_dir, name, folder)
+    return archives.open_archive(manual_dir, self.ARCHIVE)
 
   def _records(self, sequence: str, motion: np.ndarray, labels: dict) -> Iterator[tuple[str, dict]]:
     config = self.builder_config

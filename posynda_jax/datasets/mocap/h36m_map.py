@@ -27,10 +27,13 @@ BANDAI_ALONG_X_CM = {9: 5.5, 10: 17.0}
 # within 3 cm of where CMU has spine, thorax, neck and head above the hips.
 ACCAD = (
     ("LeftUpLeg", "RightUpLeg"), ("RightUpLeg",), ("RightLeg",), ("RightFoot",),
-    ("LeftUpLeg",), ("LeftLeg",), ("LeftFoot",), ("Spine", "Spine1"), ("Spine1", "Neck"), ("Neck",), ("Head", "Head_End"),
+    ("LeftUpLeg",), ("LeftLeg",), ("LeftFoot",),
+    ("Spine", "Spine1"), ("Spine1", "Neck"), ("Neck",), ("Head", "Head_End"),
     ("LeftArm",), ("LeftForeArm",), ("LeftHand",), ("RightArm",), ("RightForeArm",), ("RightHand",),
 )  # fmt: skip
 CM = 0.01
+JUMP_M = 0.1  # distance of a joint from the middle of its places one frame before and after, at JUMP_FPS
+JUMP_FPS = 50.0  # and more: at lower rates a kick is as far out of line
 
 
 def poses_from_amc(asf: bytes, amc: bytes, stride: int = 1, names=("ASF file", "AMC file")) -> np.ndarray:
@@ -56,6 +59,13 @@ def poses_from_bvh(content: bytes, table, name: str = "BVH file") -> tuple[np.nd
     for j, along in BANDAI_ALONG_X_CM.items():
       poses[:, j] += rotations[BANDAI[j][0]].apply([along, 0, 0])
   return CM * poses, motion.fps
+
+
+def jumps(poses: np.ndarray, fps: float) -> bool:
+  """Whether a joint of poses [f 17 3] (m) jumps out of line, which bodies do not. Never for less than JUMP_FPS."""
+  if fps < JUMP_FPS or len(poses) < 3:
+    return False
+  return bool(np.linalg.norm(poses[1:-1] - (poses[:-2] + poses[2:]) / 2, axis=-1).max() > JUMP_M)
 
 
 def _required(table, names, message: str) -> list[str]:

@@ -1,0 +1,80 @@
+"""How well measures without labels tell a better adapter from a worse one.
+
+    python -m experiments.accounts --runs=runs/a,runs/b --manual_dir=DIR --json=accounts.json
+    python -m experiments.accounts --join=accounts_1.json,accounts_2.json
+
+Each run of `adapt` is taken at five shares of its adapter, from none to all. Measures are taken on the split that was
+adapted on, from 2D alone; errors on the run's test split. Printed are, over all runs, the rank correlation of the
+change of each measure with the change of MPJPE, and the AUC of "worse than the bare base".
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from absl import flags
+from scipy import stats
+
+from posynda_jax.adaptation import account, bases, sources
+from posynda_jax.data import tracks
+from posynda_jax.evaluation import scoring
+from posynda_jax.runtime import files, runs
+from posynda_jax.runtime.text import markdown_table
+
+from . import common
+
+RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
+JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
+JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+WORSE_MM = 1.0  # a change of MPJPE that counts as worse
+
+
+def study(folder: str) -> list[dict]:
+  """A row for each share of the run's adapter: its account, and its errors in mm."""
+  config, where = runs.read_config(folder), common.folders()
+  name = "unguarded" if (pathlib.Path(folder) / "unguarded").exists() else "adapted"
+  weights = bases.load_weights(folder, name)
+  base, settings = weights.base, scoring.SamplingConfig(diffusion_steps=weights.base.diffusion_steps)
+  shape = (base.clip_fps, base.model.num_frames, where)
+  target = sources.open_clips(config["target"], config["target_split"], tracks.UNLABELLED, *shape)
+  test = sources.open_clips(config["target"], config["test_split"], tracks.LABELLED, *shape)
+  score, rows = scoring.make_scorer(weights.make_denoiser, settings), []
+  for share, found in account.accounts_by_share(weights, target, settings).items():
+    params = (base.params, account.shrink(weights.adapter, share))
+    errors = scoring.evaluate(score, params, weights.measured, test, settings.batch_size)
+    lessons = "+".join(lesson["name"] for lesson in config["recipe"]["lessons"])
+    rows.append({"run": pathlib.Path(folder).name, "target": config["target"], "lessons": lessons, "base": base.digest,
+                 "seed": config["seed"], "share": share, **found, **errors})
+    print(f"{rows[-1]['run']:32}{share:5.2f}  " + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES)
+          + f"  MPJPE {errors['mpjpe_mm']:6.1f}  P-MPJPE {errors['p_mpjpe_mm']:6.1f}", flush=True)
+  return rows
+
+
+def summarise(rows: list[dict]) -> list[list[str]]:
+  """For each measure: Spearman's correlation of its change with that of MPJPE, and the AUC of "worse than the base"."""
+  base = {row["run"]: row for row in rows if row["share"] == 0}
+  changed = [row for row in rows if row["share"] > 0]
+  errors = np.array([row["mpjpe_mm"] - base[row["run"]]["mpjpe_mm"] for row in changed])
+  worse, table = errors > WORSE_MM, []
+  for measure in account.MEASURES:
+    change = np.array([row[measure] / base[row["run"]][measure] - 1 for row in changed])
+    auc = "" if worse.all() or not worse.any() else (
+        f"{stats.mannwhitneyu(change[worse], change[~worse]).statistic / worse.sum() / (~worse).sum():.2f}")
+    table.append([measure, f"{stats.spearmanr(change, errors).statistic:.2f}", auc, f"{worse.sum()} of {len(worse)}"])
+  return table
+
+
+def main() -> None:
+  rows = [row for path in JOIN.value for row in json.loads(pathlib.Path(path).read_text())["rows"]]
+  for folder in RUNS.value:
+    rows += study(folder)
+  if not rows:
+    raise ValueError("nothing to measure: give --runs=FOLDER,FOLDER or --join=FILE,FILE")
+  head = ["measure", "rank correlation with MPJPE", "AUC of worse", "worse"]
+  print(markdown_table(head, summarise(rows)), flush=True)
+  if JSON.value:
+    files.write_json(JSON.value, {"rows": rows})
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,138 @@
+"""What can be said of a lifter on a target without any 3D label, and the guard that decides by it.
+
+    target 2D --lift--> pose --turn, project--> other 2D --lift again--> agreement with the turned pose
+
+Measures, each better when smaller:
+    reprojection_percent   distance of the lifted pose's projection from the 2D, in percent of the person's box
+    views_mm               distance of the pose lifted from another side to the pose that was turned there
+    bones_percent          standard deviation of each bone's length over a person's video, in percent of its mean
+    symmetry_percent       difference of left and right bones, in percent of their mean
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from posynda_jax.adaptation import bases, placement
+from posynda_jax.data import clips
+from posynda_jax.diffusion import hypotheses
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import camera, metrics, skeleton
+
+BATCHES = 8  # batches of target clips that an account reads, spread over all clips
+STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, the largest first
+REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
+LIMITS = {"views_mm": 1.0, "bones_percent": 1.1}  # of the base's own value, that an adapter may not exceed
+MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
+_RIGHT, _LEFT = np.array(skeleton.RIGHT) - 1, np.array(skeleton.LEFT) - 1  # bones by their end joint
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """What the guard chose: the share of the adapter that is kept (0: none), why, and the accounts by share."""
+
+  share: float
+  reason: str
+  accounts: dict[float, dict[str, float]]
+
+
+def shrink(adapter: PyTree, share: float) -> PyTree:
+  """The adapter with its update and bias times `share`: an exact interpolation between base (0) and adapter (1)."""
+  changed = {"bias": share * adapter["bias"]}
+  if "lora" in adapter:
+    changed["lora"] = {path: {"a": ab["a"], "b": share * ab["b"]} for path, ab in adapter["lora"].items()}
+  if "delta" in adapter:
+    changed["delta"] = jax.tree.map(lambda delta: share * delta, adapter["delta"])
+  return changed
+
+
+def make_observer(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
+  """Compiled `(params, measured, clip) -> {reprojection, views, bones [b f ...]}` of target clips, in metres and shares
+  of the box.
+  """
+  key = jax.random.key(config.seed)
+
+  @jax.jit
+  def observe(params, measured, clip):
+    def lift(clip):
+      poses = scoring.propose(make_denoiser(params), measured, clip, key, config)
+      return skeleton.root_centre(poses.mean(0))
+
+    observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
+    pose = lift(clip)
+    root = hypotheses.solve_roots(pose[None], *observed)
+    error = hypotheses.reprojection_error(pose[None], root, *observed[:2])[0]
+    trust = clip["confidence"] / jnp.maximum(clip["confidence"].sum(-1, keepdims=True), 1e-9)
+    box = (clip["keypoints"].max(-2) - clip["keypoints"].min(-2)).max(-1)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
+    turned = placement.orbit(keys, pose + root[0][..., None, :], jnp.array([0.0, -1.0, 0.0]))
+    turned = placement.keep_in_front(turned)
+    other = clip | {
+        "keypoints": camera.project(turned, clip["intrinsics"]), "confidence": jnp.ones_like(clip["confidence"])}
+    return {
+        "reprojection": (error * trust).sum(-1) / jnp.maximum(box, 1e-6),
+        "views": metrics.mpjpe(lift(other), skeleton.root_centre(turned)),
+        "bones": skeleton.bone_lengths(pose),
+    }
+
+  return observe
+
+
+def take_account(observe: Callable, params: tuple, measured, target: clips.ClipSource, batch_size: int) -> dict:
+  """The MEASURES of a lifter on up to BATCHES batches of clips that are spread evenly over the target."""
+  count = min(BATCHES * batch_size, len(target))
+  spread = np.linspace(0, len(target) - 1, count).astype(int)
+  spread = np.resize(spread, -(-count // batch_size) * batch_size).reshape(-1, batch_size)
+  found = []
+  for indices in spread:
+    clip = target.take(indices)
+    found.append({**jax.tree.map(np.asarray, observe(params, measured, clip)), "valid": clip["valid"] > 0})
+  valid = np.concatenate([batch["valid"] for batch in found])
+  values = {name: np.concatenate([batch[name] for batch in found]) for name in ("reprojection", "views", "bones")}
+  tracks = np.array([target.track_of(index) for index in spread.reshape(-1)])
+  spreads, differences = [], []
+  for track in np.unique(tracks):
+    lengths = values["bones"][tracks == track][valid[tracks == track]]
+    if len(lengths) > 1:
+      mean = np.maximum(lengths.mean(0), 1e-6)
+      spreads.append(lengths.std(0) / mean)
+      differences.append(2 * np.abs(mean[_LEFT] - mean[_RIGHT]) / (mean[_LEFT] + mean[_RIGHT]))
+  return {
+      "reprojection_percent": 100 * float(values["reprojection"][valid].mean()),
+      "views_mm": 1000 * float(values["views"][valid].mean()),
+      "bones_percent": 100 * float(np.mean(spreads)), "symmetry_percent": 100 * float(np.mean(differences)),
+  }
+
+
+def decide(accounts: dict[float, dict[str, float]]) -> Decision:
+  """The largest share of an adapter that the account does not speak against; 0 where none helps, or where the target's
+  2D cannot be what it is said to be.
+  """
+  base = accounts[0.0]
+  if base["reprojection_percent"] > REPROJECTION_LIMIT:
+    return Decision(0.0, f"the base's poses reproject {base['reprojection_percent']:.1f}% of a person's box from the "
+                    f"2D, expected at most {REPROJECTION_LIMIT:g}%: check joint order, sides, intrinsics and "
+                    "resolution", accounts)
+  for share in (share for share in STEPS if share in accounts):
+    found = accounts[share]
+    if all(found[measure] <= limit * base[measure] for measure, limit in LIMITS.items()):
+      return Decision(share, "as a whole" if share == 1 else f"at {share:g}, because more of it makes poses less "
+                      "consistent", accounts)
+  return Decision(0.0, "at no share are its poses more consistent than the base's", accounts)
+
+
+def accounts_by_share(
+    weights: bases.Weights, target: clips.ClipSource, config: scoring.SamplingConfig,
+    shares: Sequence[float] = (*STEPS, 0.0),
+) -> dict[float, dict[str, float]]:
+  """The account of each share of an adapter; share 0 is the base. One program serves all."""
+  observe = make_observer(weights.make_denoiser, config)
+  found = {}
+  for share in shares:
+    params = (weights.base.params, shrink(weights.adapter, share))
+    found[share] = take_account(observe, params, weights.measured, target, config.batch_size)
+  return found

@@ -1,0 +1,70 @@
+"""Laws of the account without labels, and what the guard decides by it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from posynda_jax.adaptation import account, adapters, bases
+from posynda_jax.data import clips, tracks
+from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import skeleton
+from tests import scene
+from tests.adaptation.batches import FRAMES, target_clips
+from tests.tolerance import assert_close
+
+POSES = scene.poses((6 * FRAMES,), 2)
+CONFIG = scoring.SamplingConfig(batch_size=4)
+
+
+def target(num: int = 3) -> clips.ClipSource:
+  """Clips of a few videos."""
+  arrays = {name: value[0] for name, value in target_clips(POSES[None]).items()}
+  return clips.ClipSource([tracks.Track(arrays, {}) for _ in range(num)], FRAMES)
+
+
+def test_a_true_lifter_reprojects_and_has_the_persons_own_bones():
+  source = target()
+  known = source.take(range(len(source)))["keypoints"]
+  poses = np.asarray(skeleton.root_centre(clips.cut(POSES, FRAMES)))
+
+  def denoise(asked, noisy, t):  # answers its own 2D with the truth, and any other 2D with zeros
+    gaps = ((asked[:, None] - known[None]) ** 2).sum((2, 3, 4))
+    answer = jax.numpy.asarray(np.concatenate([poses] * 3))[gaps.argmin(1)]
+    return jax.numpy.where((gaps.min(1) < 1e-8)[:, None, None, None], answer, 0.0)
+
+  observe = account.make_observer(lambda params: denoise, CONFIG)
+  weights = bases.Weights(bases.Base(scene.tiny_model(FRAMES)[0], {}, "", {}))
+  found = account.take_account(observe, (), weights.measured, source, CONFIG.batch_size)
+  assert found["reprojection_percent"] < 0.01
+  bones = np.asarray(skeleton.bone_lengths(POSES))
+  np.testing.assert_allclose(found["bones_percent"], 100 * (bones.std(0) / bones.mean(0)).mean(), rtol=1e-3)
+  assert found["views_mm"] > 200  # zeros from the other side disagree by the size of a person
+
+
+def test_a_share_of_an_adapter_lies_between_the_base_and_the_adapter():
+  model, base = scene.tiny_model(FRAMES)
+  adapter = adapters.init(jax.random.key(0), base, adapters.AdapterConfig(rank=2))
+  adapter = jax.tree.map(lambda leaf: leaf + 0.1, adapter)
+  kernels = [adapters.merge(base, account.shrink(adapter, share), 1.0)["params"] for share in (0.0, 0.25, 1.0)]
+  assert_close(kernels[0], base["params"])
+  assert_close(kernels[1], jax.tree.map(lambda zero, one: 0.75 * zero + 0.25 * one, kernels[0], kernels[2]))
+  assert_close(account.shrink(adapter, 0.25)["bias"], 0.25 * adapter["bias"])
+
+
+GOOD = {"reprojection_percent": 1.0, "views_mm": 40.0, "bones_percent": 5.0, "symmetry_percent": 4.0}
+WORSE = GOOD | {"views_mm": 60.0}
+BETTER = GOOD | {"views_mm": 30.0}
+
+
+@pytest.mark.parametrize("whole, half, base, share, reason", [
+    (BETTER, BETTER, GOOD, 1.0, "as a whole"),
+    (WORSE, BETTER, GOOD, 0.5, "more of it makes poses less"),
+    (WORSE, WORSE, GOOD, 0.0, "at no share"),
+    (BETTER, BETTER, GOOD | {"reprojection_percent": 20.0}, 0.0, "check joint order, sides, intrinsics"),
+])
+def test_the_guard_keeps_the_largest_share_that_the_account_does_not_speak_against(whole, half, base, share, reason):
+  decision = account.decide({1.0: whole, 0.5: half, 0.0: base})
+  assert decision.share == share and reason in decision.reason
+  assert dataclasses.asdict(decision)["accounts"][0.0] == base
