@@ -6,8 +6,12 @@
 Each run of `adapt` is taken at five shares of its adapter, from none to all. Measures are taken on the split that was
 adapted on, from 2D alone; errors on the run's test split. Printed are, over all runs, the rank correlation of the
 change of each measure with the change of MPJPE, and the AUC of "worse than the bare base".
+
+Each target is also spoilt in the ways of SPOILT, and the bare base's account of it is printed: the guard should refuse
+it.
 """
 
+import dataclasses
 import json
 import pathlib
 
@@ -16,8 +20,9 @@ from absl import flags
 from scipy import stats
 
 from posynda_jax.adaptation import account, bases, sources
-from posynda_jax.data import tracks
+from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import scoring
+from posynda_jax.geometry import skeleton
 from posynda_jax.runtime import files, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -26,6 +31,16 @@ from . import common
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+_MIRRORED = list(range(17))
+for _left, _right in zip(skeleton.LEFT, skeleton.RIGHT, strict=True):
+  _MIRRORED[_left], _MIRRORED[_right] = _right, _left
+SPOILT = {  # name -> change of a track's arrays
+    "joints shuffled": lambda arrays: {"keypoints": arrays["keypoints"][:, np.random.default_rng(0).permutation(17)]},
+    "sides exchanged": lambda arrays: {"keypoints": arrays["keypoints"][:, _MIRRORED]},
+    "focal length doubled": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.r_[2, 2, np.ones(7)]},
+    "focal length halved": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.r_[0.5, 0.5, np.ones(7)]},
+    "y upwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
+}
 WORSE_MM = 1.0  # a change of MPJPE that counts as worse
 
 
@@ -50,6 +65,29 @@ def study(folder: str) -> list[dict]:
   return rows
 
 
+def spoil(target: clips.ClipSource, change, num_frames: int) -> clips.ClipSource:
+  """The target with every track's arrays changed."""
+  made = [dataclasses.replace(track, arrays=track.arrays | change(track.arrays)) for track in target.tracks]
+  return clips.ClipSource(made, num_frames)
+
+
+def accounts_of_spoilt(folder: str) -> list[dict]:
+  """The bare base's account of the run's target, as it is and spoilt."""
+  config = runs.read_config(folder)
+  weights = bases.load_weights(folder, "source_only")
+  base, settings = weights.base, scoring.SamplingConfig(diffusion_steps=weights.base.diffusion_steps)
+  observe = account.make_observer(weights.make_denoiser, settings)
+  where = (config["target"], config["target_split"], tracks.UNLABELLED, base.clip_fps, base.model.num_frames)
+  target, rows = sources.open_clips(*where, common.folders()), []
+  for name, change in {"as it is": lambda arrays: {}, **SPOILT}.items():
+    made = spoil(target, change, base.model.num_frames)
+    found = account.take_account(observe, weights.params, weights.measured, made, settings.batch_size)
+    rows.append({"target": config["target"], "spoilt": name, "base": base.digest, **found})
+    print(f"{config['target']:32}{name:22}" + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES),
+          flush=True)
+  return rows
+
+
 def summarise(rows: list[dict]) -> list[list[str]]:
   """For each measure: Spearman's correlation of its change with that of MPJPE, and the AUC of "worse than the base"."""
   base = {row["run"]: row for row in rows if row["share"] == 0}
@@ -66,14 +104,18 @@ def summarise(rows: list[dict]) -> list[list[str]]:
 
 def main() -> None:
   rows = [row for path in JOIN.value for row in json.loads(pathlib.Path(path).read_text())["rows"]]
+  spoilt = {}
   for folder in RUNS.value:
+    config = runs.read_config(folder)
+    if (key := (config["target"], config["base"])) not in spoilt:
+      spoilt[key] = accounts_of_spoilt(folder)
     rows += study(folder)
   if not rows:
     raise ValueError("nothing to measure: give --runs=FOLDER,FOLDER or --join=FILE,FILE")
   head = ["measure", "rank correlation with MPJPE", "AUC of worse", "worse"]
   print(markdown_table(head, summarise(rows)), flush=True)
   if JSON.value:
-    files.write_json(JSON.value, {"rows": rows})
+    files.write_json(JSON.value, {"rows": rows, "spoilt": sum(spoilt.values(), [])})
 
 
 if __name__ == "__main__":

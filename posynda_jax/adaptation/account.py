@@ -86,14 +86,15 @@ def take_account(observe: Callable, params: tuple, measured, target: clips.ClipS
   """The MEASURES of a lifter on up to BATCHES batches of clips that are spread evenly over the target."""
   count = min(BATCHES * batch_size, len(target))
   spread = np.linspace(0, len(target) - 1, count).astype(int)
-  spread = np.resize(spread, -(-count // batch_size) * batch_size).reshape(-1, batch_size)
+  padded = np.resize(spread, -(-count // batch_size) * batch_size).reshape(-1, batch_size)
   found = []
-  for indices in spread:
+  for indices in padded:
     clip = target.take(indices)
     found.append({**jax.tree.map(np.asarray, observe(params, measured, clip)), "valid": clip["valid"] > 0})
   valid = np.concatenate([batch["valid"] for batch in found])
+  valid[count:] = False  # repeats
   values = {name: np.concatenate([batch[name] for batch in found]) for name in ("reprojection", "views", "bones")}
-  tracks = np.array([target.track_of(index) for index in spread.reshape(-1)])
+  tracks = np.array([target.track_of(index) for index in padded.reshape(-1)])
   spreads, differences = [], []
   for track in np.unique(tracks):
     lengths = values["bones"][tracks == track][valid[tracks == track]]

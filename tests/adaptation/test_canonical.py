@@ -53,8 +53,8 @@ def test_the_targets_own_2d_is_seen_a_second_time_as_the_first():
   np.testing.assert_allclose(step.student_clips(labelled, target, CANONICAL)[0], target["inputs"], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_every_recipe_trains_an_adapter_of_such_a_base(name):
+@pytest.mark.parametrize("name", ["posynda", "novel", "gan", "ceiling"])  # all lessons but AsSeen without tumbling
+def test_all_kinds_of_lessons_train_an_adapter_of_such_a_base(name):
   recipe = dataclasses.replace(recipes.get(name, **SMALL), rate=1e-2)
   data = batch() | ({"target": clips(8, 3, labelled=True)} if recipe.is_ceiling else {})
   data = data if recipe.needs_source else {"target": data["target"]}

@@ -44,7 +44,7 @@ def poses_of(lift: lifter.Lifter) -> np.ndarray:
 
 def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lifts_the_same(tiny_base, tmp_path):
   base, lines, started = bases.load(tiny_base), [], time.perf_counter()
-  described = job.Job(recipes.get("free", **SMALL), ARRAY, base, saving=loop.Saving(log_every=10**6))
+  described = job.Job(recipes.get("free", **SMALL), ARRAY, base, guard=False, saving=loop.Saving(log_every=10**6))
   result = job.run(described, lines.append)
   assert 0 < result.scores["adapted"]["seconds"] < time.perf_counter() - started
   assert result.folder is None and "Source-free: the adapter learns from the target alone" in lines
@@ -68,7 +68,7 @@ def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lif
 def result(tiny_base, folders, tmp_path_factory) -> job.Result:
   """The result of a job with a source, a labelled target, a virtual camera, a ceiling and a folder."""
   return job.run(job.Job(
-      recipes.get("novel", **SMALL), TARGET, str(tiny_base), SOURCE, **SPLITS, ceiling=True, folders=folders,
+      recipes.get("novel", **SMALL), TARGET, str(tiny_base), SOURCE, **SPLITS, ceiling=True, guard=False, folders=folders,
       workdir=str(tmp_path_factory.mktemp("runs") / "novel"), saving=loop.Saving(2, 2)))
 
 
