@@ -4,20 +4,21 @@ import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.runtime import checkpoint, loop
 from tests.data.test_tracks import record
-from tests.runtime.fault_driver import Feed, State
+from tests.runtime.toy import Feed, State
 
 IDENTITY = {"seed": 0, "data": {"target": {"clips": 7, "digest": "aa"}}}
 
 
 def state(step: int) -> State:
-  weights, *moments = jax.numpy.asarray(np.random.default_rng(step).normal(size=(3, 40, 30)), jax.numpy.float32)
-  return State(jax.numpy.asarray(step, jax.numpy.int32), weights, tuple(moments))
+  weights, *moments = jnp.asarray(np.random.default_rng(step).normal(size=(3, 40, 30)), jnp.float32)
+  return State(jnp.int32(step), {"weights": weights, "moments": tuple(moments)})
 
 
 def write(folder, *steps: int) -> None:
