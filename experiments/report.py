@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 
 from posynda_jax.evaluation import results, tally
-from posynda_jax.runtime import files, runs, scalars
+from posynda_jax.runtime import files, runs
 from posynda_jax.visuals import run_page
 
 from . import common
@@ -29,7 +29,7 @@ def read_run(folder) -> run_page.RunPage:
   Raises FileNotFoundError or ValueError for another folder.
   """
   folder = pathlib.Path(folder).expanduser()
-  config, found, logged = runs.read_config(folder), runs.read_metrics(folder), scalars.read_scalars(folder)
+  config, found, logged = runs.read_config(folder), runs.read_metrics(folder), runs.read_scalars(folder)
   if "recipe" in config:
     target = f"{config['target']}, split {config['target_split']}"
     summary, updates = f"Adaptation from {config['source']} to {target}", config["recipe"]["updates"]

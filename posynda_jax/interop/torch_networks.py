@@ -1,12 +1,9 @@
 """The network of a PyTorch state dict, recognised by names and shapes, checked array by array and converted.
 
-    MixSTE        Spatial_patch_to_embedding takes 2 numbers: the plain lifter; 5: the denoiser of D3DP and PoSynDA
-      + LoRA      <module>.linear, .lora_down, .lora_up in every attention layer: a base, and an adapter of scale 1
-    VideoPose3D   expand_conv, layers_conv, layers_bn, shrink
+`Spatial_patch_to_embedding` of MixSTE takes 2 numbers in the plain lifter, 5 in the denoiser of D3DP and PoSynDA.
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Mapping
@@ -76,7 +73,11 @@ def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints(
   if sum(math.prod(np.shape(value)) for value in network.values()) > MAX_NUMBERS:
     raise ValueError(f"{label} holds more than {MAX_NUMBERS:,} numbers: it is refused")
   shapes = {name: np.shape(value) for name, value in plain.items()}
-  model = _mixste(shapes, hints) if kind == "mixste" else _videopose(shapes, hints, label)
+  try:
+    model = _mixste(shapes, hints) if kind == "mixste" else _videopose(shapes, hints, label)
+  except (KeyError, IndexError) as error:
+    problem = f"1 missing ({error.args[0]})" if isinstance(error, KeyError) else "an array lacks an axis"
+    raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {problem}") from error
   modules = torch_modules(model)
   wanted = state_shapes(model, modules, label)
   if factors:
@@ -87,7 +88,10 @@ def recognise(state: Mapping[str, np.ndarray], label: str, hints: Hints = Hints(
       shapes |= {f"{module}.down": (rank, inputs), f"{module}.up": (outputs, rank)}
     wanted = torch_names.inject(wanted, shapes)
   _check_shapes({name: np.shape(value) for name, value in network.items()}, wanted, label)
-  plain, factors = torch_names.eject({name: _to_float32(name, network[name], label) for name in wanted})
+  network = {name: network[name].astype(np.float32) for name in wanted}
+  if bad := [name for name, value in network.items() if not np.isfinite(value).all()]:
+    raise ValueError(f"{label}: {bad[0]} holds values that are not finite numbers; use an earlier checkpoint")
+  plain, factors = torch_names.eject(network)
   variables = torch_names.params_from_torch(plain)
   variables = _reorder_joints(variables, hints.joint_order or "h36m17", model["num_joints"], label)
   return model, variables, torch_names.lora_from_torch(factors), _check_schedule(buffers, label)
@@ -134,37 +138,28 @@ def _strip(state: Mapping[str, np.ndarray], label: str) -> tuple[dict, dict]:
   return network, buffers
 
 
-def _size(shapes: Mapping[str, tuple], name: str, axis: int, ndim: int, default: int) -> int:
-  """Size of an array along an axis; the default if the array is absent or has other axes."""
-  return shapes[name][axis] if len(shapes.get(name, ())) == ndim else default
-
-
 def _mixste(shapes: Mapping[str, tuple], hints: Hints) -> dict[str, Any]:
-  """Config of MixSTE. A missing array gives a published size, so that `_check_shapes` can name the array."""
-  size = functools.partial(_size, shapes)
-  width = size("Spatial_patch_to_embedding.weight", 0, 2, size("Spatial_norm.weight", 0, 1, 512))
-  inputs = size("Spatial_patch_to_embedding.weight", 1, 2, 5 if "time_mlp.1.weight" in shapes else 2)
-  depths = {int(found[1]) for name in shapes if (found := re.match(r"[ST]TEblocks\.(\d{1,4})\.", name))}
+  """Config of MixSTE. Raises KeyError or IndexError for a missing array or axis."""
+  embed = shapes["Spatial_patch_to_embedding.weight"]
+  depths = {found[1] for name in shapes if (found := re.match(r"[ST]TEblocks\.(\d+)\.", name))}
   return {
-      "num_joints": size("Spatial_pos_embed", 1, 3, 17), "num_frames": size("Temporal_pos_embed", 1, 3, 243),
-      "width": width, "depth": min(max(depths, default=7) + 1, 2 * len(depths) + 8), "num_heads": hints.heads or 8,
-      "mlp_ratio": size("STEblocks.0.mlp.fc1.weight", 0, 2, 2 * width) / max(width, 1), "diffusion": inputs == 5,
+      "num_joints": shapes["Spatial_pos_embed"][1], "num_frames": shapes["Temporal_pos_embed"][1], "width": embed[0],
+      "depth": len(depths), "num_heads": hints.heads or 8,
+      "mlp_ratio": shapes["STEblocks.0.mlp.fc1.weight"][0] / max(embed[0], 1), "diffusion": embed[1] == 5,
   }
 
 
 def _videopose(shapes: Mapping[str, tuple], hints: Hints, label: str) -> dict[str, Any]:
   """Config of VideoPose3D, as `_mixste`. Raises ValueError for a model trained with --dense."""
-  size = functools.partial(_size, shapes)
-  layers = {int(found[1]) for name in shapes if (found := re.match(r"layers_conv\.(\d{1,4})\.", name))}
-  count = min(max(layers, default=-1) + 1, 2 * len(layers) + 2)
-  first = size("expand_conv.weight", 2, 3, 3)
-  widths = [first, *(size(f"layers_conv.{i}.weight", 2, 3, 3) for i in range(0, count, 2))]
+  layers = {found[1] for name in shapes if (found := re.match(r"layers_conv\.(\d+)\.", name))}
+  first = shapes["expand_conv.weight"][2]
+  widths = [first, *(shapes[f"layers_conv.{i}.weight"][2] for i in range(0, len(layers), 2))]
   if len(widths) > 1 and first > 1 and widths == [(first - 1) * first**i + 1 for i in range(len(widths))]:
     raise ValueError(f"{label} has filter widths {widths}: it was trained with --dense; expected dilated convolutions")
   return {
-      "denoiser": "videopose", "num_joints": size("shrink.weight", 0, 3, 51) // 3,
+      "denoiser": "videopose", "num_joints": shapes["shrink.weight"][0] // 3,
       "num_frames": hints.num_frames or math.prod(widths), "filter_widths": widths,
-      "channels": size("expand_conv.weight", 0, 3, 1024), "causal": bool(hints.causal), "diffusion": False,
+      "channels": shapes["expand_conv.weight"][0], "causal": bool(hints.causal), "diffusion": False,
   }
 
 
@@ -183,21 +178,14 @@ def _check_shapes(shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], labe
     raise ValueError(f"{label} is not a whole checkpoint of the network it looks like: {listed}")
 
 
-def _to_float32(name: str, value: np.ndarray, label: str) -> np.ndarray:
-  numbers = value.astype(np.float32)
-  if not np.isfinite(numbers).all():
-    raise ValueError(f"{label}: {name} holds values that are not finite numbers; use an earlier checkpoint")
-  return numbers
-
-
 def _check_schedule(buffers: Mapping[str, np.ndarray], label: str) -> int:
   """T of the schedule buffers, 0 without buffers. Raises ValueError if they are not of our cosine schedule."""
   if not buffers:
     return 0
   shapes = sorted({np.shape(value) for value in buffers.values()})
-  num_steps = shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 else 0
-  if not 1 <= num_steps <= MAX_STEPS:
+  if len(shapes) > 1 or len(shapes[0]) != 1 or not 1 <= shapes[0][0] <= MAX_STEPS:
     raise ValueError(f"{label}: its schedule buffers have shapes {shapes[:3]}, expected (T,) for all of them")
+  num_steps = shapes[0][0]
   ours = torch_names.schedule_buffers(num_steps)
   for name, value in buffers.items():
     if not np.allclose(np.asarray(value, np.float64), ours[name], rtol=1e-4, atol=1e-6):

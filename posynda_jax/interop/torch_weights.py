@@ -75,8 +75,7 @@ def read_torch(path, hints: Hints = Hints()) -> Converted:
   rank = next(iter(factors.values()))["a"].shape[-1]
   fresh = adapters.AdapterConfig(rank=rank, bias=bool(bias.any()))
   settings = settings or {"adapter": dataclasses.asdict(fresh), "body": [], "view": []}
-  size = f"{counting.count(adapter):,} parameters with bias"
-  notes.append(f"adapter: rank {rank} on {len(factors)} layers, scale 1, {size}")
+  notes.append(f"adapter: rank {rank} on {len(factors)} layers, {counting.count(adapter):,} parameters with bias")
   return Converted(params, config, adapter, settings, tuple(notes))
 
 

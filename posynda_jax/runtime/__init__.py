@@ -7,8 +7,7 @@
 - `checkpoint`: the only Orbax; `Checkpoints`, `save_tree`, `load_tree`, `digest`, `describe_data`.
 - `signals`: SIGTERM and SIGINT; `listen`, `held`, `hold`, `asked`, `hint`, `Stopped`.
 - `locks`: one owner a folder; `take`, `give_back`, `InUse`.
-- `runs`: run folders; `Run`, `read_config`, `read_metrics`, `check_same`.
-- `scalars`: logged numbers; `Writer`, `read_rows`, `read_scalars`.
+- `runs`: run folders; `Run`, `read_config`, `read_metrics`, `read_scalars`, `check_same`.
 - `files`: atomic writes; `writing`, `write_text`, `write_json`.
 - `text`: Markdown; `markdown_table`.
 """

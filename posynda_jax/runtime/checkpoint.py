@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 
 from posynda_jax.runtime import parallel, processes, runs
@@ -57,8 +56,8 @@ class Checkpoints:
     """
     if step in self._manager.all_steps():
       return
-    note = {"feed": feed, "identity": self._identity, "seconds": self.seconds, "digest": _state_digest(state)}
-    note = {**note, "seal": _seal(note)}
+    note = {"feed": feed, "identity": self._identity, "seconds": self.seconds, "digest": digest(state)}
+    note["seal"] = _seal(note)
     args = _orbax().args
     with self._writing():
       state = args.StandardSave(parallel.everywhere(state))
@@ -115,7 +114,7 @@ class Checkpoints:
       return None, note
     like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     state = self._manager.restore(step, args=args.Composite(state=args.StandardRestore(like))).state
-    if _state_digest(state) != note["digest"]:
+    if digest(state) != note["digest"]:
       raise ValueError("the values are not those that were saved")
     return state, note
 
@@ -172,8 +171,10 @@ def load_tree(path, like: PyTree) -> PyTree:
   if not path.exists():
     raise FileNotFoundError(f"no saved parameters at {path}: give a run folder that finished, or train one first")
   with _orbax().StandardCheckpointer() as checkpointer:
-    metadata = checkpointer.metadata(path)
-    found, wanted = _shapes(getattr(metadata, "item_metadata", metadata)), _shapes(like)
+    found, wanted = (
+        {name: tuple(leaf.shape) for name, leaf in _leaves(tree)}
+        for tree in (checkpointer.metadata(path).item_metadata, like)
+    )
     names = [name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
     if names:
       wrong = "; ".join(f"{name}: file {found.get(name)}, model {wanted.get(name)}" for name in names[:4])
@@ -184,23 +185,16 @@ def load_tree(path, like: PyTree) -> PyTree:
     return checkpointer.restore(path, like)
 
 
-def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-  tree = tree.tree if hasattr(tree, "tree") else tree
-  return {"/".join(map(str, path)): tuple(leaf.shape) for path, leaf in flatten_dict(dict(tree)).items()}
+def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
+  """The leaves of a tree with their paths, such as `params/head/kernel`."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
 def digest(tree: PyTree) -> str:
-  """A hash of the names, shapes and values of parameters, by which runs identify them."""
-  return _digest(("/".join(map(str, path)), leaf) for path, leaf in sorted(flatten_dict(dict(tree)).items()))
-
-
-def _state_digest(state: PyTree) -> str:
-  return _digest((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state))
-
-
-def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
+  """A hash of the names, shapes and values of a tree's arrays, by which runs identify parameters."""
   hasher = hashlib.sha256()
-  for name, leaf in leaves:
+  for name, leaf in _leaves(tree):
     leaf = np.ascontiguousarray(leaf)
     hasher.update(f"{name}{leaf.shape}{leaf.dtype}".encode())
     hasher.update(leaf.reshape(-1).view(np.uint8))
@@ -209,5 +203,6 @@ def _digest(leaves: Iterable[tuple[str, Any]]) -> str:
 
 def describe_data(sources: Mapping[str, Any]) -> dict[str, dict]:
   """The number of clips and a hash of the arrays of each source, which has `tracks` (data.clips.ClipSource)."""
-  arrays = {name: {str(i): track.arrays for i, track in enumerate(it.tracks)} for name, it in sources.items()}
-  return {name: {"clips": len(it), "digest": digest(arrays[name])} for name, it in sources.items()}
+  return {
+      name: {"clips": len(it), "digest": digest([track.arrays for track in it.tracks])} for name, it in sources.items()
+  }

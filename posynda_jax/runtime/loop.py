@@ -27,7 +27,7 @@ class Saving:
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
-  """Length and logging of a training. `write(step, scalars)` gets each log row; `num_devices` None uses all."""
+  """Length and logging of a training. `write(step, scalars)` takes each log row; `num_devices` None uses all."""
 
   num_steps: int
   save_every: int = 500
@@ -61,11 +61,10 @@ def train(
   name, num_steps = settings.name, settings.num_steps
   num_devices = settings.num_devices or jax.local_device_count()
   state, frozen, seed_key = parallel.replicate((state, frozen, seed_key), jax.local_devices()[:num_devices])
-  first, rows, pending = int(state.step), [], []
-  batches, ready = parallel.DeviceFeed(feed, num_devices), []
+  first, rows, pending, stop = int(state.step), [], [], False
+  batches = parallel.DeviceFeed(feed, num_devices)
   if first < num_steps:
-    ready = [next(batches)]
-    step = parallel.compile_step(step, name, state, frozen, ready[0], seed_key)
+    step = parallel.compile_step(step, name, state, frozen, batches.peek(), seed_key)
   waited, since = 0.0, time.perf_counter()
   bar = tqdm(
       range(first, num_steps), initial=first, total=num_steps, desc=name, unit="step", mininterval=2,
@@ -74,7 +73,7 @@ def train(
   with signals.held():
     for i in bar:
       asked = time.perf_counter()
-      batch = ready.pop() if ready else next(batches)
+      batch = next(batches)
       waited += time.perf_counter() - asked
       state, scalars = step(state, frozen, batch, seed_key)
       signals.hold()  # before the first step there is nothing to save
@@ -101,7 +100,7 @@ def train(
     bar.close()
     if checkpoints:
       checkpoints.wait()
-    if first < num_steps and stop:
+    if stop:
       kept = ", which is saved" if checkpoints else ""
       raise signals.Stopped(f"Stopped after step {done:,} of {num_steps:,} of {name}{kept}.")
   return jax.device_put(state, jax.local_devices()[0]), rows

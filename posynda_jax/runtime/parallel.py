@@ -1,8 +1,8 @@
 """The only pmap, and batches and random keys that do not depend on the number of devices.
 
-A step is written for one device's share of the batch, with an `axis_name`. `in_axes` and `out_axes` replicate state and
-frozen weights, so these have no device axis. In a job of several processes each one puts its own rows of the batch on
-its own devices, collectives span all devices, and every process gets a copy of the state.
+A step is written for one device's share of the batch. State and frozen weights are replicated and have no device axis.
+In a job of several processes each one puts its own rows of the batch on its own devices, collectives span all devices,
+and every process has a copy of the state.
 """
 
 import collections
@@ -31,8 +31,7 @@ def make_parallel_step(step: Callable, devices=None) -> Callable:
 def compile_step(step: Callable, name: str, *args) -> Callable:
   """A parallel step compiled for such arguments. Prints the seconds it took.
 
-  Among several processes it is compiled at its first call, because a step that `pmap` compiles ahead does not accept
-  the arrays of a single process.
+  Among several processes it is compiled at its first call, because `pmap` then takes no arrays of a single process.
   """
   if jax.process_count() > 1:
     print(f"Compiling {name} with its first step", flush=True)
@@ -55,11 +54,8 @@ def everywhere(tree: PyTree) -> PyTree:
     return tree
   layout = _layout(jax.devices())
 
-  def join(leaf):
-    shards = [shard.data for shard in leaf.addressable_shards]
-    return jax.make_array_from_single_device_arrays(leaf.shape, layout, shards)
-
-  return jax.tree.map(join, replicate(tree))
+  return jax.tree.map(lambda leaf: jax.make_array_from_single_device_arrays(
+      leaf.shape, layout, [shard.data for shard in leaf.addressable_shards]), replicate(tree))
 
 
 def _layout(devices, *axes) -> jax.sharding.NamedSharding:
@@ -91,13 +87,15 @@ class DeviceFeed:
     self._layout = _layout(jax.local_devices()[:num_devices], AXIS)
     self._thread, self._drawn, self._state = futures.ThreadPoolExecutor(1), collections.deque(), feed.get_state()
 
-  def __iter__(self) -> Iterator[PyTree]:
-    return self
-
-  def __next__(self) -> PyTree:
+  def peek(self) -> PyTree:
+    """The next batch, which the next call of `next` returns again."""
     while len(self._drawn) <= self._ahead:
       self._drawn.append(self._thread.submit(self._draw))
-    batch, self._state = self._drawn.popleft().result()
+    return self._drawn[0].result()[0]
+
+  def __next__(self) -> PyTree:
+    batch = self.peek()
+    self._state = self._drawn.popleft().result()[1]
     return batch
 
   def get_state(self) -> dict:

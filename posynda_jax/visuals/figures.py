@@ -20,13 +20,12 @@ from posynda_jax.visuals.pose_sequence import PoseSequence
 _LEFT, _RIGHT, _MIDDLE = "#2a6fb0", "#d1495b", "#444444"
 FRONT, SIDE = -60.0, 10.0  # azimuths in degrees: near the camera's view, and from the side, where depth is visible
 
-_CHILDREN = np.arange(1, 17)
-_BONES = np.stack([_CHILDREN, np.array(skeleton.PARENTS[1:])], 1)
+_BONES = np.array(list(enumerate(skeleton.PARENTS))[1:])  # [16 2]: joint, its parent
 _STYLES = {
     "pose": {"linewidths": 2.4, "zorder": 3}, "hypothesis": {"linewidths": 1.3, "zorder": 2},
     "truth": {"linewidths": 1.3, "zorder": 4, "linestyles": "dashed", "capstyle": "butt"},
 }
-_SIDES = [_LEFT if child in skeleton.LEFT else _RIGHT if child in skeleton.RIGHT else _MIDDLE for child in _CHILDREN]
+_SIDES = [_LEFT if joint in skeleton.LEFT else _RIGHT if joint in skeleton.RIGHT else _MIDDLE for joint in range(1, 17)]
 
 
 def segments(points: np.ndarray) -> np.ndarray:
@@ -74,12 +73,6 @@ def frame_3d(axes, poses: Sequence[np.ndarray], title: str, azimuth: float = FRO
   axes.view_init(elev=12, azim=azimuth)
   axes.set_title(title, fontsize=9)
   axes.set(xticklabels=[], yticklabels=[], zticklabels=[])
-
-
-def draw_3d(axes, pose: np.ndarray, title: str) -> None:
-  """Draws one pose [17 3] in 3D axes; left is blue, right is red."""
-  add_pose(axes, pose, title)
-  frame_3d(axes, [pose], title)
 
 
 def hypotheses_figure(sequence: PoseSequence, frames: Sequence[int]) -> Figure:
@@ -130,7 +123,8 @@ def methods_figure(
     for n, (name, poses) in enumerate(columns.items()):
       axes = figure.add_subplot(rows, width, i * width + 2 + n, projection="3d")
       lines = ("" if i else name, captions[name][i] if name in captions else "")
-      draw_3d(axes, poses[i], "\n".join(filter(None, lines)))
+      add_pose(axes, poses[i], name)
+      frame_3d(axes, [poses[i]], "\n".join(filter(None, lines)))
   figure.tight_layout()
   return figure
 

@@ -19,8 +19,7 @@ def save_film(path, sequence: PoseSequence) -> int:
   """Number of pictures written to `path`, a `.gif` or `.mp4` file.
 
   The first panel draws its pose in red where the sequence has hypotheses, and each hypothesis as a thin line. The film
-  plays in real time: where the file cannot have the rate `fps`, each picture shows the frame of its instant. Raises
-  ValueError for another ending, and for MP4 without ffmpeg.
+  plays in real time: where the file cannot have the rate `fps`, each picture shows the frame of its instant.
   """
   writer, rate = _writer(pathlib.Path(path), sequence.fps)
   series, keypoints = sequence.series(), sequence.keypoints_px
@@ -63,17 +62,8 @@ def _instants(num_frames: int, fps: float, rate: float) -> np.ndarray:
   return np.minimum((times * fps + 1e-6).astype(int), num_frames - 1)
 
 
-def check_ending(path: pathlib.Path) -> None:
-  """Raises ValueError where no film can be written to `path`; the text says what to do."""
-  if path.suffix not in (".gif", ".mp4"):
-    raise ValueError(f"{path} ends in neither .gif nor .mp4: films are written as one of them")
-  if path.suffix == ".mp4" and not matplotlib.animation.FFMpegWriter.isAvailable():
-    raise ValueError(f"{path}: MP4 needs the program ffmpeg, which is not installed: install it, or write a .gif")
-
-
 def _writer(path: pathlib.Path, fps: float) -> tuple[matplotlib.animation.AbstractMovieWriter, float]:
   """(Writer, pictures per second) for the ending of `path`."""
-  check_ending(path)
   if path.suffix == ".gif":
     rate = next((rate for rate in _GIF_RATES if rate <= fps), _GIF_RATES[-1])
     return matplotlib.animation.PillowWriter(fps=rate), rate

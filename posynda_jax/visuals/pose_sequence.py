@@ -5,6 +5,7 @@ Axes: T frames, H hypotheses, 17 joints in Human3.6M-17 order. Poses are root-re
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import zipfile
@@ -47,39 +48,34 @@ class PoseSequence:
     for name, shape, dtype in (("confidence", (num_frames, 17), np.float32), ("valid", num_frames, bool)):
       given = getattr(self, name)
       object.__setattr__(self, name, np.ones(shape, dtype) if given is None else np.asarray(given, dtype))
-    if not self.poses:
-      raise ValueError("no poses to show: give at least one named pose [T 17 3]")
-    if np.shape(self.keypoints_px) != (num_frames, 17, 2) or not num_frames:
-      raise ValueError(f"keypoints of shape {np.shape(self.keypoints_px)}: expected [T 17 2] in px, T of 1 or more")
-    if np.shape(self.intrinsics) != (9,):
-      raise ValueError(f"intrinsics of shape {np.shape(self.intrinsics)}: expected [9], fx fy cx cy k1 k2 k3 p1 p2")
+    if not self.poses or not num_frames:
+      raise ValueError("no poses to show: give at least one named pose [T 17 3], with T of 1 or more")
     if not (np.isfinite(self.fps) and self.fps > 0):
       raise ValueError(f"fps {self.fps}: expected a positive rate")
-    for name, _, _, pose in self.series():
-      if np.shape(pose) != (num_frames, 17, 3):
-        raise ValueError(f"{name} of shape {np.shape(pose)}: expected {(num_frames, 17, 3)}, one pose per frame")
-    for name, values in [("keypoints", self.keypoints_px), *((name, pose) for name, _, _, pose in self.series())]:
+    arrays = [("keypoints", self.keypoints_px, (num_frames, 17, 2)), ("intrinsics", self.intrinsics, (9,))]
+    for name, values, shape in [*arrays, *((name, pose, (num_frames, 17, 3)) for name, _, _, pose in self.series())]:
+      if np.shape(values) != shape:
+        raise ValueError(f"{name} of shape {np.shape(values)}: expected {shape}")
       if np.isinf(values).any():
         raise ValueError(f"{name} has infinite values: mark absent joints with NaN")
 
   def series(self) -> list[tuple[str, str, str, np.ndarray]]:
     """(Name, kind, colour, pose [T 17 3]) of all poses, then all hypotheses, then the ground truth."""
-    hypotheses = () if self.hypotheses is None else self.hypotheses
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(hypotheses) + len(self.poses) - 1)]
-    pose_colours = [CHOSEN, *colours[len(hypotheses) :]]
-    found = [(name, "pose", c, pose) for (name, pose), c in zip(self.poses.items(), pose_colours, strict=True)]
-    for h, pose in enumerate(hypotheses):
-      found.append((f"hypothesis {h + 1}", "hypothesis", colours[h], pose))
-    return found if self.truth is None else [*found, ("ground truth", "truth", TRUTH, self.truth)]
+    hypotheses, colours = () if self.hypotheses is None else self.hypotheses, itertools.cycle(PALETTE)
+    drawn = [(f"hypothesis {h}", "hypothesis", next(colours), pose) for h, pose in enumerate(hypotheses, 1)]
+    poses = [(name, "pose", next(colours) if i else CHOSEN, pose) for i, (name, pose) in enumerate(self.poses.items())]
+    truth = [] if self.truth is None else [("ground truth", "truth", TRUTH, self.truth)]
+    return poses + drawn + truth
 
   def first_seconds(self, seconds: float) -> "PoseSequence":
     """The sequence without the frames after its first `seconds`; at least one frame."""
-    end = max(1, round(seconds * self.fps))
-    fields = {name: getattr(self, name)[:end] for name in ("keypoints_px", "confidence", "valid")}
-    fields["poses"] = {name: pose[:end] for name, pose in self.poses.items()}
-    fields["hypotheses"] = None if self.hypotheses is None else self.hypotheses[:, :end]
-    fields["truth"] = None if self.truth is None else self.truth[:end]
-    return dataclasses.replace(self, **fields)
+    first = slice(max(1, round(seconds * self.fps)))
+    return dataclasses.replace(
+        self, keypoints_px=self.keypoints_px[first], confidence=self.confidence[first], valid=self.valid[first],
+        poses={name: pose[first] for name, pose in self.poses.items()},
+        hypotheses=None if self.hypotheses is None else self.hypotheses[:, first],
+        truth=None if self.truth is None else self.truth[first],
+    )
 
 
 def spread_frames(valid: np.ndarray, count: int) -> np.ndarray:

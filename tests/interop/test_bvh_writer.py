@@ -43,6 +43,8 @@ def random_poses(num_frames: int) -> np.ndarray:
 @pytest.mark.parametrize("unit, scale", [("cm", 100.0), ("m", 1.0)])
 def test_bvh_returns_every_joint_where_bones_keep_their_lengths(unit, scale, tmp_path):
   poses = random_poses(60)
+  if unit == "m":
+    poses[:, 10] = poses[:, 9]  # a bone without length
   stray = bvh_writer.write(tmp_path / "a.bvh", poses, 25.0, unit)
   got, motion = read_bvh(tmp_path / "a.bvh", scale)
   np.testing.assert_allclose(got, poses, atol=1e-5)
@@ -63,20 +65,12 @@ def test_bvh_keeps_directions_and_mean_lengths_where_bones_vary(tmp_path):
   assert 0 < stray < 0.3 and np.abs(np.diff(motion.values[:, 3:], axis=0)).max() < 180  # no jumps of a full turn
 
 
-def test_bvh_takes_bones_without_length(tmp_path):
-  poses = random_poses(3)
-  poses[:, 10] = poses[:, 9]
-  bvh_writer.write(tmp_path / "a.bvh", poses, 25.0)
-  np.testing.assert_allclose(read_bvh(tmp_path / "a.bvh", 100.0)[0], poses, atol=1e-5)
-
-
-@pytest.mark.parametrize("change, fps, unit, message", [
-    (lambda poses: poses * np.nan, 25.0, "cm", "not finite"),
-    (lambda poses: poses[:, :16], 25.0, "cm", r"\(3, 16, 3\)"),
-    (lambda poses: poses[:0], 25.0, "cm", "T of 1"), (lambda poses: poses, 0.0, "cm", "positive rate"),
-    (lambda poses: poses, 25.0, "feet", "unit 'feet'"),
+@pytest.mark.parametrize("poses, fps, unit, message", [
+    (np.full((3, 17, 3), np.nan), 25.0, "cm", "not finite"), (np.zeros((3, 16, 3)), 25.0, "cm", r"\(3, 16, 3\)"),
+    (np.zeros((0, 17, 3)), 25.0, "cm", "T of 1"), (np.zeros((3, 17, 3)), 0.0, "cm", "positive rate"),
+    (np.zeros((3, 17, 3)), 25.0, "feet", "unit 'feet'"),
 ])
-def test_bvh_refuses_other_arrays_rates_and_units(tmp_path, change, fps, unit, message):
+def test_bvh_refuses_other_arrays_rates_and_units(tmp_path, poses, fps, unit, message):
   with pytest.raises(ValueError, match=message):
-    bvh_writer.write(tmp_path / "a.bvh", change(random_poses(3)), fps, unit)
+    bvh_writer.write(tmp_path / "a.bvh", poses, fps, unit)
   assert not (tmp_path / "a.bvh").exists()

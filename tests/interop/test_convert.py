@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +15,9 @@ from posynda_jax.interop import convert, torch_file, torch_names
 from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import checkpoint, runs
 from posynda_jax.runtime.files import write_json
-from tests import ROOT, golden
+from tests import golden
 from tests.interop import torch_files as files
+from tests.scripts import run_well
 
 
 @pytest.mark.parametrize("name", files.SMALL)
@@ -124,30 +123,25 @@ def run(*arguments) -> int:
 
 
 def test_golden_networks_are_converted_by_command(tmp_path, capsys):
-  """There and back by the script's own function; the script itself is started once."""
   arrays = golden.load("mixste_small")
   config, heads = arrays["config"], f"--heads={arrays['config']['num_heads']}"
   files.write(tmp_path / "d3dp.bin", files.checkpoint_of(golden.params(arrays), files.D3DP))
-  arguments = ["-m", "experiments.convert", str(tmp_path / "d3dp.bin"), str(tmp_path / "base"), heads]
-  done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
+  out = run_well("convert", tmp_path / "d3dp.bin", tmp_path / "base", heads)
   base = bases.load(tmp_path / "base")
   fields = f"num_joints {config['num_joints']}, num_frames {config['num_frame']}, width {config['embed_dim']}"
-  for said in (
+  for text in (
       f"MixSTE as a diffusion denoiser (D3DP, PoSynDA), under 'model_pos': {fields}", "cosine, T = ", base.digest,
       f"{counting.count(base.params):,} parameters", "50 frames a second (--clip_fps)",
   ):
-    assert said in done.stdout
-
+    assert text in out
   assert run(tmp_path / "base", tmp_path / "half.safetensors", "--dtype=float16") == 0
   assert run(tmp_path / "half.safetensors", tmp_path / "back.pt", "--layout=bare") == 0
   capsys.readouterr()
-  for reason, *arguments in (
+  for reason, source, output, *options in (
       ("base exists and is not overwritten", "base", "base"), ("none.bin does not exist", "none.bin", "x"),
       ("no does not exist", "base", "no/x.pt"), ("needs no --heads", "base", "x.pt", "--heads=4"),
       ("needs an adapter", "base", "x.pt", "--lora=keep"), ("for .safetensors", "base", "x.pt", "--dtype=float16"),
   ):
-    source, output, *options = arguments
     assert run(tmp_path / source, tmp_path / output, *options) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and reason in line

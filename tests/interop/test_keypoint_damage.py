@@ -36,17 +36,16 @@ def test_a_truncated_file_is_an_error_that_names_it(name, tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_without_people_says_so(name, tmp_path):
   path = FORMATS[name].write(tmp_path / name, [[], []])
-  with pytest.raises(ValueError, match=r"no person|empty list|no \.json file|JSON of no format") as error:
+  with pytest.raises(ValueError, match=r"no person|no \.(json|txt) file|no known format") as error:
     read(path)
   assert name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
   for name, raw, message in (
-      ("a.json", b"", "is empty; known formats are videopose3d, "),
-      ("b.json", b'{"a": 1}', "JSON of no format known here; known formats are"),
-      ("c.json", b"[1, 2]", "JSON of no format"),
-      ("d.mp4", b"\x00\x00\x00 ftypisom", "neither npz, npy, JSON"), ("e.json", b'[{"image_id": "1.jpg"', "breaks off"),
+      ("a.json", b"", "of no known format; known formats are videopose3d, "),
+      ("b.json", b'{"a": 1}', "of no known format"), ("c.json", b"[1, 2]", "of no known format"),
+      ("d.mp4", b"\x00\x00\x00 ftypisom", "of no known format"), ("e.json", b'[{"image_id": "1.jpg"', "breaks off"),
       ("f.json", b"[" * 100_000, "nested too deeply"), ("g.json", b'{"a": "\xff\xff"}', "not text"),
       ("h.json", b'{"version": 1.3, "people": []}{"version": 1.3, "people": []}', "goes on after its end"),
   ):
@@ -68,8 +67,8 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
 
 @pytest.mark.parametrize("document, form, message", [
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 50}], None, r"frame 0.jpg: keypoints of the wrong form"),
-    ([{"image_id": "0.jpg", "keypoints": [1.0] * 27}], None, r"0.jpg has 9 joints; expected one of 17 \(coco17\)"),
-    ([{"image_id": "0.jpg", "keypoints": [1.0] * n} for n in (51, 78)], None, "has 26 joints, expected the 17"),
+    ([{"image_id": "0.jpg", "keypoints": [1.0] * 27}], None, r"0.jpg has 9 joints, expected 17 \(coco17\), "),
+    ([{"image_id": "0.jpg", "keypoints": [1.0] * n} for n in (51, 78)], None, "has 26 joints, expected 17"),
     ([{"image_id": "0.jpg", "keypoints": [[1.0]]}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": ["a"] * 51}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg"}], None, "has no 'keypoints'"),
@@ -88,7 +87,7 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ({"version": 1.3, "people": [[1]]}, None, "is a list, expected an object with 'pose_keypoints_2d'"),
     ({"version": 1.3, "people": 3}, None, "is a int, expected a list"),
     ([[{"x": 0.5}] * 33], None, "has no 'y'"),
-    ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected the 33"),
+    ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 33"),
     ([{"image_id": "0.jpg", "keypoints": [300.0] * 51}], "openpose", "is a list, expected an object with 'people'"),
 ])
 def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import io
 import pickle
 import struct
@@ -83,10 +84,15 @@ def golden_run(folder) -> convert.Converted:
 
 def predict(arrays: dict, model, params, adapter=None) -> jax.Array:
   """The poses of a golden file's inputs: [b h f j 3], or [b f j 3] for a plain lifter; VideoPose without padding."""
-  if "x_3d" in arrays:
+  return _predict(model, params, adapter, {name: arrays[name] for name in ("x_2d", "x_3d", "t") if name in arrays})
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(model, params, adapter, given: dict) -> jax.Array:
+  if "x_3d" in given:
     denoise = adapters.make_denoiser(model, params, adapter, 1.0)
-    return jax.vmap(lambda noisy: denoise(arrays["x_2d"], noisy, arrays["t"]), 1, 1)(arrays["x_3d"])
-  return model.apply(params, arrays["x_2d"], **({"pad": False} if hasattr(model, "filter_widths") else {}))
+    return jax.vmap(lambda noisy: denoise(given["x_2d"], noisy, given["t"]), 1, 1)(given["x_3d"])
+  return model.apply(params, given["x_2d"], **({"pad": False} if hasattr(model, "filter_widths") else {}))
 
 
 def assert_same_bits(a, b) -> None:

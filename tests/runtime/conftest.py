@@ -11,6 +11,7 @@ import pytest
 
 from tests import LIGHT, ROOT, scene
 from tests.runtime.starts import Start
+from tests.scripts import run_well
 
 
 @pytest.fixture
@@ -49,7 +50,5 @@ def command(tmp_path_factory, smoke_base) -> list[str]:
 def whole(command, tmp_path_factory) -> pathlib.Path:
   """The folder of the unbroken run of `command`."""
   folder = tmp_path_factory.mktemp("whole") / "run"
-  environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": LIGHT}
-  done = subprocess.run([*command, f"--workdir={folder}"], cwd=ROOT, env=environment, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr[-3000:]
+  run_well("adapt", *command[3:], f"--workdir={folder}")
   return folder

@@ -66,7 +66,7 @@ def is_saving(folder: pathlib.Path, name) -> bool:
 
 def result(folder: pathlib.Path) -> dict:
   """All that a run ended with, bit by bit: its metrics without seconds, its adapters and its base."""
-  saved = [name for name in ("adapted", "ceiling", "base/base", "weights") if (folder / name).exists()]
+  saved = [name for name in ("adapted", "ceiling", "base/base") if (folder / name).exists()]
   return {"metrics": _without_seconds(runs.read_metrics(folder))} | {name: _bytes(folder / name) for name in saved}
 
 

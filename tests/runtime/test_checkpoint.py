@@ -4,20 +4,21 @@ import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.runtime import checkpoint, loop
 from tests.data.test_tracks import record
-from tests.runtime.fault_driver import Feed, State
+from tests.runtime.toy import Feed, State
 
 IDENTITY = {"seed": 0, "data": {"target": {"clips": 7, "digest": "aa"}}}
 
 
 def state(step: int) -> State:
-  weights, *moments = jax.numpy.asarray(np.random.default_rng(step).normal(size=(3, 40, 30)), jax.numpy.float32)
-  return State(jax.numpy.asarray(step, jax.numpy.int32), weights, tuple(moments))
+  weights, *moments = jnp.asarray(np.random.default_rng(step).normal(size=(3, 40, 30)), jnp.float32)
+  return State(jnp.int32(step), {"weights": weights, "moments": tuple(moments)})
 
 
 def write(folder, *steps: int) -> None:
@@ -93,7 +94,7 @@ def flip_a_bit(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, pathlib.Path.unlink])
 def test_whatever_file_of_the_last_step_is_damaged_a_right_state_comes_back(tmp_path, damage, capsys):
-  good, fell_back = tmp_path / "good", 0
+  good, steps = tmp_path / "good", []
   write(good, 3, 6)
   for number, path in enumerate(sorted(path for path in (good / "6").rglob("*") if path.is_file())):
     folder = tmp_path / str(number)
@@ -101,14 +102,14 @@ def test_whatever_file_of_the_last_step_is_damaged_a_right_state_comes_back(tmp_
     damage(folder / path.relative_to(good))
     (found, feed_state), _ = read(folder)
     printed, step = capsys.readouterr().out, int(found.step)
+    steps.append(step)
     assert step in (3, 6) and equal(found, state(step)) and feed_state == {"next": step}, path
     if step == 3:
-      fell_back += 1
       assert printed.startswith("Damaged checkpoint of step 6 (") and printed.endswith("going on from step 3\n")
       assert printed.count("\n") == 1 and (folder / "6.damaged").is_dir() and not (folder / "6").exists()
-      write(folder, 6)  # the step can be made again
-      assert int(read(folder)[0][0].step) == 6
-  assert fell_back >= 4  # the files that hold values; some of Orbax's are redundant
+  assert steps.count(3) >= 4  # the files that hold values; some of Orbax's are redundant
+  write(tmp_path / str(steps.index(3)), 6)  # the step can be made again
+  assert int(read(tmp_path / str(steps.index(3)))[0][0].step) == 6
 
 
 def test_if_every_step_is_damaged_one_line_says_so_and_no_file_changes(tmp_path):

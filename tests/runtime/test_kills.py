@@ -11,15 +11,13 @@ import pytest
 from tests.runtime.starts import is_saving, result
 from tests.scripts import SMOKE
 
-DRIVER = [sys.executable, "-m", "tests.runtime.fault_driver"]
-DRIVER_SAVES = ("checkpoints/2", "checkpoints/4", "checkpoints/18", "checkpoints/40", "checkpoints/60", "weights")
 SCRIPT_SAVES = ("checkpoints/adapted/2", "checkpoints/adapted/6", "checkpoints/adapted/12", "adapted")
 SMOKE_SAVES = ("base/checkpoints/3", "base/checkpoints/6", "base/base", "checkpoints/adapted/6", "adapted")
 pytestmark = pytest.mark.long
 
 
-def kill_often(start, make, folder, kills: int, seed: int, saves: tuple[str, ...]) -> dict[str, int]:
-  """Counts of what was hit by `kills` kills of the command `make(folder)`, each of which then ends as the unbroken run.
+def kill_often(start, make, folder, kills: int, seed: int, saves: tuple[str, ...]) -> None:
+  """Kills the command `make(folder)` often; each run then ends as the unbroken one. Prints counts of what was hit.
 
   Every second kill comes while one of `saves` is written, the others at any moment.
   """
@@ -43,24 +41,16 @@ def kill_often(start, make, folder, kills: int, seed: int, saves: tuple[str, ...
     counts["kills"] += 1
     counts["in a save"] += is_saving(work, "**/*")
     counts["before a step was saved"] += not any(path.name.isdigit() for path in work.glob("**/checkpoints/**/*"))
-    counts["after a training"] += any((work / name).exists() for name in ("adapted", "weights"))
+    counts["after a training"] += any((work / name).exists() for name in ("adapted", "base/base"))
     counts["resumed"] += "Resuming" in start(*make(work)).finish()
     assert result(work) == result(whole), work
     shutil.rmtree(work)
-  print(f"\n{make(folder)[2]}, seed {seed}: " + ", ".join(f"{v} {k}" for k, v in counts.items()), flush=True)
-  return counts
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_loop_and_checkpoints_survive_kills_at_random_moments(start, tmp_path, seed):
-  counts = kill_often(start, lambda folder: [*DRIVER, str(folder)], tmp_path, 10, seed, DRIVER_SAVES)
-  assert counts["in a save"] >= 2
+  print(f"\nseed {seed}: " + ", ".join(f"{v} {k}" for k, v in counts.items()), flush=True)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
-def test_the_script_survives_kills_at_random_moments(command, whole, start, tmp_path, seed):
-  kill_often(start, lambda folder: [*command, f"--workdir={folder}"], tmp_path, 5, seed, SCRIPT_SAVES)
-  assert result(tmp_path / "whole") == result(whole)
+def test_the_script_survives_kills_at_random_moments(command, start, tmp_path, seed):
+  kill_often(start, lambda folder: [*command, f"--workdir={folder}"], tmp_path, 10, seed, SCRIPT_SAVES)
 
 
 def test_a_base_and_its_adapter_survive_kills_at_random_moments(start, tmp_path, data):

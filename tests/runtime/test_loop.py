@@ -1,6 +1,5 @@
 """The loop stops at a loss that is not finite and resumes exactly; trees in files fit or are refused by leaf."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,31 +7,18 @@ import pytest
 
 from posynda_jax.runtime import checkpoint, loop, parallel
 from tests import scene
-from tests.runtime.fault_driver import Feed
+from tests.runtime import toy
 
 
-@flax.struct.dataclass
-class State:
-  step: jax.Array
-  value: jax.Array
-
-
-def train(folder, num_steps: int, fail_at: int | None = None):
-  """(state, logged rows) of a training whose state depends on every step before; its loss is NaN at one step."""
-
-  def step(state, frozen, batch, seed_key):
-    noise = jax.random.normal(jax.random.fold_in(seed_key, state.step))
-    value = state.value + jax.lax.pmean(batch["x"].mean(), parallel.AXIS) + noise + frozen
-    done = state.step + 1
-    return State(done, value), {"loss": jnp.where(done == (fail_at or -1), jnp.nan, value)}
-
+def train(folder, num_steps: int, fail_at: int = -1):
+  """(state, logged rows) of the tiny training on two devices."""
   checkpoints = checkpoint.Checkpoints(folder)
-  state, feed = State(jnp.zeros((), jnp.int32), jnp.zeros(())), Feed()
+  state, feed = toy.State(jnp.zeros((), jnp.int32), jnp.zeros(())), toy.Feed()
   settings = loop.LoopSettings(num_steps, save_every=5, log_every=2, num_devices=2)
   try:
     state = loop.resume(checkpoints, state, feed)
-    compiled = parallel.make_parallel_step(step, jax.local_devices()[:2])
-    return loop.train(compiled, state, jnp.zeros(()), feed, jax.random.key(0), settings, checkpoints)
+    step = parallel.make_parallel_step(toy.make_step(fail_at), jax.local_devices()[:2])
+    return loop.train(step, state, jnp.zeros(()), feed, jax.random.key(0), settings, checkpoints)
   finally:
     checkpoints.close()
 

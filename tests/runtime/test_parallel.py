@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.runtime import parallel
-from tests.runtime.fault_driver import Feed
+from tests.runtime.toy import Feed
 
 
 def test_batches_wait_on_the_devices_and_the_state_counts_those_returned():

@@ -16,7 +16,7 @@ from jax._src import distributed
 from jax._src.lib import _jax
 
 from posynda_jax.adaptation import bases
-from posynda_jax.runtime import processes, runs, scalars
+from posynda_jax.runtime import processes, runs
 from tests import LIGHT, ROOT
 from tests.scripts import SMOKE, run
 from tests.tolerance import assert_close
@@ -122,7 +122,7 @@ def alone(tmp_path_factory, data, smoke_base) -> tuple[pathlib.Path, list[str]]:
 
 def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
   """The same losses at every step, adapter and metrics, up to rounding."""
-  losses = [scalars.read_scalars(folder)["adapted/loss"] for folder in (one, other)]
+  losses = [runs.read_scalars(folder)["adapted/loss"] for folder in (one, other)]
   assert losses[0].keys() == losses[1].keys() == set(range(1, UPDATES + 1))
   for step, loss in losses[1].items():
     assert_close(loss, losses[0][step], updates=step, message=f"loss at step {step}")

@@ -10,7 +10,7 @@ import sys
 import filelock
 import pytest
 
-from posynda_jax.runtime import files, locks, runs, scalars
+from posynda_jax.runtime import files, locks, runs
 from tests import ROOT
 
 OWNER = (
@@ -63,7 +63,7 @@ def test_a_folder_of_another_config_is_refused_by_what_differs(tmp_path):
 
 
 def test_rows_are_those_of_all_starts_and_a_step_logged_twice_counts_once(tmp_path):
-  path = tmp_path / scalars.NAME
+  path = tmp_path / runs.SCALARS
   for values in ({2: 1.0, 4: 0.5}, {4: 0.25, 6: 0.125}):
     run = runs.Run(tmp_path, {"seed": 0})
     write = run.write_scalars("adapted")
@@ -72,17 +72,15 @@ def test_rows_are_those_of_all_starts_and_a_step_logged_twice_counts_once(tmp_pa
     run.close()
     with path.open("a") as file:
       file.write('{"training": "adapted", "step": 4, "lo')  # killed while it wrote
-  rows = scalars.read_rows(tmp_path, "adapted")
-  assert [(row["step"], row["loss"]) for row in rows] == [(2, 1.0), (4, 0.25), (6, 0.125)]
-  assert scalars.read_scalars(tmp_path)["adapted/loss"] == {2: 1.0, 4: 0.25, 6: 0.125}
-  assert scalars.read_rows(tmp_path, "ceiling") == scalars.read_rows(tmp_path / "none", "adapted") == []
+  assert runs.read_scalars(tmp_path)["adapted/loss"] == {2: 1.0, 4: 0.25, 6: 0.125}
+  assert runs.read_scalars(tmp_path / "none") == {}
   events = list((tmp_path / "events").iterdir())
   assert len(events) == 2 and all(b"adapted/loss" in file.read_bytes() for file in events)
   commands = (tmp_path / "commands.jsonl").read_text().splitlines()
   assert [json.loads(line)["command"] for line in commands] == [sys.argv] * 2
   path.write_text('{"training"\n' + path.read_text())
   with pytest.raises(ValueError, match="scalars.jsonl is damaged in line 1"):
-    scalars.read_scalars(tmp_path)
+    runs.read_scalars(tmp_path)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):

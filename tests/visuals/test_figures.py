@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from posynda_jax.geometry import skeleton
-from posynda_jax.visuals import figures, film
+from posynda_jax.visuals import figures, film, output
 from posynda_jax.visuals.pose_sequence import CHOSEN, PALETTE, TRUTH, PoseSequence
 from tests.visuals.sequences import swaying
 
@@ -55,7 +55,7 @@ def test_bones_join_joints_to_parents_up_is_up_and_sides_have_colours():
   for child, parent in list(enumerate(skeleton.PARENTS))[1:]:
     np.testing.assert_allclose(bones[child - 1, :, [0, 1]].T, (pose - pose[0])[[child, parent]][:, [0, 2]])
   axes = Figure().add_subplot(projection="3d")
-  figures.draw_3d(axes, pose, "x")
+  figures.add_pose(axes, pose, "x")
   colours = [matplotlib.colors.to_hex(colour) for colour in axes.collections[0].get_colors()]
   sides = {colour: {i + 1 for i in range(16) if colours[i] == colour} for colour in colours}
   assert sorted(map(sorted, sides.values())) == sorted(map(sorted, (skeleton.LEFT, skeleton.RIGHT, {7, 8, 9, 10})))
@@ -107,13 +107,11 @@ def test_a_gif_plays_in_real_time_and_moves(tmp_path):
 
 
 def test_mp4_is_written_with_ffmpeg_and_refused_in_one_line_without(tmp_path, monkeypatch):
-  given = PoseSequence(**swaying(5) | {"fps": 25})
-  with pytest.raises(ValueError, match=r"neither .gif nor .mp4"):
-    film.save_film(tmp_path / "a.avi", given)
   with monkeypatch.context() as patch:
     patch.setattr(matplotlib.animation.FFMpegWriter, "isAvailable", lambda: False)
     with pytest.raises(ValueError, match="needs the program ffmpeg, which is not installed"):
-      film.save_film(tmp_path / "a.mp4", given)
+      output.check_path(tmp_path / "a.mp4")
   if not matplotlib.animation.FFMpegWriter.isAvailable():
     pytest.skip("no ffmpeg on this machine: no MP4 was written")
-  assert film.save_film(tmp_path / "a.mp4", given) == 5 and (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
+  assert film.save_film(tmp_path / "a.mp4", PoseSequence(**swaying(5) | {"fps": 25})) == 5
+  assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"

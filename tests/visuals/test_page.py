@@ -11,7 +11,7 @@ import pytest
 
 from posynda_jax.geometry import camera
 from posynda_jax.visuals import page
-from posynda_jax.visuals.pose_sequence import CHOSEN, PoseSequence
+from posynda_jax.visuals.pose_sequence import CHOSEN, PALETTE, PoseSequence
 from tests.visuals.sequences import K, Reader, swaying
 
 
@@ -88,6 +88,25 @@ def test_unknown_texts_stay_texts_and_the_page_requests_nothing_from_a_network(t
   assert policies[0].startswith("default-src 'none'") and "http" not in policies[0]
 
 
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_texts_and_poses_have_contrast_in_light_and_dark_schemes(scheme):
+  css = (page._PARTS / "page.html").read_text().split("prefers-color-scheme: dark")[scheme]
+  colours = dict(re.findall(r"(--\w+): (#\w{6})", css))
+
+  def luminance(colour):
+    c = np.array([*bytes.fromhex(colour[1:])]) / 255
+    return np.where(c <= 0.03928, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+  def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+  assert (luminance(colours["--page"]) < 0.1) == scheme
+  for text in ("--text", "--quiet", "--accent"):
+    assert min(contrast(colours[text], colours[ground]) for ground in ("--page", "--panel")) > 4.5  # WCAG AA
+  assert min(contrast(colour, colours["--panel"]) for colour in (CHOSEN, *PALETTE)) > 3
+
+
 def test_a_sequence_that_cannot_be_shown_is_refused_in_one_line(tmp_path):
   given = swaying(4, 2)
   infinite = given["truth"].copy()
@@ -95,7 +114,7 @@ def test_a_sequence_that_cannot_be_shown_is_refused_in_one_line(tmp_path):
   for change, message in (
       ({"poses": {}}, "no poses"), ({"truth": given["truth"][:2]}, r"ground truth of shape \(2, 17, 3\)"),
       ({"hypotheses": given["hypotheses"][:, :, :16]}, r"hypothesis 1 of shape \(4, 16, 3\)"), ({"fps": 0}, "fps 0"),
-      ({"keypoints_px": given["keypoints_px"][0]}, "keypoints of shape"), ({"intrinsics": K[:4]}, r"expected \[9\]"),
+      ({"keypoints_px": given["keypoints_px"][0]}, "keypoints of shape"), ({"intrinsics": K[:4]}, r"expected \(9,\)"),
       ({"truth": infinite}, "infinite values"), ({"truth": 1000 * given["truth"]}, "divide millimetres by 1000"),
   ):
     with pytest.raises(ValueError, match=message) as error:

@@ -13,10 +13,6 @@ MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
 MAX_FRAME = 10**9
 
 
-class UnknownFormat(ValueError):
-  """A file or folder of no known format. `formats.recognise` adds the known ones to the message."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Detections:
   """n skeletons of j joints. A joint that the detector lost is NaN with score 0, and other scores end at 1.
@@ -61,16 +57,13 @@ class Collector:
         values = np.concatenate([values, np.asarray(scores, np.float32).reshape(-1, 1)], 1)
       person = None if person is None else int(np.ravel(person)[0])
     except (ValueError, TypeError, IndexError, OverflowError) as error:
-      what = "x, y, score for each joint" if scores is None else "x, y and one score for each joint"
-      message = f"{where}: keypoints of the wrong form ({' '.join(str(error).split())}); expected {what}"
-      raise ValueError(message) from error
+      what = f"keypoints of the wrong form ({' '.join(str(error).split())})"
+      raise ValueError(f"{where}: {what}; expected x, y and a score for each joint") from error
     self.layout = self.layout or layouts.BY_COUNT.get(len(values))
-    if self.layout is None:
-      known = ", ".join(f"{count} ({name})" for count, name in layouts.BY_COUNT.items())
-      raise ValueError(f"{where} has {len(values)} joints; expected one of {known}, or name the layout with --layout")
-    expected = layouts.LAYOUTS[self.layout].num_joints
-    if len(values) != expected:
-      raise ValueError(f"{where} has {len(values)} joints, expected the {expected} of {self.layout}; see --layout")
+    known = {layouts.LAYOUTS[self.layout].num_joints: self.layout} if self.layout else layouts.BY_COUNT
+    if len(values) not in known:
+      expected = ", ".join(f"{count} ({name})" for count, name in known.items())
+      raise ValueError(f"{where} has {len(values)} joints, expected {expected}; see --layout")
     self._named = isinstance(frame, str) if self._named is None else self._named
     if self._named is not isinstance(frame, str) or not (self._named or _is_frame(frame)):
       numbers = f"frame numbers from 0 to {MAX_FRAME:,}"

@@ -6,7 +6,7 @@ the fields that they do not need. A missing field is a ValueError that names the
 
 from typing import Any
 
-from posynda_jax.interop.keypoints.detections import Collector, Detections, UnknownFormat
+from posynda_jax.interop.keypoints.detections import Collector, Detections
 from posynda_jax.interop.keypoints.json_stream import Reader
 
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
@@ -125,7 +125,7 @@ def mediapipe(path, layout=None) -> list[Detections]:
 
 
 def recognise(path) -> str | None:
-  """The format's name, by the first element that shows it; None for an empty list. Raises UnknownFormat."""
+  """The format's name, by the first element that shows it; None for an unknown format."""
   reader = Reader(path)
   if reader.is_object:
     key = next(reader.members(), None)
@@ -134,24 +134,18 @@ def recognise(path) -> str | None:
     first = reader.value() if key is not None else None
     if isinstance(first, dict) and {"people", "bodies"} & set(first):
       return "alphapose"
-    if key in ("version", "people", "bodies"):
-      return "openpose"
-  elif reader.is_list:
-    number = 0
-    for number, element in enumerate(reader.elements(), 1):
-      if element is not None and element != []:
-        return _recognise_element(element, path)
-    return "mediapipe" if number else None
-  raise UnknownFormat(f"{path} is JSON of no format known here")
+    return "openpose" if key in ("version", "people", "bodies") else None
+  name = "mmpose_inferencer"  # an empty list is an image without people
+  for element in reader.elements():
+    name = "mediapipe"
+    if element:
+      return name if isinstance(element, list) else _recognise_element(element)
+  return name
 
 
-def _recognise_element(element: Any, path) -> str:
-  """The format's name by the first element of a list that is not empty."""
+def _recognise_element(element: Any) -> str | None:
+  """The format's name by the first element of a list that is not a list."""
   fields = set(element) if isinstance(element, dict) else set()
-  if isinstance(element, list):
-    return "mediapipe"
   if "image_id" in fields:
     return "alphapose" if isinstance(element["image_id"], str) or "idx" in fields else "coco_results"
-  if {"instances", "keypoint_scores"} & fields:
-    return "mmpose_inferencer"
-  raise UnknownFormat(f"{path} is JSON of no format known here")
+  return "mmpose_inferencer" if {"instances", "keypoint_scores"} & fields else None

@@ -19,17 +19,12 @@ _YOLO_BOX = 5  # numbers before the joints: class, centre and size of the box
 
 def files(path, ending: str) -> list[pathlib.Path]:
   """The folder's files of that ending, sorted by name. Raises ValueError if there are none or too many."""
-  path = pathlib.Path(path)
-  names = []
-  with os.scandir(path) as entries:
-    for entry in entries:
-      if entry.name.lower().endswith(ending):
-        names.append(entry.name)
-        if len(names) > MAX_FILES:
-          raise ValueError(f"{path} has more than {MAX_FILES:,} {ending} files: cut the video into pieces")
+  names = sorted(name for name in os.listdir(path) if name.lower().endswith(ending))
+  if len(names) > MAX_FILES:
+    raise ValueError(f"{path} has more than {MAX_FILES:,} {ending} files: cut the video into pieces")
   if not names:
     raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
-  return [path / name for name in sorted(names)]
+  return [pathlib.Path(path) / name for name in names]
 
 
 def _frames(path, ending: str) -> list[tuple[int, pathlib.Path]]:
@@ -103,19 +98,17 @@ def _yolo_rows(file: pathlib.Path) -> Iterator[np.ndarray]:
     raise ValueError(f"{file} is not lines of numbers ({error}): not YOLO-pose, or damaged") from error
 
 
-def recognise(path) -> str:
-  """The format's name, by the ending of the folder's files and the first of them in which somebody is found.
+def recognise(path) -> str | None:
+  """The format's name, by the ending of the folder's files and the first of them; None for an unknown format.
 
-  Raises ValueError if there is no such file or it holds a whole video; UnknownFormat.
+  Raises ValueError if there is no such file or it holds a whole video.
   """
   names = [name.lower() for name in os.listdir(path)]
   if sum(name.endswith(".txt") for name in names) > sum(name.endswith(".json") for name in names):
     return "yolo"
-  for file in files(path, ".json"):
-    name = documents.recognise(file)
-    if name in ("openpose", "mmpose_inferencer"):
-      return name
-    if name is not None:
-      whole = f"{file.name} in it is a whole video's {name} output"
-      raise ValueError(f"{path} is a folder, but {whole}: give the file itself")
-  return "mmpose_inferencer"  # images without anybody
+  file = files(path, ".json")[0]
+  name = documents.recognise(file)
+  if name not in (None, "openpose", "mmpose_inferencer"):
+    whole = f"{file.name} in it is a whole video's {name} output"
+    raise ValueError(f"{path} is a folder, but {whole}: give the file itself")
+  return name

@@ -31,31 +31,31 @@ class Reader:
     self._event = next(self._events)
 
   def _parse(self) -> Iterator[tuple[str, Any]]:
-    events = ijson.sendable_list()
-    parser = ijson.basic_parse_coro(events, use_float=True)
     try:
-      for chunk in _chunks(self.path):
-        self._unused += len(chunk)
-        if self._unused > MAX_ELEMENT + CHUNK:
-          raise ValueError(f"{self.path} has one element of more than {MAX_ELEMENT:,} bytes: it is refused")
-        parser.send(chunk)
-        yield from events
-        events.clear()
-      parser.close()
+      yield from ijson.basic_parse(ijson.from_iter(self._chunks()), use_float=True)
     except (ijson.JSONError, UnicodeDecodeError) as error:
       message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0].rstrip(".")
       known = (what for part, what in _DAMAGES.items() if part in message)
       raise self._damaged(next(known, f"it breaks off or is damaged: {message}")) from error
-    yield from events
     yield "end", None
+
+  def _chunks(self) -> Iterator[bytes]:
+    """The bytes of the file without its byte order mark."""
+    if (size := os.path.getsize(self.path)) > MAX_BYTES:
+      limit = f"more than {MAX_BYTES:,}: it is refused; cut the video into pieces"
+      raise ValueError(f"{self.path} has {size:,} bytes, {limit}")
+    with open(self.path, "rb") as file:
+      file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
+      while chunk := file.read(CHUNK):
+        for _ in range(8):  # so that no chunk ends inside of NaN or Infinity
+          chunk += file.read(1 if chunk.endswith(b"-") or chunk[-1:].isalpha() else 0)
+        self._unused += len(chunk)
+        if self._unused > MAX_ELEMENT + CHUNK:
+          raise ValueError(f"{self.path} has one element of more than {MAX_ELEMENT:,} bytes: it is refused")
+        yield _NOT_JSON.sub(b"null", chunk) if b"NaN" in chunk or b"Infinity" in chunk else chunk
 
   def _damaged(self, what: str) -> ValueError:
     return ValueError(f"{self.path} is not whole JSON ({what}): write or fetch it again")
-
-  @property
-  def is_list(self) -> bool:
-    """Whether the next value is a list."""
-    return self._event[0] == "start_array"
 
   @property
   def is_object(self) -> bool:
@@ -77,37 +77,25 @@ class Reader:
 
   def elements(self) -> Iterator[Any]:
     """The values of the next list."""
-    self._enter(self.is_list, "[")
+    self._enter("start_array")
     while self._event[0] != "end_array":
       yield self.value()
     self._event = next(self._events)
 
   def members(self) -> Iterator[str]:
     """The keys of the next object. The caller takes the value of each key before the next key."""
-    self._enter(self.is_object, "{")
+    self._enter("start_map")
     while (key := self._event)[0] != "end_map":
       self._event = next(self._events)
       yield key[1]
     self._event = next(self._events)
 
-  def _enter(self, fits: bool, opening: str) -> None:
-    if not fits:
-      raise self._damaged(f"another value where {opening} is expected")
+  def _enter(self, kind: str) -> None:
+    if self._event[0] != kind:
+      raise self._damaged(f"another value where {'{' if kind == 'start_map' else '['} is expected")
     self._event = next(self._events)
 
 
 def load(path) -> Any:
   """The document in a small file, such as one frame. Raises ValueError."""
   return Reader(path).value()
-
-
-def _chunks(path) -> Iterator[bytes]:
-  """The bytes of a file without its byte order mark. Raises ValueError above MAX_BYTES."""
-  if (size := os.path.getsize(path)) > MAX_BYTES:
-    raise ValueError(f"{path} has {size:,} bytes, more than {MAX_BYTES:,}: it is refused; cut the video into pieces")
-  with open(path, "rb") as file:
-    file.seek(3 if file.read(3) == codecs.BOM_UTF8 else 0)
-    while chunk := file.read(CHUNK):
-      for _ in range(8):  # so that no chunk ends inside of NaN or Infinity
-        chunk += file.read(1 if chunk.endswith(b"-") or chunk[-1:].isalpha() else 0)
-      yield _NOT_JSON.sub(b"null", chunk) if b"NaN" in chunk or b"Infinity" in chunk else chunk
