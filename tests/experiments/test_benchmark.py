@@ -77,15 +77,14 @@ def test_the_peer_computes_the_same_from_the_same_random_numbers(torch, name):
   from experiments.bench import torch_side
 
   case = cases.CASES[name].smaller()
-  _, ours = jax_side.make(case, child.Options("jax"))
-  run, theirs = torch_side.make(case, child.Options("torch", fused=True))
-  given, arrays = jax.tree.map(np.array, ours())
+  given, ours = jax_side.make(case, child.Options("jax"))[1](None)
+  run, check = torch_side.make(case, child.Options("torch", fused=True))
   run()
-  found = measure.agreement(arrays, theirs(given))
+  found = measure.agreement(ours, check(given)[1])
   assert found and max(found.values()) < 2e-5, found
   broken = {key: value * np.float32(1.01) for key, value in given.items() if value.dtype == np.float32}
   with pytest.raises(ValueError, match="the case is not timed"):
-    measure.agreement(arrays, theirs({**given, **broken}))
+    measure.agreement(ours, check({**given, **broken})[1])
 
 
 def test_arrays_of_other_names_do_not_agree():
