@@ -1,6 +1,5 @@
 """Tables: rows are whole recipes that tables share, means and closures are right, and a second start trains nothing."""
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -130,7 +129,7 @@ def make_bench(made, folders, tiny_base, **settings) -> table_job.Bench:
   return table_job.Bench(described, **settings)
 
 
-def test_two_processes_share_the_rows_and_the_table_is_in_all_forms(made):
+def test_two_processes_share_the_rows_and_write_the_table(made):
   _, folder, outputs = made
   assert sum(out.count("Compiling adapted") for out in outputs) == 2
   assert all("+ LoRA, seed 0: mpjpe_mm" in out for out in outputs)
@@ -141,8 +140,6 @@ def test_two_processes_share_the_rows_and_the_table_is_in_all_forms(made):
   text = (folder / "table_3.md").read_text()
   assert "1 seed" in text
   assert text.splitlines()[2].replace(" ", "").startswith("|row|mpjpe_mm|p_mpjpe_mm|pck_percent|auc_percent|")
-  assert len(list(csv.reader((folder / "table_3.csv").open()))) == 4
-  assert (folder / "table_3.png").stat().st_size > 5000
 
 
 def test_a_row_of_another_table_is_read_and_another_seed_is_a_run_like_any_other(made, folders, tiny_base, capsys):
