@@ -66,9 +66,9 @@ class Cell:
 
 def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
   """The motion [f 17 3] with the given bone lengths, and its ankles as high above the floor as before."""
-  moved = np.asarray(placement.with_bones(motion, lengths))
-  lift = motion[:, [3, 6], 1].min(-1) - moved[:, [3, 6], 1].min(-1)
-  return (moved + lift[:, None, None] * np.array([0, 1, 0])).astype(np.float32)
+  moved = np.asarray(placement.with_bones(motion, lengths)).copy()
+  moved[..., 1] += (motion[:, [3, 6], 1].min(-1) - moved[:, [3, 6], 1].min(-1))[:, None]
+  return moved.astype(np.float32)
 
 
 def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> list[dict]:

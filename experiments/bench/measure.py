@@ -78,7 +78,7 @@ def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer:
 
 
 def _compile(case: cases.Case, options: child.Options) -> dict:
-  """Starts our side once, so that later starts find its program in the compilation cache. Returns `ready`."""
+  """Our side's `ready`. Later starts find its program in the compilation cache."""
   with child.Child(case, options) as side:
     return side.ready
 
@@ -115,18 +115,20 @@ def take_turns(sides: dict[str, child.Child], seconds: float) -> tuple[dict, dic
 def _row(case: cases.Case, taken: dict, rates: dict, peaks: dict) -> dict:
   """Medians, spreads, ratios, memory and FLOP/s of the turns."""
   ours, ceiling = np.array(taken["ours"]), max(float(np.median(rate)) for rate in rates.values())
-  median = float(np.median(ours))
-  row = {"turns": len(ours), "seconds_median": median, "spread": spread(ours), "peak_memory_mib": peaks["ours"]}
+  row = {"turns": len(ours), "seconds_median": float(np.median(ours)), "spread": spread(ours),
+         "peak_memory_mib": peaks["ours"]}
   if case.kind != "cold_start":
-    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / median}
+    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / row["seconds_median"]}
     row["share_of_matmul"] = row["flops_per_second"] / ceiling
     row["matmul_flops_per_second"] = {name: spread(rate) for name, rate in rates.items()}
   for peer, name in (("torch_eager", "torch_eager"), ("separate", "separate_steps")):
     if peer in taken:
       ratios = spread(ours / np.array(taken[peer]))
-      row |= {f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios}
-      row |= {f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer]}
-      row["peak_memory_ratio"] = peaks["ours"] / peaks[peer]
+      row |= {
+          f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios,
+          f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer],
+          "peak_memory_ratio": peaks["ours"] / peaks[peer],
+      }
   return row
 
 
@@ -142,8 +144,7 @@ def _cold(sides: dict, seconds: float) -> dict[str, list[float]]:
 
 def _growth(case: cases.Case, options: child.Options) -> dict:
   """Our seconds and peak memory as one field of the case grows."""
-  field, values = case.over
-  points = {}
+  (field, values), points = case.over, {}
   for value in values:
     point = dataclasses.replace(case, over=(), **{field: value})
     _compile(point, options)
