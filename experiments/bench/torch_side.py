@@ -68,7 +68,7 @@ def _wait(options, _) -> None:
 
 
 class Adapted(nn.Module):
-  """P_theta of Eq. 11: the network plus a bias by joint. x_2d [b f j 2], x_3d [b h f j 3], t [b] -> [b h f j 3]."""
+  """P_theta of Eq. 11: the network plus a bias by joint."""
 
   def __init__(self, network: torch_models.MixSTE):
     super().__init__()
