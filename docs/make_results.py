@@ -13,6 +13,11 @@ import sys
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from posynda_jax.adaptation import tables
+from posynda_jax.runtime.text import markdown_table
+
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/benchmark.md", "docs/tables.md", "docs/results.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
@@ -69,22 +74,6 @@ def short(name: str) -> str:
   return name
 
 
-def score(row: dict | None, key: str = "mpjpe_mm") -> str:
-  """Mean and standard deviation of a score of a row; empty without a row."""
-  if row is None:
-    return ""
-  std = row["std"][key]
-  return f"{row['mean'][key]:.1f}" + ("" if std is None else f" ± {std:.1f}")
-
-
-def closed(row: dict | None) -> str:
-  """Closure (%) of a row, in brackets that towards the ceiling with the same camera, fit, adapter and updates."""
-  if row is None or row.get("closure") is None:
-    return ""
-  alike = row.get("closure_alike")
-  return f"{100 * row['closure']:.0f}" + ("" if alike is None else f" ({100 * alike:.0f})")
-
-
 def table(name: str) -> str:
   """A table of `experiments.tables`. Fitted rows become columns, and columns without numbers are left out."""
   found = read(f"tables/{name}")
@@ -95,10 +84,11 @@ def table(name: str) -> str:
   cells = []
   for row in (rows[key] for key in rows if not key.endswith(FITTED)):
     fitted = rows.get(row["name"] + FITTED, rows.get(row["name"].partition(":")[0] + FITTED))
+    fit = (tables.mean_and_std(fitted), tables.closure_percent(fitted)) if fitted else ("", "")
     percent = (f"{row['mean'][key]:.1f}" for key in ("pck_percent", "auc_percent"))
+    scores = *(tables.mean_and_std(row, key) for key in ("mpjpe_mm", "p_mpjpe_mm")), *percent
     cost = (f"{row['trainable']:,}", f"{row['flops'] / 1e9:.3g}") if numbered else ()
-    scores = score(row), score(row, "p_mpjpe_mm"), *percent, closed(row), score(fitted), closed(fitted)
-    cells.append([short(row["name"]), *scores, *cost])
+    cells.append([short(row["name"]), *scores, tables.closure_percent(row), *fit, *cost])
   used = [i for i in range(len(head)) if any(line[i] for line in cells)]
   chosen = [[line[i] for i in used] for line in (head, *cells)]
   title = f"**{found['title']}**: {found['protocol']['dataset']}, split {found['protocol']['split']}.\n\n"
@@ -111,7 +101,7 @@ def benchmark() -> str:
   for pair in EXACT:
     table = read(f"tables/{pair}_open")
     found = {row["name"]: row for row in table["rows"]}
-    cells = (f"{score(found[name])} ({found[name]['mean']['p_mpjpe_mm']:.1f})" for name in HEADLINES)
+    cells = (f"{tables.mean_and_std(found[name])} ({found[name]['mean']['p_mpjpe_mm']:.1f})" for name in HEADLINES)
     rows.append([table["protocol"]["dataset"].replace("_mocap", "").removesuffix("_gt"), *cells])
   return markdown(("target", *HEADLINES.values()), rows)
 
@@ -176,7 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  sys.path.insert(0, str(ROOT))
-  from posynda_jax.runtime.text import markdown_table
-
   main()

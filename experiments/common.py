@@ -1,7 +1,10 @@
 """Shared parts of the scripts: flags for data and runtime, one-line errors, and the devices line."""
 
+import contextlib
 import ctypes
 import os
+import pathlib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -94,34 +97,35 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _keep_memory() -> None:
-  """Makes glibc keep freed memory. XLA's CPU code allocates anew at every step, and page faults would cost a fifth of
-  it.
-  """
-  try:
+  """Makes glibc keep freed memory: XLA's CPU code allocates at every step, and page faults would cost a fifth of it."""
+  with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library: only slower
     libc = ctypes.CDLL(None)
     libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped, and returned to the kernel, on its own
     libc.mallopt(-8, 1)  # M_ARENA_MAX: other arenas cannot hold large blocks, which would be mapped after all
     libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
-  except (OSError, AttributeError, TypeError):  # another C library: only slower
-    pass
 
 
 def _report_unraisable(unraisable) -> None:
-  """Reports what Python cannot raise, except for writes that Orbax gives up after one has failed: that one is
-  raised.
-  """
+  """Reports what Python cannot raise, except for writes that Orbax gives up after one has failed and been raised."""
   if str(unraisable.exc_value) != "Event loop is closed":
     sys.__unraisablehook__(unraisable)
 
 
 def _advice(error: Exception) -> str:
   """What to do where the disk is at fault."""
-  text = str(error)
-  if "No space left" in text or "File too large" in text or "quota" in text:
+  if re.search("No space left|File too large|quota", str(error)):
     return ". Make space; the same command then goes on from the last checkpoint"
-  if "Read-only file system" in text or "Permission denied" in text:
+  if re.search("Read-only file system|Permission denied", str(error)):
     return ". Choose a --workdir that can be written to"
   return ""
+
+
+def output_path(text: str) -> pathlib.Path:
+  """The path of a file to write. Raises FileNotFoundError where its folder does not exist."""
+  path = pathlib.Path(text).expanduser()
+  if not path.parent.is_dir():
+    raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+  return path
 
 
 def check_batch(size: int, name: str) -> None:

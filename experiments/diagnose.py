@@ -1,21 +1,19 @@
-"""Splits a gap into camera, motion and body, and measures what a choice among hypotheses could gain. Nothing is
-trained.
+"""Splits a gap into camera, motion and body, and measures what a choice among hypotheses could gain, without training.
 
     python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --out=gap.json
     python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig \\
         --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
 
 Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
-bones at the mean length of the source's training subjects (directions kept). `decompose` splits each error into the
-source's error at home and three parts that add up; with `--detected` a fourth part is what a simulated detector adds.
-For adapters a part is what is left of it.
+bones at the mean length of the source's training subjects. `decompose` splits each error into the source's error at
+home and three parts that add up; with `--detected` a fourth part is what a simulated detector adds. For adapters a part
+is what is left of it.
 
 Hypotheses: for H samples of the bare base, their spread, and the errors of one sample, of the mean, of the choice by
 reprojection, of the best choice by the truth, and of the mean moved onto its keypoints' rays or fitted to the
 source's mean body.
 
-Actions: the error of every action of a target with its own bodies, because one action that the source lacks can hold
-a gap open.
+Actions: the error of every action of a target with its own bodies.
 """
 
 import dataclasses
@@ -58,9 +56,7 @@ BY_ACTION = protocols.Protocol(
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One test split: a dataset's motion under a rig, with its own bodies or the source's mean body, and exact or
-  detected 2D.
-  """
+  """A test split: a dataset's motion under a rig, with own bodies or the source's mean, and exact or detected 2D."""
 
   dataset: str
   rig: str
@@ -70,13 +66,13 @@ class Cell:
 
 def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
   """The motion [f 17 3] with the given bone lengths, and its ankles as high above the floor as before."""
-  moved = np.asarray(placement.with_bones(motion, lengths))
-  lift = motion[:, [3, 6], 1].min(-1) - moved[:, [3, 6], 1].min(-1)
-  return (moved + lift[:, None, None] * np.array([0, 1, 0])).astype(np.float32)
+  moved = np.asarray(placement.with_bones(motion, lengths)).copy()
+  moved[..., 1] += (motion[:, [3, 6], 1].min(-1) - moved[:, [3, 6], 1].min(-1))[:, None]
+  return moved.astype(np.float32)
 
 
 def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> list[dict]:
-  """View records of the cell: the views of the dataset's own rig config, of its world records."""
+  """View records of the cell, rendered from the dataset's world records."""
   found = []
   for record in sources.load_records(f"{cell.dataset}/world", "test", folders):
     max_frames = int(views.SHOT_SECONDS * record["fps"])
@@ -91,9 +87,7 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
 
 
 def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
-  """A scorer as of `scoring.make_scorer`: the mean pose, and errors of what can be made of `num` hypotheses, with
-  their spread.
-  """
+  """A scorer as of `scoring.make_scorer`: the mean of `num` hypotheses; their spread, and errors of what they make."""
   steps = process.ddim_steps(process.cosine_schedule(weights.base.diffusion_steps), 1)
   key = jax.random.key(scoring.SamplingConfig.seed)
 
@@ -104,22 +98,15 @@ def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
     poses, truth = skeleton.root_centre(poses), skeleton.root_centre(clip["poses"])
     observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
     errors_2d = hypotheses.reprojection_error(poses, hypotheses.solve_roots(poses, *observed), *observed[:2])
-    chosen = {
-        f"chosen_{rule}": hypotheses.pick(poses, hypotheses.choose(errors_2d, clip["confidence"], rule))
-        for rule in ("frame", "joint")
-    }
     mean = poses.mean(0)
-    root = hypotheses.solve_roots(mean[None], *observed)[0]
     made = {
-        "one": poses[0], "mean": mean, **chosen, "mean_on_rays": body.onto_rays(mean, *observed),
+        "one": poses[0], "mean": mean, "mean_on_rays": body.onto_rays(mean, *observed),
+        "chosen_frame": hypotheses.pick(poses, hypotheses.choose(errors_2d, clip["confidence"], "frame")),
         "mean_of_body": body.fit_body(mean, *observed, lengths),
     }
     return mean, {name: metrics.mpjpe(pose, truth) for name, pose in made.items()} | {
         "best_of_frame": metrics.mpjpe(poses, truth[None]).min(0),
         "spread": jnp.linalg.norm(poses - mean, axis=-1).mean((0, -1)),
-        "mean_depth_error": jnp.abs(mean - truth)[..., 2].mean(-1),
-        "mean_image_plane_error": jnp.linalg.norm((mean - truth)[..., :2], axis=-1).mean(-1),
-        "root_error": jnp.linalg.norm(root - clip["poses"][..., 0, :], axis=-1),
     }
 
   return study
@@ -132,23 +119,20 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
   source's mean body, beyond what the source's own add. `motion`: what remains. `detector`, if there is such a cell:
   what detected 2D adds to exact 2D.
   """
-  home = errors[Cell(source, home_rig, True)]
-  rows = []
+  home, rows = errors[Cell(source, home_rig, True)], []
   for dataset, rig in sorted({(cell.dataset, cell.rig) for cell in errors} - {(source, home_rig)}):
     own, mean = errors[Cell(dataset, rig, True)], errors[Cell(dataset, rig, False)]
     source_own, source_mean = errors[Cell(source, rig, True)], errors[Cell(source, rig, False)]
-    total = errors.get(Cell(dataset, rig, True, True), own)
-    rows.append({
-        "dataset": dataset, "rig": rig, "home": home, "camera": source_own - home, "motion": mean - source_mean,
-        "body": (own - mean) - (source_own - source_mean), **({"detector": total - own} if total is not own else {}),
-        "total": total,
-    })
+    parts = {"home": home, "camera": source_own - home, "motion": mean - source_mean,
+             "body": (own - mean) - (source_own - source_mean)}
+    total = errors.get(detected := Cell(dataset, rig, True, True), own)
+    parts |= {"detector": total - own} if detected in errors else {}
+    rows.append({"dataset": dataset, "rig": rig, **parts, "total": total})
   return rows
 
 
 def load_all(base: bases.Base) -> dict[str, bases.Weights]:
-  """The bare base and the adapters of --adapters, by label. Raises ValueError for labels that repeat and for another
-  base.
+  """The bare base and the adapters of --adapters, by label. Raises ValueError for labels that repeat and another base.
   """
   found = {"base": bases.Weights(base)}
   for text in ADAPTERS.value:
@@ -185,8 +169,7 @@ def main() -> None:
     rendered = tracks.make_tracks(render_cell(cell, lengths, folders), tracks.LABELLED, base.clip_fps)
     test = clips.ClipSource(rendered, base.model.num_frames)
     for name, weights in all_weights.items():
-      measured = Measured(view=weights.measured.view)
-      inputs = (score, weights.params, measured, test, config.batch_size)
+      inputs = (score, weights.params, Measured(view=weights.measured.view), test, config.batch_size)
       found = scoring.evaluate_rules(*inputs, BY_ACTION)["mean"]
       row = {"weights": name, **dataclasses.asdict(cell), **found["result"], "frames": found["counts"]["frames"]}
       if cell.own_body and weights.adapter is None:
@@ -197,13 +180,10 @@ def main() -> None:
       print(f"{cell.dataset:20}{cell.rig:10}{'own' if cell.own_body else 'mean'} body {'detected ' * cell.detected}"
             f"{name:30} MPJPE {row['mpjpe_mm']:6.1f}  P-MPJPE {row['p_mpjpe_mm']:6.1f}  {row['frames']:,} frames",
             flush=True)
-  parts = {}
+  parts, names = {}, [field.name for field in dataclasses.fields(Cell)]
   for name in all_weights:
-    errors = {
-        Cell(row["dataset"], row["rig"], row["own_body"], row["detected"]): row["mpjpe_mm"]
-        for row in rows if row["weights"] == name
-    }
-    parts[name] = decompose(errors, source, home_rig)
+    its = [row for row in rows if row["weights"] == name]
+    parts[name] = decompose({Cell(*map(row.get, names)): row["mpjpe_mm"] for row in its}, source, home_rig)
     print(f"\n{name}: MPJPE in mm\n{markdown(parts[name])}", flush=True)
   protocol = {
       "base": base.digest, "split": "test", "keypoints_2d": "gt and detected" if DETECTED.value else "gt",

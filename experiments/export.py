@@ -22,38 +22,28 @@ import shutil
 import jax
 from absl import flags
 
-from posynda_jax.adaptation import bases
-from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import skeleton
 from posynda_jax.interop import serving
 from posynda_jax.runtime import checkpoint
 
-from . import common
+from . import common, sampling
 
-flags.declare_key_flag("base")
-RUN = flags.DEFINE_string("run", None, "Folder of an adaptation run, or an adapter's .safetensors file for --base.")
-flags.DEFINE_alias("adapter", "run")
-WEIGHTS = flags.DEFINE_enum("weights", "adapted", ["adapted", "ceiling", "source_only"], "Weights of the run.")
 OUTPUT = flags.DEFINE_string("output", None, "File to write: NAME.jaxexport for jax, NAME.onnx for ONNX runtimes.")
-HYPOTHESES = flags.DEFINE_integer("hypotheses", 1, "H, hypotheses per clip; the pose is their mean.", lower_bound=1)
-SAMPLING_STEPS = flags.DEFINE_integer("sampling_steps", 1, "K, DDIM steps.", lower_bound=1)
-FLIP = flags.DEFINE_bool("flip", False, "Average each step with its mirror image.")
+flags.DEFINE_alias("adapter", "run")
+for name in ("base", "run", "weights", "hypotheses", "sampling_steps", "flip"):
+  flags.declare_key_flag(name)
 
 
 def main() -> None:
   if OUTPUT.value is None:
     raise ValueError("--output is not given: name the file to write, such as model.jaxexport")
-  output = pathlib.Path(OUTPUT.value).expanduser()
+  output = common.output_path(OUTPUT.value)
   if output.suffix not in (".jaxexport", ".onnx"):
     raise ValueError(f"--output={output} ends neither in .jaxexport nor in .onnx: its ending names the form to write")
-  if not output.parent.is_dir():
-    raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
-  weights = bases.load_weights(RUN.value, WEIGHTS.value, common.BASE.value)
-  base = weights.base
-  config = scoring.SamplingConfig(
-      num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value,
-      diffusion_steps=base.diffusion_steps,
-  )
+  if sampling.SELECT.value != "mean" or sampling.REFINE.value != "none":
+    raise ValueError("an exported pose is the mean of the hypotheses: leave --select and --refine out")
+  weights = sampling.load_weights()
+  base, config = weights.base, sampling.config(weights)
   denoise, merged = serving.merge_adapter(base.model, base.params, weights.adapter, weights.config.scale)
   shape = (base.model.num_frames, base.model.num_joints)
   metadata = {

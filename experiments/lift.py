@@ -40,7 +40,11 @@ for module in (own_keypoints, sampling):
 
 
 def main() -> None:
-  output = _check_paths()
+  if KEYPOINTS.value is None or OUTPUT.value is None:
+    raise ValueError("--keypoints and --output are needed: what to lift, and where to write it")
+  output, bvh = common.output_path(OUTPUT.value), BVH.value and common.output_path(BVH.value)
+  if output.suffix != ".npz":
+    raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
   found = own_keypoints.read(KEYPOINTS.value)
   if len(found) > 1:
     names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
@@ -64,27 +68,13 @@ def main() -> None:
   print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
   written = [str(output), str(output.with_suffix(".png"))]
-  if BVH.value:
-    path = pathlib.Path(BVH.value).expanduser()
+  if bvh:
     joints = lifted.pose + lifted.root[:, None]
-    stray = bvh_writer.write(path, joints, float(recording.record["fps"]), BVH_UNIT.value)
+    stray = bvh_writer.write(bvh, joints, float(recording.record["fps"]), BVH_UNIT.value)
     print(f"The BVH file is in {BVH_UNIT.value}, Y up. Its bones have one length, the mean, so joints lie up to "
           f"{1000 * stray:.0f} mm from the npz's.")
-    written.append(str(path))
+    written.append(str(bvh))
   print(f"{len(errors):,} frames in {', '.join(written)}", flush=True)
-
-
-def _check_paths() -> pathlib.Path:
-  """The output path. Raises ValueError or FileNotFoundError for flags and folders that are missing."""
-  if KEYPOINTS.value is None or OUTPUT.value is None:
-    raise ValueError("--keypoints and --output are needed: what to lift, and where to write it")
-  output = pathlib.Path(OUTPUT.value).expanduser()
-  if output.suffix != ".npz":
-    raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
-  for path in filter(None, (output, BVH.value)):
-    if not pathlib.Path(path).expanduser().parent.is_dir():
-      raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
-  return output
 
 
 def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:

@@ -64,9 +64,7 @@ def study_arithmetic(opened: task.Task, one: bases.Weights, two: bases.Weights) 
 
 
 def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
-  """Largest difference between merged and factorised answers on test clips, and between unmerged weights and the
-  base.
-  """
+  """Largest differences on test clips: merged from factorised answers, and unmerged weights from the base."""
   base, scale = weights.base, weights.config.scale
   clip = next(clips.in_order(opened.test, 16))
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))

@@ -77,9 +77,7 @@ def main() -> None:
   if RUN.value is None:
     raise ValueError("--run is not given: name the folder of a run")
   text = run_page.render(read_run(RUN.value))
-  output = pathlib.Path(OUTPUT.value or f"{RUN.value}/report.html").expanduser()
-  if not output.parent.is_dir():
-    raise FileNotFoundError(f"the folder of {output} does not exist: make it first")
+  output = common.output_path(OUTPUT.value or f"{RUN.value}/report.html")
   files.write_text(output, text)
   print(f"{output}: {output.stat().st_size / 1e3:,.0f} kB")
 

@@ -5,10 +5,9 @@
 
 A table is data (`posynda_jax/adaptation/rows.py`). One row and one seed is one adaptation, an ordinary run in
 WORKDIR/rows/DIGEST, named by the digest of all that defines it. Tables share rows, and a second start goes on where
-the first ended. The same command started twice at once shares the rows out: on a CPU one core each (`taskset -c 0`,
-`taskset -c 1`) does nearly twice the work of one process on two. WORKDIR/table_NAME.{md,csv,json,png} hold mean and
-standard deviation over the adaptations' seeds (the base is one), on the test split, with the protocol of the paper's
-table where the target has one.
+the first ended. The same command started twice at once shares the rows: on a CPU one core each (`taskset -c 0`,
+`taskset -c 1`) does nearly twice the work of one process on two. WORKDIR/table_NAME.{md,json} hold mean and standard
+deviation over the seeds, on the test split, with the protocol of the paper's table where the target has one.
 
 Table 8 needs other bases, which are trained in WORKDIR/bases by the settings of --base; WORKDIR/bases.json has their
 scores. Tables 1, 2 and 4 take --videopose_base.

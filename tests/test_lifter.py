@@ -4,14 +4,12 @@ import dataclasses
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
 from posynda_jax import lifter
 from posynda_jax.adaptation import bases, pretraining, tensors_file
 from posynda_jax.geometry import camera, skeleton
-from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint, files, runs
 from tests import ROOT, scene
 from tests.tolerance import assert_close
@@ -20,6 +18,7 @@ CONFIG = {
     "model": {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"},
     "pretrain": dataclasses.asdict(pretraining.PretrainConfig()), "clip_fps": 12.5,
 }
+BODY = [0.1 * (i + 1) for i in range(16)]
 INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)
 
 
@@ -30,9 +29,8 @@ def places(tmp_path_factory):
   runs.Run(folder, CONFIG)
   _, params = scene.tiny_model(3)
   checkpoint.save_tree(folder / "base", params)
-  body = [0.1 * (i + 1) for i in range(16)]
-  files.write_json(folder / "metrics.json", {"body": body})
-  tensors_file.save_base(folder.parent / "base.safetensors", params, {**CONFIG, "body": body})
+  files.write_json(folder / "metrics.json", {"body": BODY})
+  tensors_file.save_base(folder.parent / "base.safetensors", params, {**CONFIG, "body": BODY})
   return folder, folder.parent / "base.safetensors"
 
 
@@ -44,9 +42,11 @@ def test_a_base_is_the_same_from_a_folder_and_from_a_file(places):
   assert one.model == other.model
 
 
-@pytest.mark.parametrize("where", ["no_such_base", "runs/nowhere", "nowhere.safetensors"])
-def test_a_place_without_a_base_is_refused(where):
-  with pytest.raises(FileNotFoundError, match="nowhere.safetensors" if "." in where else "is no base: .*cmu_any"):
+@pytest.mark.parametrize("where, message", [
+    ("runs/nowhere", "runs/nowhere is no base: .*cmu_any"), ("nowhere.safetensors", "nowhere.safetensors"),
+])
+def test_a_place_without_a_base_is_refused(where, message):
+  with pytest.raises(FileNotFoundError, match=message):
     bases.load(where)
 
 
@@ -78,29 +78,11 @@ def test_the_lifter_answers_for_every_frame_from_first_to_last_sighting(places):
   np.testing.assert_array_equal(same.pose, lifted.pose)
 
 
-def test_an_adapter_moves_the_answer_and_a_fresh_one_does_not(places):
-  _, keypoints = person(6)
-  base = bases.load(places[0])
-  fresh = {"lora": lora.init(jax.random.key(0), base.params, 2), "bias": np.zeros((17, 3), np.float32)}
-  shifted = {**fresh, "bias": 0.1 * np.eye(17, 3, k=-3, dtype=np.float32)}  # joints 3, 4 and 5, up to the clamp
-  bare, fresh, shifted = (
-      lifter.load(base, adapter, batch_size=4)(keypoints, resolution=RESOLUTION, fps=12.5).pose
-      for adapter in (None, fresh, shifted)
-  )
-  assert_close(fresh, bare)
-  moved = np.abs(shifted - bare).max((0, 2))
-  assert moved[3:6].max() > 0.09
-  assert_close(np.delete(shifted, [3, 4, 5], 1), np.delete(bare, [3, 4, 5], 1))
-
-
-@pytest.mark.parametrize("change, message", [
-    (lambda k: k[:, :16], r"has 16 joints, layout h36m17 has 17"), (lambda k: k[0], r"shape \(17, 2\)"),
-    (lambda k: k / 1000, "expected px; multiply by its size"), (lambda k: k * 10, "outside 1000x800 px"),
-])
-def test_keypoints_of_another_form_are_refused(places, change, message):
+def test_keypoints_of_another_form_are_refused(places):
   lift = lifter.load(places[0], batch_size=4)
-  with pytest.raises(ValueError, match=message):
-    lift(change(person(4)[1]), resolution=RESOLUTION)
+  for keypoints, message in ((np.ones((4, 16, 2)), "has 16 joints, layout h36m17"), (np.ones((17, 2)), r"(17, 2)")):
+    with pytest.raises(ValueError, match=message):
+      lift(keypoints, resolution=RESOLUTION)
 
 
 def test_the_shipped_base_lifts_a_standing_person():

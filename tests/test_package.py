@@ -3,7 +3,6 @@
 import os
 import pathlib
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -83,18 +82,6 @@ def test_every_script_is_a_command():
   paths = [path for folder in ("experiments", "data_prep") for path in (ROOT / folder).glob("*.py")]
   scripts = {f"{path.parent.name}.{path.stem}" for path in paths if 'if __name__ == "__main__"' in path.read_text()}
   assert scripts - {"experiments.console"} == {module for module, _ in console.COMMANDS.values()}
-
-
-@pytest.mark.parametrize("package, module", [
-    ("experiments", "experiments.lift"), ("posynda_jax.experiments", "posynda_jax.experiments.lift"),
-])
-def test_a_command_runs_its_module_with_the_users_arguments(monkeypatch, package, module):
-  called = []
-  monkeypatch.setattr(runpy, "run_module", lambda name, **_: called.append((name, sys.argv[1:])))
-  monkeypatch.setattr(console, "__package__", package)
-  monkeypatch.setattr(sys, "argv", ["posynda", "lift", "--a=b"])
-  console.main()
-  assert called == [(module, ["--a=b"])]
 
 
 def test_presets_are_read_by_name_in_every_folder(tmp_path, monkeypatch):

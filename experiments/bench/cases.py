@@ -1,8 +1,4 @@
-"""The cases of the benchmark: sizes, inputs and FLOPs.
-
-Each side makes weights and inputs from names and seeds in its own process. This file imports NumPy alone, so that
-neither side loads the other's libraries.
-"""
+"""The cases of the benchmark: sizes, inputs and FLOPs. It imports NumPy alone, because both sides import it."""
 
 import dataclasses
 import zlib
@@ -94,10 +90,10 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def inputs(case: Case) -> dict:
   """The arrays of a case: `source` and `target` clips, `sequence` (a clip of `length` frames), `noise`, `t` [b]."""
-  noise = np.random.default_rng(1).standard_normal((case.clips, case.frames, JOINTS, 3), dtype=np.float32)
+  shape = case.clips, case.frames, JOINTS, 3
   return {
       "source": clips(case.clips, case.frames, 0), "target": clips(case.clips, case.frames, 1),
-      "sequence": clips(1, case.length, 0), "noise": noise,
+      "sequence": clips(1, case.length, 0), "noise": np.random.default_rng(1).standard_normal(shape, dtype=np.float32),
       "t": np.linspace(0, DIFFUSION_STEPS - 1, case.clips).astype(np.int32),
   }
 
@@ -134,21 +130,18 @@ def forward_flops(case: Case, rank: int = 0) -> float:
 def flops(case: Case) -> float:
   """FLOPs of the matrix products of one unit of the case.
 
-  With a frozen base the backward pass has no gradients of weights, and none before the first adapter.
+  A backward pass has two products a layer, but no gradient of the inputs. With a frozen base it has no gradients of
+  weights, and none before the first adapter.
   """
   forward, adapted = forward_flops(case), forward_flops(case, RANK)
   embedding = 2.0 * case.frames * JOINTS * 5 * case.width
-  if case.kind == "forward":
-    return case.clips * forward
-  if case.kind == "teacher":
-    return case.clips * case.hypotheses * adapted
-  if case.kind == "infer":
-    return case.clips * 2 * case.steps * forward
-  if case.kind == "evaluate":
-    return -(-case.length // case.frames) * forward
-  if case.kind in ("pretrain", "gradient"):  # the backward pass has two products a layer, but no gradient of the inputs
-    return case.clips * (3 * forward - embedding)
   factors = token_flops(case, RANK) - token_flops(case)
   first = 2.0 * case.frames * JOINTS * (3 * case.width + RANK) * case.width  # gradient of the first adapter's input
   backward = token_flops(case) - embedding - first + 2 * (attention_flops(case) + factors)
-  return case.members * case.clips * (case.hypotheses * adapted + 2 * (adapted + backward))
+  if case.kind == "evaluate":
+    return -(-case.length // case.frames) * forward
+  of_a_clip = {
+      "forward": forward, "teacher": case.hypotheses * adapted, "infer": 2 * case.steps * forward,
+      "pretrain": 3 * forward - embedding, "gradient": 3 * forward - embedding,
+  }
+  return case.members * case.clips * of_a_clip.get(case.kind, case.hypotheses * adapted + 2 * (adapted + backward))

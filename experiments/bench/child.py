@@ -1,23 +1,21 @@
 """One side of one case in a process of its own. `Child` starts the process and asks it.
 
-The sides share neither allocator, threads nor memory. Questions and answers are lines of JSON. The peak of memory is
-the growth of resident memory since the imports: weights, batches, and two units of work. On an accelerator it is the
+The sides share neither allocator, threads nor memory. Questions and answers are pickled. The peak of memory is the
+growth of resident memory since the imports: weights, batches, and two units of work. On an accelerator it is the
 device's own count of bytes.
 """
 
 import contextlib
 import dataclasses
+import functools
 import importlib
-import json
 import os
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
-import tempfile
 import time
-
-import numpy as np
 
 from . import cases
 
@@ -40,7 +38,7 @@ class Child:
   """The process of one case and side, which has run two units.
 
   `ready` holds their `seconds`, `peak_bytes` and the versions. `cold_seconds` is the time from the start of the process
-  to the end of the first unit. Raises ValueError with the process's last line where it ends.
+  to the end of the first unit. Raises ValueError where the process ends, after the process has printed its error.
   """
 
   def __init__(self, case: cases.Case, options: Options):
@@ -50,38 +48,28 @@ class Child:
     if case.devices > 1:
       forced = f"--xla_force_host_platform_device_count={case.devices}"
       environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {forced}"
-    order = json.dumps([dataclasses.asdict(case), dataclasses.asdict(options)])
-    self._side, self._errors = options.side, tempfile.TemporaryFile("w+")
-    started = time.perf_counter()
+    self._side, started = options.side, time.perf_counter()
     self._process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.child", order], env=environment, text=True, cwd=_FOLDER,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+        [sys.executable, "-m", f"{__package__}.child"], env=environment, cwd=_FOLDER, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
-    self.ready = self._answer()
+    self.ready = self.ask(case, options)
     self.cold_seconds = time.perf_counter() - started - self.ready["seconds"][1]
 
-  def _answer(self):
-    if line := self._process.stdout.readline():
-      return json.loads(line)
-    code = self._process.wait()
-    self._errors.seek(0)
-    last = self._errors.read().strip().rpartition("\n")[2] or "without an error text"
-    raise ValueError(f"the process of the {self._side} side ended with code {code}: {last}")
-
-  def ask(self, what: str, value=None):
-    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s) or `check` (files of noise and of arrays)."""
-    self._process.stdin.write(json.dumps([what, value]) + "\n")
-    self._process.stdin.flush()
-    return self._answer()
+  def ask(self, what, value=None):
+    """The answer to `time` (units -> seconds each), `matmul` (-> FLOP/s) or `check` (numbers -> (numbers, arrays))."""
+    try:
+      pickle.dump((what, value), self._process.stdin)
+      self._process.stdin.flush()
+      return pickle.load(self._process.stdout)
+    except (EOFError, BrokenPipeError):
+      raise ValueError(f"the process of the {self._side} side ended with code {self._process.wait()}") from None
 
   def __enter__(self):
     return self
 
   def __exit__(self, *error):
-    self._process.stdin.close()  # ends its loop
-    self._process.wait()
-    self._process.stdout.close()
-    self._errors.close()
+    self._process.communicate()  # closes its questions, which ends it
 
 
 def _resident(field: str) -> int:
@@ -100,36 +88,34 @@ def _seconds(run, units: int = 1) -> float:
 
 
 def main() -> None:
-  out = os.fdopen(os.dup(1), "w")
+  out = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)  # a library's prints are no answers
-  case, options = json.loads(sys.argv[1])
-  case, options = cases.Case(**case), Options(**options)
+  case, options = pickle.load(sys.stdin.buffer)
   side = importlib.import_module(f".{options.side}_side", __package__)
-  about = side.start(options)
+  answer = side.start(options)
+  size = MATMUL if answer["platform"] == "cpu" else 4 * MATMUL
   with contextlib.suppress(OSError):  # the peak else includes the imports, which need less
     pathlib.Path("/proc/self/clear_refs").write_text("5")
   before = _resident("VmRSS")
   run, check = side.make(case, options)
-  about["seconds"] = [_seconds(run), _seconds(run)]
-  about["peak_bytes"] = side.peak_bytes(options) or _resident("VmHWM") - before
-  print(json.dumps(about), file=out, flush=True)
-  matmul, size = None, MATMUL if about["platform"] == "cpu" else 4 * MATMUL
-  for what, value in map(json.loads, sys.stdin):
-    answer = None
-    if what == "time":
-      answer = _seconds(run, value)
-    elif what == "matmul":
-      if matmul is None:
-        matmul = side.make_matmul(size, options)
-        matmul()
-      answer = 2 * size**3 / _seconds(matmul)
-    elif options.side == "jax":  # check
-      given, arrays = check()
-      np.savez(value[0], **given)
-      np.savez(value[1], **arrays)
-    else:
-      np.savez(value[1], **check(dict(np.load(value[0]))))
-    print(json.dumps(answer), file=out, flush=True)
+  answer["seconds"] = [_seconds(run), _seconds(run)]
+  answer["peak_bytes"] = side.peak_bytes(options) or _resident("VmHWM") - before
+
+  @functools.cache
+  def make_matmul():
+    product = side.make_matmul(size, options)
+    product()
+    return product
+
+  with contextlib.suppress(EOFError):
+    while True:
+      pickle.dump(answer, out)
+      out.flush()
+      what, value = pickle.load(sys.stdin.buffer)
+      if what == "time":
+        answer = _seconds(run, value)
+      else:
+        answer = check(value) if what == "check" else 2 * size**3 / _seconds(make_matmul())
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ def make_matmul(size: int, options) -> Callable[[], None]:
 
 
 def make(case: cases.Case, options) -> tuple[Callable, Callable]:
-  """(run, check): `run()` does one unit and waits for it; `check()` returns (random numbers, their arrays)."""
+  """(run, check): `run()` does one unit and waits for it; `check(_)` returns (its random numbers, the arrays)."""
   model, params = make_weights(case, options.dtype)
   data = jax.tree.map(jnp.asarray, cases.inputs(case))
   work, arrays, given = UNITS[case.kind](case, model, params, data)
-  return lambda: jax.block_until_ready(work()), lambda: (given(), arrays())
+  return lambda: jax.block_until_ready(work()), lambda _: jax.tree.map(np.array, (given(), arrays()))
 
 
-def model_config(case: cases.Case, dtype: str = "float32") -> dict:
+def _config(case: cases.Case, dtype: str = "float32") -> dict:
   """Fields of the case's network, without stochastic depth, so that both sides can be compared."""
   return {"num_frames": case.frames, "width": case.width, "depth": case.depth, "num_heads": case.heads,
           "drop_path": 0.0, "dtype": dtype}
@@ -71,12 +71,12 @@ def model_config(case: cases.Case, dtype: str = "float32") -> dict:
 
 def _modules(case) -> list[str]:
   """The reference's modules of the case's network."""
-  return torch_networks.torch_modules(model_config(case))
+  return torch_networks.torch_modules(_config(case))
 
 
 def make_weights(case: cases.Case, dtype: str = "float32"):
   """(model, variables) with the benchmark's weights, converted one array at a time for a low peak of memory."""
-  config, flat = model_config(case, dtype), {}
+  config, flat = _config(case, dtype), {}
   shapes = torch_networks.state_shapes(config, _modules(case), "the benchmark's model")
   for name, shape in shapes.items():
     tree = torch_names.params_from_torch({name: cases.weight(name, shape)})
@@ -84,46 +84,11 @@ def make_weights(case: cases.Case, dtype: str = "float32"):
   return make_model(config), unflatten_dict(flat)
 
 
-def make_adapter(case: cases.Case, params) -> dict:
+def _make_adapter(case: cases.Case, params) -> dict:
   """The paper's adapter with the benchmark's numbers. Neither factor is zero, so that both have a gradient."""
   arrays = torch_names.lora_to_torch(lora.init(jax.random.key(0), params, cases.RANK), _modules(case))
   arrays = {name: cases.weight(name, value.shape) for name, value in arrays.items()}
   return {"lora": jax.tree.map(jnp.array, torch_names.lora_from_torch(arrays)), "bias": jnp.zeros((cases.JOINTS, 3))}
-
-
-def make_adaptation(case: cases.Case, model, params, adapter):
-  """(label, step, state, frozen, purposes): everything here that names the adaptation's step.
-
-  `label(params, adapter, target, keys)` is the teacher's pseudo-label. `step` updates one adapter or all members of a
-  sweep. `purposes` number the keys of the teacher's noise and of the student's two noises.
-  """
-  recipe = Recipe(
-      (Synthesis(), PseudoLabels()), num_hypotheses=case.hypotheses, rate=cases.LEARNING_RATE,
-      adapter=AdapterConfig(rank=cases.RANK),
-  )
-  setting = Setting(model.clone(remat=True), chunk=case.chunk)
-  steps = process.ddim_steps(process.cosine_schedule(), 1)
-
-  def label(params, adapter, target, keys):
-    denoise = adapters.make_denoiser(model, params, adapter)
-    target = {**target, "inputs": target["keypoints"]}
-    return Teacher(denoise, target, keys, None, steps, case.hypotheses, case.chunk).pose
-
-  if case.members == 1:
-    frozen = (params, Measured())
-    state = AdaptState(jnp.zeros((), jnp.int32), adapter, make_optimizer(recipe).init(adapter), ((), ()))
-    step = functools.partial(adapt_step, recipe=recipe, setting=setting)
-  else:
-    all_recipes, stacked = [recipe] * case.members, sweep.stack([adapter] * case.members)
-    frozen = (params, Measured(), sweep.find_numbers(all_recipes))
-    state = sweep.init_members(list(_seeds(case)), params, all_recipes, case.frames).replace(adapter=stacked)
-    members = sweep.Members(tuple(str(i) for i in range(case.members)))
-    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
-  return label, step, state, frozen, (Purpose.TEACHER, Purpose.STUDENT, Purpose.STUDENT_2)
-
-
-def _seeds(case):
-  return jnp.stack([jax.random.key(_SEED + i) for i in range(case.members)])
 
 
 def _fold(key, index):
@@ -192,28 +157,45 @@ def _forward(case, model, params, data):
 
 
 def _teacher(case, model, params, data):
-  adapter = make_adapter(case, params)
-  label, _, _, _, purposes = make_adaptation(case, model, params, adapter)
-  keys = _keys(case, purposes[0])
-  work = functools.partial(jax.jit(label), params, adapter, data["target"], keys)
+  keys, steps = _keys(case, Purpose.TEACHER), process.ddim_steps(process.cosine_schedule(), 1)
+
+  @jax.jit
+  def label(params, adapter, target, keys):
+    denoise = adapters.make_denoiser(model, params, adapter)
+    target = {**target, "inputs": target["keypoints"]}
+    return Teacher(denoise, target, keys, None, steps, case.hypotheses, case.chunk).pose
+
+  work = functools.partial(label, params, _make_adapter(case, params), data["target"], keys)
   return work, lambda: {"pose": work()}, lambda: {"teacher": jnp.moveaxis(_proposed(case, keys)[0], 0, 1)}
 
 
 def _adapt(case, model, params, data):
   if case.kind == "cold_start":
     from .. import adapt as _  # noqa: F401  imports what a run of the script imports
-  _, step, state, frozen, purposes = make_adaptation(case, model, params, make_adapter(case, params))
-  batch, seeds = {name: data[name] for name in ("source", "target")}, _seeds(case)
-  if case.members > 1:
+  recipe = Recipe(
+      (Synthesis(), PseudoLabels()), num_hypotheses=case.hypotheses, rate=cases.LEARNING_RATE,
+      adapter=AdapterConfig(rank=cases.RANK),
+  )
+  setting, adapter = Setting(model.clone(remat=True), chunk=case.chunk), _make_adapter(case, params)
+  batch = {name: data[name] for name in ("source", "target")}
+  if case.kind == "sweep":
+    all_recipes, seeds = [recipe] * case.members, [jax.random.key(_SEED + i) for i in range(case.members)]
+    state = sweep.init_members(seeds, params, all_recipes, case.frames)
+    state = state.replace(adapter=sweep.stack([adapter] * case.members))
+    members = sweep.Members(tuple(str(i) for i in range(case.members)))
+    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
     batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
-    work, first = _stepper(case, step, state, frozen, batch, seeds)
+    frozen = params, Measured(), sweep.find_numbers(all_recipes)
+    work, first = _stepper(case, step, state, frozen, batch, jnp.stack(seeds))
     return work, lambda: {"loss": first()[1]["0/loss"]}, dict
-  work, first = _stepper(case, step, state, frozen, batch, seeds[0])
+  state = AdaptState(jnp.zeros((), jnp.int32), adapter, make_optimizer(recipe).init(adapter), ((), ()))
+  step = functools.partial(adapt_step, recipe=recipe, setting=setting)
+  work, first = _stepper(case, step, state, (params, Measured()), batch, jax.random.key(_SEED))
 
   def given():
-    teacher, *student = (_keys(case, purpose) for purpose in purposes)
-    noise = jnp.moveaxis(_proposed(case, teacher)[0], 0, 1)
-    return {"teacher": noise, "student": _normal(case, jnp.concatenate(student))}
+    student = jnp.concatenate([_keys(case, purpose) for purpose in (Purpose.STUDENT, Purpose.STUDENT_2)])
+    teacher, _ = _proposed(case, _keys(case, Purpose.TEACHER))
+    return {"teacher": jnp.moveaxis(teacher, 0, 1), "student": _normal(case, student)}
 
   return work, lambda: _first_arrays(case, *first()), given
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import tempfile
 
 import numpy as np
 
@@ -26,28 +25,18 @@ def agreement(ours: dict, peer: dict, dtype: str = "float32") -> dict[str, float
   """
   if set(ours) != set(peer):
     raise ValueError(f"the sides return different arrays: {', '.join(sorted(set(ours) ^ set(peer))[:4])}")
-  names, found = sorted(name for name in ours if name.startswith("gradient/")), {}
-  if names:
-    mine, theirs = (np.concatenate([side[name].ravel() for name in names]).astype(np.float64) for side in (ours, peer))
+  gradients, found = [name for name in ours if name.startswith("gradient/")], {}
+  if gradients:
+    mine, theirs = (np.concatenate([side[name].ravel() for name in gradients], dtype=float) for side in (ours, peer))
     found["gradient"] = float(np.linalg.norm(mine - theirs) / np.linalg.norm(theirs))
-  for name in sorted(set(ours) - set(names)):
-    scale = 1.0 if name == "pose" else float(np.abs(peer[name]).max())
+  for name in ours.keys() - set(gradients):
+    scale = 1.0 if name == "pose" else np.abs(peer[name]).max()
     found[name] = float(np.abs(ours[name] - peer[name]).max() / scale)
   for name, value in found.items():
     limit = LIMITS[dtype] * (10 if name == "gradient" else 1)
     if not value <= limit:
       raise ValueError(f"{name} differs by {value:.2g} between the sides, above {limit:g}: the case is not timed")
   return found
-
-
-def check(ours: child.Child, peer: child.Child, dtype: str, only=None) -> dict[str, float]:
-  """`agreement` of two processes on the same random numbers, of all arrays or of one."""
-  with tempfile.TemporaryDirectory() as folder:
-    given, mine, theirs = (f"{folder}/{name}.npz" for name in ("given", "ours", "peer"))
-    ours.ask("check", (given, mine))
-    peer.ask("check", (given, theirs))
-    sides = (dict(np.load(path)) for path in (mine, theirs))
-    return agreement(*({name: side[name] for name in ([only] if only else side)} for side in sides), dtype)
 
 
 def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer: bool = True, quick: bool = False):
@@ -74,7 +63,10 @@ def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer:
   with contextlib.ExitStack() as stack:
     children = {name: stack.enter_context(child.Child(*side)) for name, side in sides.items()}
     for name in children.keys() - {"ours"}:
-      row["agreement"] = check(children["ours"], children[name], dtype, "loss" if name == "separate" else None)
+      given, ours = children["ours"].ask("check")
+      _, theirs = children[name].ask("check", given)
+      theirs = {key: theirs[key] for key in ours} if name == "separate" else theirs  # a sweep has the loss alone
+      row["agreement"] = agreement(ours, theirs, dtype)
       versions |= {"torch": children[name].ready["torch"]} if name == "torch_eager" else {}
     taken, rates = take_turns(children, seconds)
     peaks = {name: side.ready["peak_bytes"] / 2**20 for name, side in children.items()}
@@ -86,7 +78,7 @@ def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer:
 
 
 def _compile(case: cases.Case, options: child.Options) -> dict:
-  """Starts our side once, so that later starts find its program in the compilation cache. Returns `ready`."""
+  """Our side's `ready`. Later starts find its program in the compilation cache."""
   with child.Child(case, options) as side:
     return side.ready
 
@@ -123,18 +115,20 @@ def take_turns(sides: dict[str, child.Child], seconds: float) -> tuple[dict, dic
 def _row(case: cases.Case, taken: dict, rates: dict, peaks: dict) -> dict:
   """Medians, spreads, ratios, memory and FLOP/s of the turns."""
   ours, ceiling = np.array(taken["ours"]), max(float(np.median(rate)) for rate in rates.values())
-  median = float(np.median(ours))
-  row = {"turns": len(ours), "seconds_median": median, "spread": spread(ours), "peak_memory_mib": peaks["ours"]}
+  row = {"turns": len(ours), "seconds_median": float(np.median(ours)), "spread": spread(ours),
+         "peak_memory_mib": peaks["ours"]}
   if case.kind != "cold_start":
-    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / median}
+    row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / row["seconds_median"]}
     row["share_of_matmul"] = row["flops_per_second"] / ceiling
     row["matmul_flops_per_second"] = {name: spread(rate) for name, rate in rates.items()}
   for peer, name in (("torch_eager", "torch_eager"), ("separate", "separate_steps")):
     if peer in taken:
       ratios = spread(ours / np.array(taken[peer]))
-      row |= {f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios}
-      row |= {f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer]}
-      row["peak_memory_ratio"] = peaks["ours"] / peaks[peer]
+      row |= {
+          f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios,
+          f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer],
+          "peak_memory_ratio": peaks["ours"] / peaks[peer],
+      }
   return row
 
 
@@ -150,8 +144,7 @@ def _cold(sides: dict, seconds: float) -> dict[str, list[float]]:
 
 def _growth(case: cases.Case, options: child.Options) -> dict:
   """Our seconds and peak memory as one field of the case grows."""
-  field, values = case.over
-  points = {}
+  (field, values), points = case.over, {}
   for value in values:
     point = dataclasses.replace(case, over=(), **{field: value})
     _compile(point, options)

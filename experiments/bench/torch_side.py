@@ -29,12 +29,12 @@ def make_matmul(size: int, options) -> Callable[[], None]:
 
 
 def make(case: cases.Case, options) -> tuple[Callable, Callable]:
-  """(run, check): `run()` does one unit and waits for it; `check(given)` returns the arrays of these random numbers."""
+  """(run, check): `run()` does one unit and waits for it; `check(given)` returns (these random numbers, the arrays)."""
 
   def normal(*lead):
     return torch.randn(*lead, case.frames, cases.JOINTS, 3, device=options.device)
 
-  network = make_network(case, case.kind in ("teacher", "adapt", "cold_start"), options.fused).to(options.device)
+  network = _make_network(case, options.fused).to(options.device)
   work, draw = UNITS[case.kind](case, network, _tensors(cases.inputs(case), options.device), normal)
   low = contextlib.nullcontext()
   if options.dtype != "float32":
@@ -44,13 +44,13 @@ def make(case: cases.Case, options) -> tuple[Callable, Callable]:
     with low:
       _wait(options, work(**draw()))
 
-  def check(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    set_weights(network)
+  def check(given: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
+    _set_weights(network)
     with low:
       found = work(**_tensors(given, options.device))
-    grads = {f"gradient/{weight_name(name)}": parameter.grad for name, parameter in network.named_parameters()}
+    grads = {f"gradient/{_weight_name(name)}": parameter.grad for name, parameter in network.named_parameters()}
     found |= {name: grad for name, grad in grads.items() if grad is not None}
-    return {name: torch.as_tensor(value).detach().float().cpu().numpy() for name, value in found.items()}
+    return given, {name: torch.as_tensor(value).detach().float().cpu().numpy() for name, value in found.items()}
 
   return run, check
 
@@ -68,7 +68,7 @@ def _wait(options, _) -> None:
 
 
 class Adapted(nn.Module):
-  """P_theta of Eq. 11: the network plus a bias by joint. x_2d [b f j 2], x_3d [b h f j 3], t [b] -> [b h f j 3]."""
+  """P_theta of Eq. 11: the network plus a bias by joint."""
 
   def __init__(self, network: torch_models.MixSTE):
     super().__init__()
@@ -79,28 +79,28 @@ class Adapted(nn.Module):
     return self.network(x_2d, x_3d, t) + self.bias
 
 
-def make_network(case: cases.Case, adapted: bool = False, fused: bool = False) -> nn.Module:
-  """The network with the benchmark's weights. `adapted` freezes it and adds the paper's adapter."""
+def _make_network(case: cases.Case, fused: bool) -> nn.Module:
+  """The case's network with the benchmark's weights, frozen and with the paper's adapter where the case has one."""
   sizes = (case.frames, cases.JOINTS, case.width, case.depth, case.heads, cases.MLP_RATIO)
   network = torch_models.MixSTE(*sizes, diffusion=True)
   for block in (*network.STEblocks, *network.TTEblocks):
     block.attn.fused = fused
-  if adapted:
+  if case.kind in ("teacher", "adapt", "cold_start"):
     network = Adapted(torch_models.inject(network.requires_grad_(False), cases.RANK))
-  set_weights(network)
+  _set_weights(network)
   return network
 
 
 @torch.no_grad()
-def set_weights(network: nn.Module) -> None:
+def _set_weights(network: nn.Module) -> None:
   """Gives every parameter the benchmark's number again."""
   for name, parameter in network.named_parameters():
-    name = weight_name(name)
+    name = _weight_name(name)
     value = np.zeros(parameter.shape, np.float32) if name == "bias" else cases.weight(name, tuple(parameter.shape))
     parameter.copy_(torch.from_numpy(value))
 
 
-def weight_name(name: str) -> str:
+def _weight_name(name: str) -> str:
   """The reference's name of a parameter, plain or adapted. Factors are `<module>.down` and `<module>.up`."""
   name = name.removeprefix("network.").replace(".linear.", ".")
   return name.replace("lora_", "").removesuffix(".weight") if "lora_" in name else name

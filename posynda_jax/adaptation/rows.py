@@ -26,8 +26,7 @@ class Row:
 
   `recipe`: what is trained; None scores the bare base. `test`: fields of `scoring.SamplingConfig`. `base`: another
   base, as fields of its training (`width` is a share of the given base's), or VIDEOPOSE. `target_rig`: the source's
-  motion is rendered by the target's own rig. `virtual_camera`: of rows without a recipe. `paper`: MPJPE (mm) in the
-  paper.
+  motion is rendered by the target's own rig. `virtual_camera`: of rows without a recipe. `paper`: its MPJPE (mm).
   """
 
   name: str
@@ -105,8 +104,7 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
           test={"num_hypotheses": 20, "sampling_steps": 5, "select": select}, paper=paper)
       for how, select, paper in (
           ("mean of all (P-Agg)", "mean", None), ("best frame by reprojection", "frame", None),
-          ("best joints by reprojection (J-Agg)", "joint", 96.5),
-      )
+          ("best joints by reprojection (J-Agg)", "joint", 96.5))
   )
   denoisers = (
       Row("MixSTE, source-only"), Row("MixSTE, PoSynDA", posynda), Row("VideoPose, source-only", base=VIDEOPOSE),
@@ -118,33 +116,29 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
       Row("+ cross-dataset embedding", f, paper=60.7), dataclasses.replace(ours, name="+ multi-hypothesis: PoSynDA"),
       ceiling,
   )
-  numbers = ((1, 60.7), (2, 59.9), (3, 58.2), (4, 58.1), (5, 58.3), (6, 58.5), (10, None), (20, None))
-  ranks = ((1, 62.1), (2, 60.4), (3, 59.8), (4, 58.2), (5, 58.3), (6, 58.1), (8, None), (16, None))
-  sizes = (
-      (100, 1.0, 59.8), (500, 0.5, 59.3), (500, 1.0, 59.0), (1000, 0.5, 58.9), (1000, 1.0, 58.2), (1000, 2.0, 58.3),
-  )
-  by_number = (
-      Row(f"H = {num}", dataclasses.replace(posynda, num_hypotheses=num), paper=paper) for num, paper in numbers
-  )
+  numbers = {1: 60.7, 2: 59.9, 3: 58.2, 4: 58.1, 5: 58.3, 6: 58.5, 10: None, 20: None}
+  ranks = {1: 62.1, 2: 60.4, 3: 59.8, 4: 58.2, 5: 58.3, 6: 58.1, 8: None, 16: None}
+  sizes = {
+      (100, 1.0): 59.8, (500, 0.5): 59.3, (500, 1.0): 59.0, (1000, 0.5): 58.9, (1000, 1.0): 58.2, (1000, 2.0): 58.3,
+  }
+  by_number = (Row(f"H = {h}", dataclasses.replace(posynda, num_hypotheses=h), paper=numbers[h]) for h in numbers)
   by_rank = (
-      Row(f"r = {rank}", dataclasses.replace(posynda, adapter=AdapterConfig(rank=rank)), paper=paper)
-      for rank, paper in ranks
+      Row(f"r = {r}", dataclasses.replace(posynda, adapter=AdapterConfig(rank=r)), paper=ranks[r]) for r in ranks
   )
   by_size = (
       Row(f"T = {steps}, {WIDTHS[width]} width", posynda, base={"diffusion_steps": steps, "width": width}, paper=paper)
-      for steps, width, paper in sizes
+      for (steps, width), paper in sizes.items()
   )
   tunes = (
       Row("every parameter", dataclasses.replace(posynda, adapter=every, rate=slow["rate"])),
       *(Row(name, dataclasses.replace(posynda, adapter=AdapterConfig(tune=tune, bias=False)))
         for name, tune in (("biases alone (BitFit)", "biases"), ("norms alone", "norms"))),
   )
-  bodies = (AsSeen(pair=False),)
   beyond = (
       source_only, gan, ours,
       Row("choice by sequence", dataclasses.replace(posynda, lessons=(Synthesis(), PseudoLabels(select="sequence")))),
       Row("teacher with K = 5", dataclasses.replace(posynda, sampling_steps=5)), rotation,
-      Row("F with rotation and the target's proportions", dataclasses.replace(turned, lessons=bodies)),
+      Row("F with rotation and the target's proportions", dataclasses.replace(turned, lessons=(AsSeen(pair=False),))),
       Row("the same, paired by uprightness", dataclasses.replace(turned, lessons=(AsSeen(),))),
       dataclasses.replace(seen, name="the same with twice the clips: F as seen"), view_alone,
       _through_camera(rotation), seen_turned,

@@ -3,9 +3,9 @@
     adapters [k ...], numbers [k], seed keys [k], batches [b k ...] --adapt_step, vmapped over k--> adapters [k ...]
                                           one frozen base, unmapped --^
 
-Members may differ in target, seed, rank (padded to the largest) and in the numbers of NUMBERS. Products with the
-base's kernels are one product for all members that are computed together; only low-rank products are a member's own.
-Members do not interact, so one that diverges leaves the others as they are.
+Members may differ in target, seed, rank (padded to the largest), rate and scale. Products with the base's kernels are
+one product for all members that are computed together; only low-rank products are a member's own. Members do not
+interact, so one that diverges leaves the others as they are.
 """
 
 import dataclasses
@@ -21,19 +21,6 @@ from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.adaptation.step import AdaptState, Setting, adapt_step, init_state, make_optimizer
 from posynda_jax.geometry.measured import Measured
 from posynda_jax.peft import lora
-
-NUMBERS = ("rate", "scale")  # what a member may have of its own as a traced number
-
-
-def numbers_of(recipe: Recipe) -> dict[str, float]:
-  """The numbers of a recipe that one compiled step can vary."""
-  return {"rate": recipe.rate, "scale": recipe.adapter.scale}
-
-
-def with_numbers(recipe: Recipe, rate=None, scale=None) -> Recipe:
-  """The recipe with the given numbers, which may be traced, in place of its own."""
-  adapter = recipe.adapter if scale is None else dataclasses.replace(recipe.adapter, scale=scale)
-  return dataclasses.replace(recipe, adapter=adapter, rate=recipe.rate if rate is None else rate)
 
 
 def pad_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
@@ -51,13 +38,8 @@ def pad_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
   return {path: pad(**ab) for path, ab in factors.items()}
 
 
-def cut_rank(factors: lora.Adapter, rank: int) -> lora.Adapter:
-  """The first `rank` columns and rows: the inverse of `pad_rank`."""
-  return {path: {"a": ab["a"][..., :rank], "b": ab["b"][:rank]} for path, ab in factors.items()}
-
-
 def find_numbers(recipes: Sequence[Recipe]) -> dict[str, Array]:
-  """The numbers in which members differ, each [k]: an argument of the compiled step.
+  """`rate` and `scale` of the members, each [k]: arguments of the compiled step.
 
   Raises ValueError for members that one step cannot hold: other lessons or settings, deltas, lessons that learn.
   """
@@ -65,14 +47,11 @@ def find_numbers(recipes: Sequence[Recipe]) -> dict[str, Array]:
     raise ValueError("a sweep stacks low-rank adapters: run members with another --tune alone")
   if any(hasattr(lesson, "init") for recipe in recipes for lesson in recipe.lessons):
     raise ValueError("a sweep does not carry what a lesson learns: run the recipe gan alone")
-  shared = {
-      dataclasses.replace(with_numbers(it, 0.0, 0.0), adapter=dataclasses.replace(it.adapter, rank=0, scale=0.0))
-      for it in recipes
-  }
+  shared = {dataclasses.replace(it, rate=0, adapter=dataclasses.replace(it.adapter, rank=0, scale=0)) for it in recipes}
   if len(shared) > 1:
-    raise ValueError(f"members differ in more than rank, {', '.join(NUMBERS)}, target and seed: make a sweep of each")
-  values = {name: [numbers_of(recipe)[name] for recipe in recipes] for name in NUMBERS}
-  return {name: jnp.array(found, jnp.float32) for name, found in values.items() if len(set(found)) > 1}
+    raise ValueError("members differ in more than rank, rate, scale, target and seed: make a sweep of each")
+  numbers = {"rate": [it.rate for it in recipes], "scale": [it.adapter.scale for it in recipes]}
+  return {name: jnp.array(values, jnp.float32) for name, values in numbers.items()}
 
 
 def init_members(keys: Sequence[Array], base: PyTree, recipes: Sequence[Recipe], num_frames: int) -> AdaptState:
@@ -90,9 +69,13 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
 
 
 def unstack(adapter: PyTree, ranks: Sequence[int]) -> list[PyTree]:
-  """The adapters of all members, each at its own rank."""
-  each = [jax.tree.map(lambda x: x[i], adapter) for i in range(len(ranks))]
-  return [{**one, "lora": cut_rank(one["lora"], rank)} for one, rank in zip(each, ranks, strict=True)]
+  """The adapters of all members, each cut to its own rank."""
+
+  def one(i, rank):
+    own = jax.tree.map(lambda x: x[i], adapter)
+    return {**own, "lora": {path: {"a": ab["a"][..., :rank], "b": ab["b"][:rank]} for path, ab in own["lora"].items()}}
+
+  return [one(i, rank) for i, rank in enumerate(ranks)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,16 +109,15 @@ def sweep_step(
 
   def update(own):
     (adapter, opt_state), numbers, batch, seed_key = own
-    before = AdaptState(state.step, adapter, opt_state, ((),) * len(recipe.lessons))
-    after, metrics = adapt_step(
-        before, (base, measured), batch, seed_key, recipe=with_numbers(recipe, **numbers), setting=setting
-    )
+    before = AdaptState(state.step, adapter, opt_state, state.memory)
+    own_adapter = dataclasses.replace(recipe.adapter, scale=numbers["scale"])
+    its = dataclasses.replace(recipe, rate=numbers["rate"], adapter=own_adapter)
+    after, metrics = adapt_step(before, (base, measured), batch, seed_key, recipe=its, setting=setting)
     return (after.adapter, after.opt_state), metrics
 
   batches = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch)
-  parts = (state.adapter, state.opt_state)
-  batch_size = together if together > 1 else None
-  (adapter, opt_state), metrics = jax.lax.map(update, (parts, numbers, batches, seed_keys), batch_size=batch_size)
+  members_own = (state.adapter, state.opt_state), numbers, batches, seed_keys
+  (adapter, opt_state), metrics = jax.lax.map(update, members_own, batch_size=together if together > 1 else None)
   loss = metrics["loss"]
   named = {f"{name}/{key}": values[i] for i, name in enumerate(members.names) for key, values in metrics.items()}
   named["loss"] = jnp.nanmean(jnp.where(jnp.isfinite(loss), loss, jnp.nan))
@@ -143,17 +125,16 @@ def sweep_step(
 
 
 class SweepFeed:
-  """The batches of several feeds as one, {name: {field: [b k ...]}}; member k draws from the feed `which[k]`."""
+  """The batches of the members' feeds as one, {name: {field: [b k ...]}}."""
 
-  def __init__(self, feeds: Sequence, which: Sequence[int]):
-    self._feeds, self._which = feeds, which
+  def __init__(self, feeds: Sequence):
+    self._feeds = feeds
 
   def __iter__(self) -> "SweepFeed":
     return self
 
   def __next__(self) -> dict:
-    drawn = [next(feed) for feed in self._feeds]
-    return jax.tree.map(lambda *leaves: np.stack(leaves, 1), *(drawn[i] for i in self._which))
+    return jax.tree.map(lambda *leaves: np.stack(leaves, 1), *map(next, self._feeds))
 
   def get_state(self) -> dict[str, Any]:
     """State of every feed, as JSON."""

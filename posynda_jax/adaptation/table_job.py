@@ -1,6 +1,4 @@
-"""Rows of tables trained and scored: one run a row and seed, named by the digest of all that defines it, kept and
-shared.
-"""
+"""Rows of tables trained and scored: one run a row and seed, named by the digest of all that defines it."""
 
 import dataclasses
 import functools
@@ -22,13 +20,6 @@ from posynda_jax.evaluation import protocols, scoring
 from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import files, locks, runs
 
-_UNTRAINED = {"recipe": None, "seed": 0}
-
-
-def digest(identity: dict[str, Any]) -> str:
-  """Sixteen digits that name a configuration."""
-  return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
 
 class Bench:
   """Rows of one source and target: trains what has not been trained, and scores it.
@@ -40,11 +31,10 @@ class Bench:
   def __init__(self, job: Job, videopose: str | None = None, train: bool = True):
     self.job, self.train, self.folder = job, train, pathlib.Path(job.workdir).expanduser()
     self.protocol = protocols.of_target(job.target)
-    self._videopose, self._scorers = videopose, {}
+    self._videopose, self._scorers, self._tests = videopose, {}, {}
     self._base = functools.cache(self._load_base)
     self._source = functools.cache(
         lambda name, clip_fps: sources.load_source(name, job.source_split, clip_fps, job.folders))
-    self._tests: dict[str, Any] = {}
 
   def why_not(self, row: Row) -> str | None:
     """Why a row cannot be run here; None where it can."""
@@ -68,11 +58,15 @@ class Bench:
     job = dataclasses.replace(
         self.job, recipe=recipe, base=base_name, source=source_name, seed=seed if row.recipe else 0,
         sampling=dataclasses.replace(self.job.sampling, **row.test))
-    opened = task.open_task(job, base, self._source(source_name, base.clip_fps), self._open_test(base))
-    identity = task.identify(opened) | ({} if row.recipe else _UNTRAINED | {"view": list(opened.view)})
+    length = base.clip_fps, base.model.num_frames
+    if length not in self._tests:
+      self._tests[length] = task.open_test(self.job, base, self.protocol.fields)
+    opened = task.open_task(job, base, self._source(source_name, base.clip_fps), self._tests[length])
+    identity = task.identify(opened) | ({} if row.recipe else {"recipe": None, "seed": 0, "view": list(opened.view)})
     identity = {name: value for name, value in identity.items() if name not in ("flip", "test_refine")}
-    folder = self.folder / "rows" / digest({name: it for name, it in identity.items() if name != "base_folder"})
-    path, key = folder / "scores.json", _test_name(self.protocol, row.test)
+    named = json.dumps({name: it for name, it in identity.items() if name != "base_folder"}, sort_keys=True)
+    folder = self.folder / "rows" / hashlib.sha256(named.encode()).hexdigest()[:16]
+    path, key = folder / "scores.json", self._test_name(row.test)
     found = json.loads(path.read_text()) if path.exists() else {}
     if key not in found:
       if not self.train:
@@ -93,46 +87,38 @@ class Bench:
     return {name: {key: base[key] for key in ("base", "protocol", "seconds", "digest")} for name, base in found.items()}
 
   def _train_and_score(self, row: Row, opened: task.Task, run: runs.Run, scored: dict | None) -> dict[str, dict]:
-    """Results by test name. The adapter is trained, resumed, or read where another test has `scored` it."""
+    """Results by test name. The adapter is trained, resumed, or read where another test has `scored` it.
+
+    H hypotheses are drawn once for all rules. One program serves all rows of a base and test.
+    """
+    base, config, recipe = opened.base, opened.job.sampling, row.recipe
     about = {"seconds": 0.0, "device": jax.devices()[0].device_kind, "trainable": 0}
     weights = dataclasses.replace(opened.bare, view=opened.view)
-    if row.recipe and scored and (run.folder / "adapted").exists():
-      weights = bases.load_adapter(run.folder, "adapted", opened.base)
+    if recipe and scored and (run.folder / "adapted").exists():
+      weights = bases.load_adapter(run.folder, "adapted", base)
       about = {key: scored[key] for key in about}
-    elif row.recipe:
-      weights, about["seconds"] = training.train_adapter(opened, row.recipe, run, "adapted")
-      about["trainable"] = adapters.num_trainable(opened.base.params, row.recipe.adapter)
-    about["flops"] = count_flops(opened.base, row)
-    by_rule = self._score(opened, weights)
-    several = len(by_rule) > 1
-    return {
-        _test_name(self.protocol, row.test | ({"select": rule} if several else {})): result | about
-        for rule, result in by_rule.items()
-    }
-
-  def _score(self, opened: task.Task, weights: bases.Weights) -> dict[str, dict[str, Any]]:
-    """The protocol's result by rule; H hypotheses are drawn once for all rules. One program serves all rows of a base
-    and test.
-    """
-    base, config = opened.base, opened.job.sampling
-    key = (base.digest, config)
-    if key not in self._scorers:
-      rules = scoring.RULES if config.num_hypotheses > 1 else (config.select,)
+    elif recipe:
+      weights, about["seconds"] = training.train_adapter(opened, recipe, run, "adapted")
+      about["trainable"] = adapters.num_trainable(base.params, recipe.adapter)
+    about["flops"] = count_flops(base, row)
+    rules = scoring.RULES if config.num_hypotheses > 1 else (config.select,)
+    if (key := (base.digest, config)) not in self._scorers:
       measure = functools.partial(protocols.frame_scores, self.protocol)
       self._scorers[key] = scoring.make_rule_scorer(_make_merged(base), config, rules, measure)
-    if weights.adapter is None:
-      merged = (base.params, jnp.zeros((adapters.NUM_JOINTS, 3)))
-    else:
-      merged = (adapters.merge(base.params, weights.adapter, weights.config.scale), weights.adapter["bias"])
-    inputs = (self._scorers[key], merged, weights.measured, opened.test, config.batch_size)
-    where = (opened.job.target, opened.job.test_split, base.clip_fps)
-    results = {}
-    for rule, row in scoring.evaluate_rules(*inputs, self.protocol).items():
+    merged = base.params, jnp.zeros((adapters.NUM_JOINTS, 3))
+    if weights.adapter is not None:
+      merged = adapters.merge(base.params, weights.adapter, weights.config.scale), weights.adapter["bias"]
+    inputs = self._scorers[key], merged, weights.measured, opened.test, config.batch_size
+    where, results = (opened.job.target, opened.job.test_split, base.clip_fps), {}
+    for rule, its in scoring.evaluate_rules(*inputs, self.protocol).items():
       ruled = dataclasses.replace(config, select=rule)
       protocol = scoring.describe_protocol(*where, ruled, weights.view, self.protocol)
-      results[rule] = {
-          "scores": row["result"], "groups": row["groups"], "frames": row["counts"]["frames"], "protocol": protocol}
+      results[self._test_name(row.test | ({"select": rule} if len(rules) > 1 else {}))] = about | {
+          "scores": its["result"], "groups": its["groups"], "frames": its["counts"]["frames"], "protocol": protocol}
     return results
+
+  def _test_name(self, test: dict[str, Any]) -> str:
+    return json.dumps([self.protocol.name, test], sort_keys=True)
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
     """(base, its name): the job's, the VideoPose one, or one trained by the job's base's plan with the changes."""
@@ -150,20 +136,10 @@ class Bench:
       return None
     return base_job.train_base(plan, folder, self.job.folders, self.job.saving), str(folder)
 
-  def _open_test(self, base: bases.Base):
-    key = f"{base.clip_fps}-{base.model.num_frames}"
-    if key not in self._tests:
-      self._tests[key] = task.open_test(self.job, base, self.protocol.fields)
-    return self._tests[key]
-
 
 def _make_merged(base: bases.Base) -> Callable:
   """A denoiser of (merged variables, bias): the same program for every adapter."""
   return lambda weights: adapters.make_denoiser(base.model, weights[0], {"bias": weights[1]})
-
-
-def _test_name(protocol: protocols.Protocol, test: dict[str, Any]) -> str:
-  return json.dumps([protocol.name, test], sort_keys=True)
 
 
 def count_flops(base: bases.Base, row: Row) -> int:
@@ -185,26 +161,24 @@ def count_flops(base: bases.Base, row: Row) -> int:
 def run_rows(bench: Bench, table: str, due: Sequence[tuple[Row, int]]) -> dict[str, list[dict[str, Any]]]:
   """Results of rows by name, in the order of seeds. Rows that another process trains are put off until it has them."""
   found: dict[tuple[str, int], dict] = {}
-  waiting, put_off = list(due), 0
+  waiting = list(due)
   while waiting:
-    row, seed = waiting.pop(0)
-    try:
-      result = bench.run(row, seed)
-    except locks.InUse:
-      if jax.process_count() > 1:  # the processes of one job take the rows together
-        raise
-      waiting.append((row, seed))
-      put_off += 1
-      if put_off >= len(waiting):  # all that is left
-        time.sleep(2)
-        put_off = 0
-      continue
-    put_off = 0
-    if result is None:
-      continue
-    found[row.name, seed] = result
-    scores = "  ".join(f"{key} {value:.1f}" for key, value in result["scores"].items())
-    print(f"table {table}, {row.name}, seed {seed}: {scores}", flush=True)
+    put_off = []
+    for row, seed in waiting:
+      try:
+        result = bench.run(row, seed)
+      except locks.InUse:
+        if jax.process_count() > 1:  # the processes of one job take the rows together
+          raise
+        put_off.append((row, seed))
+        continue
+      if result is not None:
+        found[row.name, seed] = result
+        scores = "  ".join(f"{key} {value:.1f}" for key, value in result["scores"].items())
+        print(f"table {table}, {row.name}, seed {seed}: {scores}", flush=True)
+    if put_off == waiting:
+      time.sleep(2)
+    waiting = put_off
   results: dict[str, list[dict[str, Any]]] = {}
   for row, seed in due:
     if (row.name, seed) in found:

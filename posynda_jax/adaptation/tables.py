@@ -1,7 +1,5 @@
-"""Tables of rows' scores: means, deviations, closure, cost; as Markdown, CSV, JSON and a picture."""
+"""Tables of rows' scores: means, deviations, closure, cost; as Markdown and JSON."""
 
-import csv
-import io
 import pathlib
 import statistics
 from typing import Any
@@ -52,10 +50,8 @@ def summarise(name: str, table: Table, results: dict[str, list[dict]], paper: bo
   }
 
 
-def columns(table: dict) -> tuple[list[str], list[list[str]]]:
-  """Head and cells of a table as text: mean ± std of the scores, closure in MPJPE, parameters, GFLOPs, seconds of
-  training.
-  """
+def _columns(table: dict) -> tuple[list[str], list[list[str]]]:
+  """Head and cells of a table as text."""
   rows, scores = table["rows"], table["scores"]
   closed, paper = any("closure" in row for row in rows), any(row["paper_mpjpe_mm"] for row in rows)
   head = ["row", *scores, *["closure %"] * closed, "trainable", "GFLOPs", "seconds", *["paper's MPJPE"] * paper]
@@ -64,18 +60,21 @@ def columns(table: dict) -> tuple[list[str], list[list[str]]]:
     device = row["devices"][0]
     on = f" on {device}" if row["trainable"] and device != "cpu" else ""
     cells.append([
-        row["name"], *(_mean_and_std(row, key) for key in scores), *[_percent(row)] * closed, f"{row['trainable']:,}",
-        f"{row['flops'] / 1e9:.4g}", f"{row['seconds']:.0f}{on}", *[f"{row['paper_mpjpe_mm'] or ''}"] * paper,
+        row["name"], *(mean_and_std(row, key) for key in scores), *[closure_percent(row)] * closed,
+        f"{row['trainable']:,}", f"{row['flops'] / 1e9:.4g}", f"{row['seconds']:.0f}{on}",
+        *[f"{row['paper_mpjpe_mm'] or ''}"] * paper,
     ])
   return head, cells
 
 
-def _mean_and_std(row: dict, key: str) -> str:
+def mean_and_std(row: dict, key: str = "mpjpe_mm") -> str:
+  """Mean and standard deviation of a score of a row."""
   std = row["std"][key]
   return f"{row['mean'][key]:.1f}" + ("" if std is None else f" ± {std:.1f}")
 
 
-def _percent(row: dict) -> str:
+def closure_percent(row: dict) -> str:
+  """Closure of a row, in brackets that towards the ceiling with the same camera, fit, adapter and updates."""
   if row.get("closure") is None:
     return ""
   alike = row.get("closure_alike")
@@ -90,37 +89,10 @@ def markdown(table: dict) -> str:
   protocol = table["protocol"]
   where = f"{protocol['dataset']} {protocol['split']}, {protocol['keypoints_2d']} 2D, {protocol['protocol']}"
   about = f"{where} ({protocol['headline']}); {count} of the adaptation, one base{fewer}. {table['note']}".strip()
-  return f"**{table['title']}.** {about}\n\n{markdown_table(*columns(table))}\n"
-
-
-def save_picture(path, table: dict) -> None:
-  """Headline of every row as a bar with its standard deviation, and the ceiling as a line."""
-  import matplotlib
-
-  matplotlib.use("Agg")
-  from matplotlib import pyplot
-
-  rows, headline = table["rows"][::-1], table["scores"][0]
-  figure, axis = pyplot.subplots(figsize=(8, 1 + 0.34 * len(rows)), layout="constrained")
-  values = [row["mean"][headline] for row in rows]
-  errors = [row["std"][headline] or 0 for row in rows]
-  axis.barh([row["name"] for row in rows], values, xerr=errors, color="#33658a", height=0.62)
-  for place, (row, value) in enumerate(zip(rows, values, strict=True)):
-    axis.text(value + 0.02 * max(values), place, f"{value:.1f}", va="center", fontsize=9)
-    if row["name"] == CEILING:
-      axis.axvline(value, color="#d1495b", linewidth=1.4)
-  axis.set(title=f"{table['title']}, {table['protocol']['dataset']}", xlabel=headline, xlim=(0, 1.15 * max(values)))
-  axis.spines[["top", "right"]].set_visible(False)
-  figure.savefig(path, dpi=110)
-  pyplot.close(figure)
+  return f"**{table['title']}.** {about}\n\n{markdown_table(*_columns(table))}\n"
 
 
 def save(stem: pathlib.Path, table: dict) -> None:
-  """Writes the table as Markdown, CSV, JSON and a picture, beside one another."""
-  head, cells = columns(table)
-  text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([head, *cells])
+  """Writes the table as Markdown and JSON, beside one another."""
   files.write_text(stem.with_suffix(".md"), markdown(table))
-  files.write_text(stem.with_suffix(".csv"), text.getvalue())
   files.write_json(stem.with_suffix(".json"), table)
-  save_picture(stem.with_suffix(".png"), table)

@@ -93,15 +93,15 @@ def bind(
 def _low_rank(module: nn.Module, factors: Mapping[str, Array], x: Array) -> Array:
   """(x a) b in the layer's own computation dtype."""
   dtype = getattr(module, "dtype", None) or x.dtype
-  a, b = factors["a"].astype(dtype), factors["b"].astype(dtype)
+  a, b, x = factors["a"].astype(dtype), factors["b"].astype(dtype), x.astype(dtype)
   if isinstance(module, nn.Dense):
-    return (x.astype(dtype) @ a) @ b
+    return (x @ a) @ b
   if isinstance(module, nn.Conv) and module.feature_group_count == 1:
     narrow = nn.Conv(
         a.shape[-1], module.kernel_size, module.strides, module.padding, module.input_dilation, module.kernel_dilation,
         use_bias=False, dtype=dtype, parent=None,
     )
-    return narrow.apply({"params": {"kernel": a}}, x.astype(dtype)) @ b
+    return narrow.apply({"params": {"kernel": a}}, x) @ b
   path = "/".join(module.path)
   raise ValueError(f"{path} is a {type(module).__name__}: adapters fit Dense and ungrouped Conv layers")
 
@@ -129,8 +129,8 @@ def _adapted_product_backward(kept, dy):
   def flat(y):
     return y.reshape(-1, y.shape[-1])
 
-  def transposed(kernel):
-    return kernel.astype(x.dtype).T
+  def transposed(factor):
+    return factor.astype(x.dtype).T
 
   da = flat(x).T @ flat(dy @ transposed(b))
   db = flat(x @ a.astype(x.dtype)).T @ flat(dy)
@@ -166,7 +166,7 @@ def unmerge(merged: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
 def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
   """One adapter whose update is exactly the weighted sum of the adapters' updates. Its rank is the sum of their ranks.
 
-  The mean of `a` times the mean of `b` is not the mean of the products `a b`, so factors are concatenated. Raises
+  Factors are concatenated, because the mean of `a` times the mean of `b` is not the mean of the products `a b`. Raises
   ValueError if the adapters have different paths, or if there is not one weight an adapter.
   """
   paths = set(adapters[0])
@@ -183,10 +183,9 @@ def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
 
 def relative_norms(base: PyTree, adapter: Adapter, scale: float = 1.0) -> dict[str, float]:
   """Frobenius norm of each kernel's update `scale a b`, relative to the norm of the kernel, by module path."""
-  params = flatten_dict(base["params"], sep="/")
-
-  def relative(kernel, factors):
+  params, norms = flatten_dict(base["params"], sep="/"), {}
+  for path, factors in adapter.items():
+    kernel = params[f"{path}/kernel"]
     change = adapted_kernel(kernel, factors, scale) - kernel
-    return float(jnp.sqrt((change**2).sum()) / jnp.sqrt((kernel**2).sum()))
-
-  return {path: relative(params[f"{path}/kernel"], factors) for path, factors in adapter.items()}
+    norms[path] = float(jnp.linalg.norm(change.ravel()) / jnp.linalg.norm(kernel.ravel()))
+  return norms

@@ -68,8 +68,8 @@ def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lif
 def result(tiny_base, folders, tmp_path_factory) -> job.Result:
   """The result of a job with a source, a labelled target, a virtual camera, a ceiling and a folder."""
   return job.run(job.Job(
-      recipes.get("novel", **SMALL), TARGET, str(tiny_base), SOURCE, **SPLITS, ceiling=True, guard=False, folders=folders,
-      workdir=str(tmp_path_factory.mktemp("runs") / "novel"), saving=loop.Saving(2, 2)))
+      recipes.get("novel", **SMALL), TARGET, str(tiny_base), SOURCE, **SPLITS, ceiling=True, guard=False,
+      folders=folders, workdir=str(tmp_path_factory.mktemp("runs") / "novel"), saving=loop.Saving(2, 2)))
 
 
 def test_a_job_scores_before_and_after_between_source_only_and_ceiling(result):

@@ -1,6 +1,5 @@
 """Tables: rows are whole recipes that tables share, means and closures are right, and a second start trains nothing."""
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -52,17 +51,19 @@ def test_tables_share_the_papers_row_and_the_components_differ_by_one_thing_each
 
 
 def test_rows_of_the_open_benchmark_are_the_recipes_of_their_names():
-  seen = row_of("open", "F as seen")
-  novel = row_of("open", "F as seen and novel views, tumbled, through a virtual camera")
-  assert seen.recipe == recipes.get("seen") and novel.recipe == recipes.get("novel")
-  assert novel.recipe.lessons == (AsSeen(tumble=1.0), NovelViews(tumble=1.0))
-  large = f"{novel.name}, r = 16 on attention and MLPs"
-  assert row_of("open", f"{large}, three times the updates").recipe == recipes.get("novel_large")
-  longest = row_of("open", f"{large}, rsLoRA: s = 8 / sqrt(16), nine times the updates").recipe
-  assert longest == recipes.get("novel_large", updates=2700, adapter=dataclasses.replace(recipes.LARGE, scale=2.0))
+  novel = "F as seen and novel views, tumbled, through a virtual camera"
+  large, seen = f"{novel}, r = 16 on attention and MLPs", recipes.get("seen")
+  scale_2 = dataclasses.replace(recipes.LARGE, scale=2.0)
+  for name, recipe in {
+      "F as seen": seen, "F as seen, through a virtual camera": dataclasses.replace(seen, virtual_camera=True),
+      novel: recipes.get("novel"), f"{large}, three times the updates": recipes.get("novel_large"),
+      f"{large}, rsLoRA: s = 8 / sqrt(16), nine times the updates":
+          recipes.get("novel_large", updates=2700, adapter=scale_2),
+  }.items():
+    row = row_of("open", name)
+    assert row.recipe == recipe and row.test == {}, name
+  assert recipes.get("novel").lessons == (AsSeen(tumble=1.0), NovelViews(tumble=1.0))
   assert row_of("beyond", "source-free: novel views, tumbled").recipe == recipes.get("free", rate=rows.Budget.rate)
-  through = row_of("open", "F as seen, through a virtual camera")
-  assert through.recipe == dataclasses.replace(seen.recipe, virtual_camera=True) and through.test == {}
 
 
 def test_the_papers_figures_are_its_printed_ones():
@@ -130,7 +131,7 @@ def make_bench(made, folders, tiny_base, **settings) -> table_job.Bench:
   return table_job.Bench(described, **settings)
 
 
-def test_two_processes_share_the_rows_and_the_table_is_in_all_forms(made):
+def test_two_processes_share_the_rows_and_write_the_table(made):
   _, folder, outputs = made
   assert sum(out.count("Compiling adapted") for out in outputs) == 2
   assert all("+ LoRA, seed 0: mpjpe_mm" in out for out in outputs)
@@ -141,8 +142,6 @@ def test_two_processes_share_the_rows_and_the_table_is_in_all_forms(made):
   text = (folder / "table_3.md").read_text()
   assert "1 seed" in text
   assert text.splitlines()[2].replace(" ", "").startswith("|row|mpjpe_mm|p_mpjpe_mm|pck_percent|auc_percent|")
-  assert len(list(csv.reader((folder / "table_3.csv").open()))) == 4
-  assert (folder / "table_3.png").stat().st_size > 5000
 
 
 def test_a_row_of_another_table_is_read_and_another_seed_is_a_run_like_any_other(made, folders, tiny_base, capsys):

@@ -72,39 +72,33 @@ def test_an_adapter_on_another_base_is_refused_by_digest(tmp_path):
 def test_damaged_and_foreign_files_are_reported(tmp_path):
   _, base = scene.tiny_model()
   path = tmp_path / "base.safetensors"
-  with pytest.raises(FileNotFoundError, match="base.safetensors does not exist"):
-    tensors_file.load_base(path)
-  with pytest.raises(FileNotFoundError, match="is a folder"):
-    tensors_file.load_base(tmp_path)
+  for absent, error in ((path, "base.safetensors does not exist"), (tmp_path, "is a folder")):
+    with pytest.raises(FileNotFoundError, match=error):
+      tensors_file.load_base(absent)
   tensors_file.save_base(path, base, CONFIG)
   whole = path.read_bytes()
-  for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
-    path.write_bytes(whole[:length])
-    with pytest.raises(ValueError, match="no whole safetensors file.*fetch it again"):
-      tensors_file.load_base(path)
-  path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])  # one bit of one number
-  with pytest.raises(ValueError, match="is damaged: its numbers have digest"):
-    tensors_file.load_base(path)
-  not_ours = "no whole safetensors file of ours"
+  broken = [(whole[:length], "no whole safetensors file.*fetch it again")
+            for length in (0, 7, 100, len(whole) // 2, len(whole) - 1)]
+  broken.append((whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:], "is damaged: its numbers have digest"))  # one bit
+  headers = ("[1]", "{}", '{"kind": "other"}', "{", '{"kind": "base"}')
   for metadata, error in (
       ({"format": "pt"}, "of another program"),
-      *(({"posynda_jax": header}, not_ours) for header in ("[1]", "{}", '{"kind": "other"}', "{", '{"kind": "base"}')),
+      *(({"posynda_jax": header}, "no whole safetensors file of ours") for header in headers),
   ):
-    safetensors.numpy.save_file({"x": np.ones(3), "x/y": np.ones(3)}, path, metadata)
+    broken.append((safetensors.numpy.save({"x": np.ones(3), "x/y": np.ones(3)}, metadata), error))
+  header = {"posynda_jax": json.dumps({"kind": "base", "config": {}, "digest": "?"})}
+  broken.append((safetensors.numpy.save({"x": np.ones(3)}, header), "damaged"))
+  for content, error in broken:
+    path.write_bytes(content)
     with pytest.raises(ValueError, match=error):
       tensors_file.load_base(path)
-  header = json.dumps({"kind": "base", "config": {}, "digest": "?"})
-  safetensors.numpy.save_file({"x": np.ones(3)}, path, {"posynda_jax": header})
-  with pytest.raises(ValueError, match="damaged"):
-    tensors_file.load_base(path)
 
 
-def test_values_that_a_type_cannot_hold_are_refused_and_no_file_is_left(tmp_path):
-  tree = {"params": {"w": jnp.array([1e6])}}
-  for dtype, error in (
-      ("float16", "params/w .*float16 on disk cannot"),
-      ("int8", "type 'int8' on disk is unknown; choose one of float32, float16, bfloat16"),
-  ):
-    with pytest.raises(ValueError, match=error):
-      tensors_file.save_base(tmp_path / "base.safetensors", tree, CONFIG, dtype)
+@pytest.mark.parametrize("dtype, error", [
+    ("float16", "params/w .*float16 on disk cannot"),
+    ("int8", "type 'int8' on disk is unknown; choose one of float32, float16, bfloat16"),
+])
+def test_values_that_a_type_cannot_hold_are_refused_and_no_file_is_left(tmp_path, dtype, error):
+  with pytest.raises(ValueError, match=error):
+    tensors_file.save_base(tmp_path / "base.safetensors", {"params": {"w": jnp.array([1e6])}}, CONFIG, dtype)
   assert not list(tmp_path.iterdir())

@@ -1,9 +1,12 @@
-"""Records as tracks: nothing lost, nothing invented."""
+"""Records as tracks, clips and batches: nothing lost, nothing invented, and batches depend on seed and step alone."""
 
+import json
+
+import jax
 import numpy as np
 import pytest
 
-from posynda_jax.data import clips, tracks
+from posynda_jax.data import clips, feed, tracks
 from posynda_jax.geometry import camera
 from tests import scene
 
@@ -21,18 +24,14 @@ def record(num_frames: int = 40, fps: float = 50.0, name: str = "walk") -> dict:
   }
 
 
-def test_every_frame_of_a_record_is_in_exactly_one_clip():
-  records = [record(43, 60.0), record(5, 60.0, "short")]
-  source = clips.ClipSource(tracks.make_tracks(records, tracks.LABELLED, 15.0), 9)
+def test_every_frame_of_a_record_is_in_exactly_one_clip_of_tracks_at_the_asked_rate():
+  records = [record(40, 60.0), record(5, 60.0, "short")]
+  found = tracks.make_tracks(records, tracks.LABELLED, 15.0)
+  np.testing.assert_array_equal(found[1].arrays["poses"], records[0]["poses_camera_m"][1::4])
+  source = clips.ClipSource(found, 9)
   roots = np.concatenate([source[i]["poses"][source[i]["valid"] > 0, 0, 0] for i in range(len(source))])
   expected = np.concatenate([one["poses_camera_m"][:, 0, 0] for one in records])
   np.testing.assert_array_equal(np.sort(roots), np.sort(expected))
-
-
-def test_tracks_run_at_the_asked_rate():
-  found = tracks.make_tracks([record(40, 60.0)], tracks.LABELLED, 15.0)
-  assert len(found) == 4
-  np.testing.assert_array_equal(found[1].arrays["poses"], record(40, 60.0)["poses_camera_m"][1::4])
 
 
 def test_normalised_keypoints_meet_the_normalised_camera():
@@ -88,3 +87,71 @@ def test_each_subject_counts_once_in_mean_bones():
   groups = [small], [large], [small, large]
   found = [tracks.mean_bones(tracks.make_tracks(group, tracks.LABELLED, 50.0)) for group in groups]
   np.testing.assert_allclose(found[2], np.mean(found[:2], 0), atol=1e-4)  # lengths are rounded to 0.1 mm
+
+
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 10, 17, 18, 19, 100])
+@pytest.mark.parametrize("num_frames", [1, 9, 27])
+def test_stitching_a_cut_returns_the_sequence(length, num_frames):
+  sequence = np.random.default_rng(length).normal(size=(length, 17, 3))
+  np.testing.assert_array_equal(clips.stitch(clips.cut(sequence, num_frames), length), sequence)
+  plan = clips.make_cut(length, num_frames)
+  assert sorted(plan.frames[plan.mask]) == list(range(length)), "every frame is counted once"
+
+
+def test_the_last_clip_is_aligned_to_the_end_and_padding_of_the_last_batch_does_not_count():
+  assert clips.make_cut(10, 4).frames[-1].tolist() == [6, 7, 8, 9]
+  source = clips.ClipSource(tracks.make_tracks([record(45)], tracks.LABELLED, 50.0), 9)
+  batches = list(clips.in_order(source, 4))
+  assert [len(batch["valid"]) for batch in batches] == [4, 4]
+  assert sum(batch["valid"].sum() for batch in batches) == 45
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: clips.cut(np.zeros((0, 17, 3)), 9), "0 frames"), (lambda: clips.ClipSource([], 9), "no sequences"),
+])
+def test_data_without_a_frame_is_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, clips.ClipSource]:
+  made = {"source": (100, tracks.LABELLED, "walk"), "target": (170, tracks.UNLABELLED, "run")}
+  return {
+      kind: clips.ClipSource(tracks.make_tracks([record(frames, name=name)], fields, 50.0), 9)
+      for kind, (frames, fields, name) in made.items()
+  }
+
+
+def test_batches_are_a_pure_function_of_seed_and_step(sources):
+  def draw(seed: int, start: int, count: int) -> list[list[int]]:
+    batches = feed.batches({"source": sources["source"]}, {"source": 4}, seed)
+    batches.set_state({"step": start})
+    return [next(batches)["source"]["index"].tolist() for _ in range(count)]
+
+  assert draw(0, 0, 6) == draw(0, 0, 6) and draw(0, 0, 6)[4:] == draw(0, 4, 2)
+  assert draw(0, 0, 6) != draw(1, 0, 6)
+  assert set(sum(draw(0, 0, 12), [])) == set(range(len(sources["source"]))), "every clip is drawn"
+
+
+def test_a_feed_goes_on_from_the_state_of_another(sources):
+  one, other = (feed.batches(sources, {"source": 4, "target": 4}, 0) for _ in range(2))
+  for _ in range(3):
+    next(one)
+  other.set_state(json.loads(json.dumps(one.get_state())))
+  jax.tree.map(np.testing.assert_array_equal, next(other), next(one))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_of_all_processes_are_the_batch_of_one(sources, count):
+  shares = [(0, 1)] + [(i, count) for i in range(count)]
+  whole, *parts = (feed.Feed(sources, {"source": 4, "target": 8}, 3, share) for share in shares)
+  for _ in range(5):  # past the end of an epoch
+    together = jax.tree.map(lambda *rows: np.concatenate(rows), *map(next, parts))
+    jax.tree.map(np.testing.assert_array_equal, together, next(whole))
+  assert all(part.get_state() == whole.get_state() for part in parts)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(sources):
+  with pytest.raises(ValueError, match="target batch size 6 is not divisible by 4 processes"):
+    feed.Feed(sources, {"source": 4, "target": 6}, 0, (0, 4))

@@ -1,4 +1,4 @@
-"""Laws of the diffusion process and the sampler."""
+"""Laws of the diffusion process, the sampler, and the choice among hypotheses."""
 
 import functools
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.diffusion import process, sampler
-from posynda_jax.geometry import skeleton
+from posynda_jax.diffusion import hypotheses, process, sampler
+from posynda_jax.geometry import camera, skeleton
 from tests import scene
 from tests.tolerance import assert_close
 
@@ -41,11 +41,8 @@ def test_visited_steps_fall_from_the_last_to_minus_one(num_steps, num_iterations
   times = process.ddim_times(num_steps, num_iterations)
   assert times[0] == num_steps - 1 and times[-1] == -1 and len(times) == num_iterations + 1
   assert (np.diff(times) < 0).all()
-
-
-def test_too_many_sampling_iterations_are_refused():
-  with pytest.raises(ValueError, match="1 to 100"):
-    process.ddim_times(100, 101)
+  with pytest.raises(ValueError, match=f"1 to {num_steps}"):
+    process.ddim_times(num_steps, num_steps + 1)
 
 
 @pytest.mark.parametrize("num_iterations", [1, 2, 5, 20])
@@ -101,3 +98,26 @@ def test_a_flip_averaged_denoiser_commutes_with_the_flip():
   t = jnp.array([3, 900])
   mirrored = skeleton.flip(denoise(skeleton.flip(keypoints), skeleton.flip(noisy), t))
   assert_close(mirrored, denoise(keypoints, noisy, t))
+
+
+def test_the_true_pose_is_chosen_at_every_granularity():
+  absolute, intrinsics = scene.poses((4, 3), 5), np.tile(scene.INTRINSICS, (4, 1))
+  keypoints, confidence = camera.project(absolute, intrinsics), np.ones((4, 3, 17), np.float32)
+  truth = skeleton.root_centre(absolute)
+  wrong = truth + 0.2 * np.random.default_rng(0).normal(size=(2,) + truth.shape)
+  poses = jnp.stack([wrong[0], truth, wrong[1]])
+  roots = hypotheses.solve_roots(poses, keypoints, intrinsics, confidence)
+  errors = hypotheses.reprojection_error(poses, roots, keypoints, intrinsics)
+  for by in ("sequence", "frame"):
+    index = hypotheses.choose(errors, confidence, by)
+    assert (index == 1).all()
+    np.testing.assert_array_equal(hypotheses.pick(poses, index), truth)
+  true_root = jnp.asarray(absolute)[None, ..., 0, :]  # a wrong root can favour a wrong joint
+  errors = hypotheses.reprojection_error(poses, true_root, keypoints, intrinsics)
+  assert (hypotheses.choose(errors, confidence, "joint")[..., 1:] == 1).mean() > 0.95
+
+
+@pytest.mark.parametrize("confidence, chosen", [([1.0, 1.0], 1), ([1.0, 0.0], 0)])
+def test_a_joint_without_confidence_has_no_influence(confidence, chosen):
+  errors = jnp.array([[0.1, 9.0], [0.2, 0.0]]).reshape(2, 1, 1, 2)
+  assert (hypotheses.choose(errors, jnp.array(confidence).reshape(1, 1, 2), "frame") == chosen).all()

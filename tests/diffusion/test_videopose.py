@@ -12,6 +12,7 @@ from posynda_jax.diffusion import process, sampler
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.diffusion.videopose import VideoPose
 from posynda_jax.geometry import camera, skeleton
+from posynda_jax.interop import torch_names
 from posynda_jax.peft import counting, lora
 from tests import golden, scene
 from tests.peft.test_lora import trained
@@ -45,21 +46,6 @@ def inputs(num_frames: int = FRAMES, num_clips: int = 2):
   return jnp.asarray(keypoints), jnp.asarray(noisy), jnp.linspace(3, 900, num_clips).astype(jnp.int32)
 
 
-def variables_of(state: dict[str, np.ndarray]) -> dict:
-  """The Flax variables of the reference's arrays."""
-  tree: dict = {"params": {}, "batch_stats": {}}
-  for name, value in state.items():
-    module, kind = name.rsplit(".", 1)
-    module = module.replace("layers_conv.", "conv_").replace("layers_bn.", "bn_")
-    if kind.startswith("running_"):
-      tree["batch_stats"].setdefault(module, {})[kind.removeprefix("running_")] = value
-    elif kind != "num_batches_tracked":
-      if value.ndim == 3:
-        kind, value = "kernel", value.transpose(2, 1, 0)
-      tree["params"].setdefault(module, {})["scale" if kind == "weight" else kind] = value
-  return tree
-
-
 def test_golden_plain_videopose_without_padding():
   arrays = golden.load("videopose_small")
   config, state = arrays["config"], golden.params(arrays)
@@ -68,7 +54,7 @@ def test_golden_plain_videopose_without_padding():
       **{name: config[name] for name in ("filter_widths", "channels", "causal")},
   })
   assert model.receptive_field == config["receptive_field"]
-  out = apply(model, variables_of(state), arrays["x_2d"], pad=False)
+  out = apply(model, torch_names.params_from_torch(state), arrays["x_2d"], pad=False)
   np.testing.assert_allclose(out, arrays["out"], atol=2e-5, rtol=0)
 
 
@@ -171,15 +157,7 @@ def test_training_lowers_the_error_that_running_statistics_give():
   assert error(variables) < 0.6 * error(start)
 
 
-def test_a_new_adapter_leaves_the_model_bit_identical():
-  model, base = tiny()
-  new = lora.init(jax.random.key(0), base, 2, lora.CONVOLUTIONS)
-  np.testing.assert_array_equal(lora.bind(model, base, new)(*inputs()), model.apply(base, *inputs()))
-
-
-@pytest.mark.parametrize(
-    "rule, pad", [(lora.CONVOLUTIONS, True), (lora.EVERYWHERE, True), (lora.CONVOLUTIONS, False)]
-)
+@pytest.mark.parametrize("rule, pad", [(lora.EVERYWHERE, True), (lora.CONVOLUTIONS, False)])
 def test_factorised_equals_merged(rule, pad):
   model, base = tiny(causal=True)
   adapter = trained(lora.init(jax.random.key(0), base, 2, rule))

@@ -33,12 +33,11 @@ def test_parts_add_up_to_the_error_and_each_depends_on_its_cause():
   assert detected == row | {"detector": 7.0, "total": 137.0}
 
 
-def directions(poses: np.ndarray) -> np.ndarray:
-  bones = poses[:, 1:] - poses[:, PARENTS]
-  return bones / np.linalg.norm(bones, axis=-1, keepdims=True)
-
-
 def test_another_body_has_its_lengths_keeps_directions_and_stands_on_the_floor():
+  def directions(poses):
+    bones = poses[:, 1:] - poses[:, PARENTS]
+    return bones / np.linalg.norm(bones, axis=-1, keepdims=True)
+
   motion = scene.motion(20)
   lengths = 1.3 * np.asarray(skeleton.bone_lengths(motion)).mean(0)
   moved = diagnose.with_body(motion, lengths)

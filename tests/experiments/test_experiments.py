@@ -22,11 +22,6 @@ def read(folder: pathlib.Path, name: str = "metrics.json"):
   return json.loads((folder / name).read_text())
 
 
-def scores(folder: pathlib.Path) -> dict:
-  """The results of a run without times."""
-  return {row: {key: values[key] for key in values if key != "seconds"} for row, values in read(folder).items()}
-
-
 def evaluated(*flags: str) -> tuple[float, float]:
   """MPJPE and P-MPJPE (mm) that the script evaluate prints."""
   out = run_well("evaluate", TEST, f"--dataset={TARGET}", *flags)
@@ -42,24 +37,20 @@ def adapted(tmp_path_factory, data) -> pathlib.Path:
   return folder
 
 
-def test_adaptation_leaves_all_that_a_reader_needs(adapted):
+def test_adaptation_leaves_all_that_a_reader_needs_and_a_second_start_finds_everything_finished(adapted, data):
   results, rows = read(adapted), ("source_only", "adapted", "ceiling")
   assert set(results) == {*rows, "protocol"}
   for row in rows:
     assert {"mpjpe_mm", "p_mpjpe_mm", "frames"} <= set(results[row]) and np.isfinite(results[row]["mpjpe_mm"])
   assert len({results[row]["frames"] for row in rows}) == 1 and len({results[row]["mpjpe_mm"] for row in rows}) == 3
   assert {"dataset", "split", "joints", "hypotheses", "root", "adapted_on"} <= set(results["protocol"])
-  for name in ("config.json", "commands.jsonl", "adapted", "base/base", "figures/adapted.png"):
+  for name in ("commands.jsonl", "adapted", "figures/adapted.png", "figures/comparison.png", "events"):
     assert (adapted / name).exists(), name
-  assert (adapted / "figures" / "comparison.png").stat().st_size > 10_000
-  assert list((adapted / "events").iterdir())
-
-
-def test_a_second_start_finds_base_adapter_and_ceiling_finished(adapted, data):
-  before, digest = scores(adapted), bases.load(adapted / "base").digest
+  digest = bases.load(adapted / "base").digest
   out = run_well("adapt", SMOKE, data, f"--workdir={adapted}", "--ceiling")
   assert "Resuming adapted at step 6" in out and "Resuming ceiling at step 6" in out
-  assert scores(adapted) == before
+  for row, its in read(adapted).items():
+    assert its | {"seconds": 0} == results[row] | {"seconds": 0}
   assert bases.load(adapted / "base").digest == digest == read(adapted, "config.json")["base"]
 
 
@@ -73,8 +64,8 @@ def test_pretraining_trains_the_same_base_and_a_second_start_reads_it(adapted, s
 
 
 def test_evaluate_finds_the_scores_of_a_run_and_scores_a_bare_base(adapted, data):
-  results, rates = read(adapted), evaluated(data, f"--run={adapted}")
-  np.testing.assert_allclose(rates, [results["adapted"][name] for name in ("mpjpe_mm", "p_mpjpe_mm")], atol=0.06)
+  scores = read(adapted)["adapted"]
+  np.testing.assert_allclose(evaluated(data, f"--run={adapted}"), [scores["mpjpe_mm"], scores["p_mpjpe_mm"]], atol=0.06)
   evaluated(data, f"--run={adapted}/base", "--hypotheses=2", "--select=frame", "--flip", "--refine=rays")
   row = json.loads((adapted / "evaluations.jsonl").read_text())
   assert row["weights"] == "adapted" and row["protocol"]["dataset"] == TARGET
@@ -114,13 +105,10 @@ def test_a_sweep_is_one_run_folder_a_member(data, smoke_base, tmp_path):
     ("pretrain", "--source=cmu_mocap/h36m_rig", "cmu.zip"),
     ("pretrain", "--heads=3", "width 16 is not a multiple of 3 heads"),
     ("pretrain", "--learning_rate=1e30 --warmup_steps=0 --log_every=1", "loss is nan at step"),
-    ("adapt", "--rank=17", "rank 17 does not fit"),
     ("adapt", "--base=nowhere", "nowhere is no base"),
     ("adapt", "--base=plan:large", "plan 'large' is unknown; choose one of paper"),
-    ("adapt", "--source=none", "dataset 'none' is unknown"),
     ("adapt", "--target=synthetic_motion/moon_gt", "config 'moon_gt' of synthetic_motion is unknown"),
     ("adapt", "--target_split=validation", "split 'validation' of synthetic_motion/target_gt cannot be read"),
-    ("adapt", "--sweep=depth=1,2", "member depth_1 changes 'depth', which members of one step share"),
     ("evaluate", f"--dataset={TARGET} --run=nowhere", "nowhere is not a run folder"),
     ("evaluate", "", "--dataset or --protocol is needed"),
     ("evaluate", "--protocol=3dhp --split=TS1", "--split=TS1 contradicts --protocol=3dhp"),
@@ -131,35 +119,24 @@ def test_an_error_of_the_user_is_one_line(script, flags, message, smoke_base, da
   assert message in error_of(script, *first, data, f"--workdir={tmp_path}/run", *flags.split())
 
 
-def test_a_recipe_that_needs_a_source_is_refused_without_one(smoke_base, data, tmp_path):
-  line = error_of("adapt", data, smoke_base, "--clips=8", f"--workdir={tmp_path}/run")
-  assert "this recipe learns from source poses: give a source, or use the recipe free" in line
-
-
 def test_a_batch_that_the_devices_cannot_share_is_refused(smoke_base, data, tmp_path):
   env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
   line = error_of("adapt", SMOKE, data, smoke_base, f"--workdir={tmp_path}/run", env=env)
   assert "clips 8 is not divisible by 3 devices" in line
 
 
-def test_a_work_directory_of_another_config_is_refused_and_unchanged(adapted, data):
+def test_a_work_directory_of_another_config_and_an_adapter_of_another_base_are_refused(adapted, data, tmp_path):
   before = (adapted / "metrics.json").read_bytes()
   line = error_of("adapt", SMOKE, data, f"--workdir={adapted}", "--rank=1")
   assert "belongs to a run with another config" in line and "recipe.adapter.rank: 2 there, 1 now" in line
   assert (adapted / "metrics.json").read_bytes() == before
-
-
-def test_an_adapter_of_another_base_is_refused(adapted, data, tmp_path):
   runs.Run(tmp_path, read(adapted, "config.json") | {"base": "0123456789abcdef"}).close()
   line = error_of("evaluate", f"--run={tmp_path}", f"--dataset={TARGET}", data)
   assert "this adapter belongs to 0123456789abcdef" in line
 
 
-def test_an_unknown_value_of_a_flag_is_refused():
+def test_an_unknown_value_of_a_flag_is_refused_and_help_lists_the_flags_for_data_folder_and_video():
   done = run("evaluate", "--select=video", "--workdir=unused")
   assert done.returncode != 0 and "<mean|sequence|frame|joint>" in done.stderr
-
-
-def test_help_lists_the_flags_for_data_folder_and_video():
   said = run("adapt", "--help").stdout
   assert not [name for name in ("recipe", "base", "workdir", "manual_dir", "resolution") if f"--{name}:" not in said]

@@ -10,11 +10,11 @@ PAGE = (ROOT / "docs" / "peft.md").read_text()
 
 
 def test_a_study_sweeps_adds_and_measures_adapters(data, smoke_base, tmp_path):
-  flags = (SMOKE, data, smoke_base, f"--workdir={tmp_path}/peft", "--rules=temporal", "--ranks=1,2", "--rates=1e-3")
+  flags = (SMOKE, data, smoke_base, f"--workdir={tmp_path}/peft", "--rules=attention", "--ranks=1,2", "--rates=1e-3")
   run_well("peft", *flags)
   results = json.loads((tmp_path / "peft" / "peft.json").read_text())
   (rule, rows), = results["rules"].items()
-  assert rule == "temporal" and len(rows) == 2
+  assert rule == "attention" and len(rows) == 2
   trainable = {row["rank"]: row["trainable"] for row in rows}
   assert trainable[2] - 51 == 2 * (trainable[1] - 51) > 0
   sums = results["arithmetic"]

@@ -60,8 +60,10 @@ def test_the_weighted_median_is_the_first_value_with_half_of_the_weight():
   np.testing.assert_array_equal(body.weighted_median(values, weight), [2, 2])
 
 
-def test_a_refinement_that_cannot_be_done_is_refused():
-  with pytest.raises(ValueError, match="refine 'bones' is unknown; choose one of none, rays, body"):
-    body.check_refinement("bones", ())
-  with pytest.raises(ValueError, match="needs 16 bone lengths in metres, 0 are given"):
-    body.check_refinement("body", ())
+@pytest.mark.parametrize("given, message", [
+    (("bones", ()), "refine 'bones' is unknown; choose one of none, rays, body"),
+    (("body", ()), "needs 16 bone lengths in metres, 0 are given"),
+])
+def test_a_refinement_that_cannot_be_done_is_refused(given, message):
+  with pytest.raises(ValueError, match=message):
+    body.check_refinement(*given)

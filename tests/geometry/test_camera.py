@@ -15,59 +15,41 @@ def test_flip_twice_is_identity_and_exchanges_sides():
   assert skeleton.flip(pose)[0, 0, 13, 0] == -pose[0, 0, 16, 0]
 
 
-@pytest.mark.parametrize("order", ["h36m17", "dhp17", "spin17"])
-def test_orders_of_17_joints_are_permutations(order):
-  assert sorted(skeleton.ORDERS[order]) == list(range(17))
-
-
-def test_the_3dhp_order_matches_the_published_table():
+def test_orders_of_17_joints_are_permutations_and_that_of_3dhp_is_the_published_one():
+  for order in ("h36m17", "dhp17", "spin17"):
+    assert sorted(skeleton.ORDERS[order]) == list(range(17))
   names = (
       "head_top neck r_sho r_elb r_wri l_sho l_elb l_wri r_hip r_knee r_ank l_hip l_knee l_ank pelvis spine head"
   ).split()
   ours = [names[i] for i in skeleton.ORDERS["dhp17"]]
   assert ours[:4] == ["pelvis", "r_hip", "r_knee", "r_ank"] and ours[8:11] == ["neck", "head", "head_top"]
   assert ours[13] == "l_wri" and ours[16] == "r_wri"
-
-
-def test_unknown_joint_order_lists_the_choices():
   with pytest.raises(ValueError, match="dhp17"):
     skeleton.to_h36m(np.zeros((17, 3)), "kinect")
 
 
-@pytest.mark.parametrize("subject", camera_tables.H36M_EXTRINSICS)
-def test_world_to_camera_keeps_distances_and_has_an_inverse(subject):
-  points = np.random.default_rng(0).normal(size=(4, 17, 3)).astype(np.float32)
-  for orientation, position in camera_tables.H36M_EXTRINSICS[subject].values():
-    q, t = np.float32(orientation), np.float32(position)
-    assert_close(np.linalg.norm(q), 1.0)
-    points_camera = camera.world_to_camera(points, q, t)
-    assert_close(camera.camera_to_world(points_camera, q, t), points)
-    assert_close(jnp.linalg.norm(points_camera, axis=-1), np.linalg.norm(points - t, axis=-1))
-
-
-def test_a_person_at_the_origin_is_upright_and_inside_the_image_of_each_h36m_camera():
-  body = scene.motion(1)[0][:, [0, 2, 1]] * [1, -1, 1]  # Z up
+def test_h36m_cameras_keep_distances_have_an_inverse_and_show_an_upright_person_at_the_origin_inside_the_image():
+  points = scene.motion(4)[..., [0, 2, 1]] * np.float32([1, -1, 1])  # Z up
   for cameras in camera_tables.H36M_EXTRINSICS.values():
-    for name, (orientation, position) in cameras.items():
+    for name, pose in cameras.items():
+      q, t = map(np.float32, pose)
       resolution, intrinsics = camera_tables.H36M_INTRINSICS[name]
-      points = camera.world_to_camera(np.float32(body), np.float32(orientation), np.float32(position))
-      px = camera.project(points, np.float32(intrinsics))
-      assert points[:, 2].min() > 3 and px[10, 1] < px[3, 1]
+      assert_close(np.linalg.norm(q), 1.0)
+      points_camera = camera.world_to_camera(points, q, t)
+      assert_close(camera.camera_to_world(points_camera, q, t), points)
+      assert_close(jnp.linalg.norm(points_camera, axis=-1), np.linalg.norm(points - t, axis=-1))
+      px = camera.project(points_camera, np.float32(intrinsics))
+      assert points_camera[..., 2].min() > 3 and (px[:, 10, 1] < px[:, 3, 1]).all()
       assert (px > 0).all() and (px < np.array(resolution)).all()
 
 
-def test_screen_normalisation_has_an_inverse():
+def test_screen_normalisation_has_an_inverse_and_projecting_in_px_and_in_screen_units_agrees():
   px = np.random.default_rng(0).uniform(0, 1000, (3, 5, 17, 2)).astype(np.float32)
-  resolution = np.array([[1000, 1002], [1920, 1080], [1080, 1920]])
-  assert_close(camera.unnormalise_screen(camera.normalise_screen(px, resolution), resolution), px)
-  corner = np.array([[1000.0, 1002.0]])
-  assert_close(camera.normalise_screen(corner, np.array([1000, 1002])), np.array([[1, 1.002]]))
-
-
-def test_projecting_in_px_and_in_screen_units_agrees():
-  points = scene.poses((5,))
-  for resolution, px in camera_tables.H36M_INTRINSICS.values():
-    resolution, px = np.float32(resolution), np.float32(px)
+  resolutions, points = np.array([[1000, 1002], [1920, 1080], [1080, 1920]]), scene.poses((5,))
+  assert_close(camera.unnormalise_screen(camera.normalise_screen(px, resolutions), resolutions), px)
+  assert_close(camera.normalise_screen(np.array([[1000.0, 1002.0]]), resolutions[0]), np.array([[1, 1.002]]))
+  for parameters in camera_tables.H36M_INTRINSICS.values():
+    resolution, px = map(np.float32, parameters)
     expected = camera.normalise_screen(camera.project(points, px), resolution)
     assert_close(camera.project(points, camera.normalise_intrinsics(px, resolution)), expected)
 
@@ -75,14 +57,12 @@ def test_projecting_in_px_and_in_screen_units_agrees():
 def test_rays_of_a_projection_go_through_the_points_and_give_their_root():
   points = scene.poses((4, 6))
   intrinsics = np.tile(scene.INTRINSICS, (4, 1))
-  rays = camera.rays(camera.project(points, intrinsics), intrinsics)
+  rays, confidence = camera.rays(camera.project(points, intrinsics), intrinsics), jnp.ones((4, 6, 17))
   np.testing.assert_allclose(rays * points[..., 2:], points[..., :2], atol=1e-4)
-  confidence = jnp.ones((4, 6, 17))
-  root = camera.solve_root(skeleton.root_centre(points), rays, confidence)
-  np.testing.assert_allclose(root, points[..., 0, :], atol=1e-4)
   wrong, ignored = rays.at[..., 16, :].add(5.0), confidence.at[..., 16].set(0)
-  root = camera.solve_root(skeleton.root_centre(points), wrong, ignored)
-  np.testing.assert_allclose(root, points[..., 0, :], atol=1e-4)
+  for observed in ((rays, confidence), (wrong, ignored)):
+    root = camera.solve_root(skeleton.root_centre(points), *observed)
+    np.testing.assert_allclose(root, points[..., 0, :], atol=1e-4)
 
 
 def test_p_mpjpe_is_zero_under_any_similarity_but_not_under_a_reflection():

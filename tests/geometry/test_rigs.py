@@ -30,23 +30,15 @@ def test_views_keep_bones_agree_with_their_projection_and_show_upright_people(na
   assert (view.poses_camera[:, 0, 10, 1] < view.poses_camera[:, 0, 3, 1]).all()
 
 
-def test_rigs_differ_in_depth_and_pitch_as_their_fields_say():
-  def depth(name):
-    return views(name).poses_camera[:, :, 0, 2].mean(-1)
-
-  def steepest(name):
-    spine = views(name).poses_camera[:, 0, 8] - views(name).poses_camera[:, 0, 0]
-    return np.abs(np.degrees(np.arctan2(-spine[:, 2], -spine[:, 1]))).max()
-
-  assert steepest("dhp_rig") < 12 < steepest("wild_rig") < 35
-  assert 2.4 < depth("dhp_rig").min() and depth("dhp_rig").max() < 5.6
-  assert depth("wild_rig").min() < 2 and depth("wild_rig").max() > 6
-
-
-def test_people_face_all_directions():
-  hips = views("dhp_rig").poses_camera[:, 0, 4] - views("dhp_rig").poses_camera[:, 0, 1]
-  octants = np.degrees(np.arctan2(hips[:, 2], hips[:, 0])) // 45
-  assert len(set(octants.tolist())) >= 8
+def test_rigs_differ_in_depth_and_pitch_as_their_fields_say_and_people_face_all_directions():
+  dhp, wild = (views(name).poses_camera for name in ("dhp_rig", "wild_rig"))
+  near, far = (poses[:, :, 0, 2].mean(-1) for poses in (dhp, wild))
+  assert 2.4 < near.min() and near.max() < 5.6 and far.min() < 2 and far.max() > 6
+  spines = (poses[:, 0, 8] - poses[:, 0, 0] for poses in (dhp, wild))
+  level, steep = (np.abs(np.degrees(np.arctan2(-spine[:, 2], -spine[:, 1]))).max() for spine in spines)
+  assert level < 12 < steep < 35
+  hips = dhp[:, 0, 4] - dhp[:, 0, 1]
+  assert len(set((np.degrees(np.arctan2(hips[:, 2], hips[:, 0])) // 45).tolist())) >= 8
 
 
 def test_unknown_rig_lists_the_choices():

@@ -1,4 +1,4 @@
-"""Laws of low-rank adaptation, on MixSTE and on a model with convolutions."""
+"""Laws of low-rank adaptation, on MixSTE and on convolutions, and of deltas; parameters and FLOPs are the paper's."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from posynda_jax.peft import lora
+from posynda_jax.diffusion.mixste import MixSTE
+from posynda_jax.diffusion.videopose import VideoPose
+from posynda_jax.peft import counting, deltas, lora
 from tests import scene
 from tests.tolerance import assert_close
 
@@ -42,27 +44,24 @@ def tiny(rank: int = 2, rule: str = lora.ATTENTION, seed: int = 0):
   return model, base, trained(lora.init(jax.random.key(seed), base, rank, rule))
 
 
-def test_a_new_adapter_leaves_the_model_bit_identical():
-  model, base = scene.tiny_model()
-  adapter = lora.init(jax.random.key(0), base, rank=4)
-  np.testing.assert_array_equal(lora.bind(model, base, adapter)(*inputs()), model.apply(base, *inputs()))
-
-
-@pytest.mark.parametrize("rule", [lora.ATTENTION, lora.EVERYWHERE, r".*/mlp_(in|out)"])
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_factorised_equals_merged(rule, scale):
+@pytest.mark.parametrize("rule, scale", [(lora.ATTENTION, 1.0), (lora.EVERYWHERE, 0.5), (r".*/mlp_(in|out)", 0.5)])
+def test_factorised_equals_merged_and_jit_does_not_change_it(rule, scale):
   model, base, adapter = tiny(rule=rule)
   factorised = lora.bind(model, base, adapter, scale)(*inputs())
   np.testing.assert_allclose(factorised, model.apply(lora.merge(base, adapter, scale), *inputs()), atol=1e-4)
   assert jnp.abs(factorised - model.apply(base, *inputs())).max() > 1e-3
+  jitted = jax.jit(lambda base, adapter, *args: lora.bind(model, base, adapter, scale)(*args))
+  assert_close(jitted(base, adapter, *inputs()), factorised)
 
 
 @pytest.mark.parametrize("length", [9, 16, 33])
-def test_convolutions_factorised_equal_merged(length):
+def test_convolutions_factorised_equal_merged_and_a_new_adapter_leaves_the_model_bit_identical(length):
   model, x = Convolutions(), jax.random.normal(jax.random.key(0), (2, length, 4))
   base = model.init(jax.random.key(1), x)
-  adapter = trained(lora.init(jax.random.key(2), base, rank=2, rule=lora.EVERYWHERE))
-  assert set(adapter) == {"strided", "dilated", "pointwise", "out"}
+  new = lora.init(jax.random.key(2), base, rank=2, rule=lora.EVERYWHERE)
+  assert set(new) == {"strided", "dilated", "pointwise", "out"}
+  np.testing.assert_array_equal(lora.bind(model, base, new)(x), model.apply(base, x))
+  adapter = trained(new)
   merged = model.apply(lora.merge(base, adapter, 0.5), x)
   np.testing.assert_allclose(lora.bind(model, base, adapter, 0.5)(x), merged, atol=1e-4)
 
@@ -72,8 +71,7 @@ def test_unmerge_undoes_merge():
   assert_close(lora.unmerge(lora.merge(base, adapter, 0.7), adapter, 0.7), base)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("remat, scale", [(False, 1.0), (True, 0.5)])
 def test_gradients_reach_each_factor_and_a_frozen_bases_are_the_same(remat, scale):
   model, base, adapter = tiny(rule=lora.EVERYWHERE)
 
@@ -89,13 +87,7 @@ def test_gradients_reach_each_factor_and_a_frozen_bases_are_the_same(remat, scal
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * largest), frozen_grads, grads)
 
 
-def test_jit_does_not_change_an_adapted_model():
-  model, base, adapter = tiny()
-  jitted = jax.jit(lambda base, adapter, *args: lora.bind(model, base, adapter)(*args))
-  assert_close(jitted(base, adapter, *inputs()), lora.bind(model, base, adapter)(*inputs()))
-
-
-@pytest.mark.parametrize("rank", [1, 4, 8])
+@pytest.mark.parametrize("rank", [1, 8])
 def test_initial_factors_have_the_stated_spread(rank):
   base = {"params": {"x": {"kernel": jnp.zeros((4096, 64))}}}
   adapter = lora.init(jax.random.key(0), base, rank, lora.EVERYWHERE)["x"]
@@ -142,3 +134,66 @@ def test_relative_norms_are_those_of_each_kernels_change():
   before, after = (flatten_dict(tree["params"], sep="/")[f"{path}/kernel"] for tree in trees)
   assert norms[path] == pytest.approx(2 * np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-4)
   assert sum(value > 0 for value in norms.values()) == 1
+
+
+IS_CHOSEN = {"full": lambda _: True, "biases": lambda path: path.endswith("bias"), "norms": lambda path: "norm" in path}
+
+
+@pytest.mark.parametrize("rule", deltas.RULES)
+def test_zero_deltas_are_the_base_and_a_gradient_step_moves_only_what_the_rule_chooses(rule):
+  model, base = scene.tiny_model()
+  start = deltas.init(base, rule)
+  assert set(start) == set(filter(IS_CHOSEN[rule], flatten_dict(base["params"], sep="/")))
+  jax.tree.map(np.testing.assert_array_equal, deltas.add(base, start), base)
+  grads = jax.grad(lambda tree: (model.apply(deltas.add(base, tree), *inputs()) ** 2).mean())(start)
+  tuned = flatten_dict(deltas.add(base, jax.tree.map(lambda grad: -1e-2 * grad, grads))["params"], sep="/")
+  moved = {path for path, leaf in flatten_dict(base["params"], sep="/").items() if (leaf != tuned[path]).any()}
+  assert moved <= set(start)
+  assert {"full": "embed/kernel", "biases": "head/bias", "norms": "spatial_0/norm1/scale"}[rule] in moved
+
+
+@pytest.mark.parametrize("use, message", [
+    (lambda base: deltas.init(base, "nothing"), "rule 'nothing' matches no parameter; the base has embed/bias"),
+    (lambda base: deltas.add(base, {"head/bias": jnp.zeros(4)}), r"head/bias .* \(4,\), but the base has \(3,\)"),
+    (lambda base: deltas.add(base, {"tail/bias": jnp.zeros(4)}), "tail/bias .* but the base has nothing"),
+])
+def test_a_delta_that_does_not_fit_the_base_is_named(use, message):
+  with pytest.raises(ValueError, match=message):
+    use(scene.tiny_model()[1])
+
+
+def shapes(model, num_frames: int):
+  """Shapes of a model's inputs and base."""
+  keypoints, noisy = (jax.ShapeDtypeStruct((1, num_frames, 17, c), jnp.float32) for c in (2, 3))
+  inputs = keypoints, noisy, jax.ShapeDtypeStruct((1,), jnp.int32)
+  return inputs, jax.eval_shape(model.init, jax.random.key(0), *inputs)
+
+
+def adapter_shapes(base, rank: int, rule: str = lora.ATTENTION):
+  return jax.eval_shape(lambda base: lora.init(jax.random.key(0), base, rank, rule), base)
+
+
+@pytest.mark.parametrize("num_frames, base_count", [(243, 34_835_459), (27, 34_724_867)])
+def test_parameters_of_the_default_model(num_frames, base_count):
+  _, base = shapes(MixSTE(num_frames=num_frames), num_frames)
+  assert counting.count(base) == base_count and len(lora.targets(base)) == 32
+  assert counting.count(adapter_shapes(base, 6)) == 49_152 * 6
+
+
+def test_flops_of_linear_layers_are_those_of_table_3():
+  model = MixSTE(num_frames=243)
+  inputs, base = shapes(model, 243)
+  plain, adapted = (counting.linear_flops(model, base, tree, *inputs) for tree in ({}, adapter_shapes(base, 4)))
+  assert [f"{flops / 1e9:.2f}" for flops in (plain, adapted, 3 * adapted)] == ["277.26", "278.88", "836.65"]
+  assert adapted - plain == 2 * 243 * 17 * 4 * 49_152
+
+
+def test_flops_of_convolutions():
+  model = VideoPose(filter_widths=(3,), channels=4, num_frames=5)
+  inputs, base = shapes(model, 5)
+  plain, adapted = (
+      counting.linear_flops(model, base, tree, *inputs) for tree in ({}, adapter_shapes(base, 2, "expand_conv"))
+  )
+  expand, shrink = 3 * 85, 51  # a window of 3 frames of 17 (2 + 3) numbers; 17 joints of 3 numbers
+  assert plain == 2 * 5 * (expand * 4 + 4 * shrink)
+  assert adapted - plain == 2 * 5 * 2 * (expand + 4)
