@@ -27,10 +27,9 @@ from absl import flags
 from posynda_jax.adaptation import bases, placement, sources
 from posynda_jax.data import clips, tracks
 from posynda_jax.datasets.mocap import views
-from posynda_jax.diffusion import hypotheses, process, sampler
+from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import protocols, scoring
 from posynda_jax.geometry import body, metrics, skeleton
-from posynda_jax.geometry.measured import Measured
 from posynda_jax.runtime import files, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -88,14 +87,13 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
 
 def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
   """A scorer as of `scoring.make_scorer`: the mean of `num` hypotheses; their spread, and errors of what they make."""
-  steps = process.ddim_steps(process.cosine_schedule(weights.base.diffusion_steps), 1)
-  key = jax.random.key(scoring.SamplingConfig.seed)
+  config = scoring.SamplingConfig(num_hypotheses=num, diffusion_steps=weights.base.diffusion_steps)
+  key = jax.random.key(config.seed)
 
   @jax.jit
   def study(params, measured, clip):
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(clip["index"])
-    poses = sampler.propose(keys, weights.make_denoiser(params), clip["keypoints"], steps, num)
-    poses, truth = skeleton.root_centre(poses), skeleton.root_centre(clip["poses"])
+    poses = skeleton.root_centre(scoring.propose(weights.make_denoiser(params), measured, clip, key, config))
+    truth = skeleton.root_centre(clip["poses"])
     observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
     errors_2d = hypotheses.reprojection_error(poses, hypotheses.solve_roots(poses, *observed), *observed[:2])
     mean = poses.mean(0)
@@ -169,11 +167,11 @@ def main() -> None:
     rendered = tracks.make_tracks(render_cell(cell, lengths, folders), tracks.LABELLED, base.clip_fps)
     test = clips.ClipSource(rendered, base.model.num_frames)
     for name, weights in all_weights.items():
-      inputs = (score, weights.params, Measured(view=weights.measured.view), test, config.batch_size)
+      inputs = (score, weights.params, weights.measured, test, config.batch_size)
       found = scoring.evaluate_rules(*inputs, BY_ACTION)["mean"]
       row = {"weights": name, **dataclasses.asdict(cell), **found["result"], "frames": found["counts"]["frames"]}
       if cell.own_body and weights.adapter is None:
-        row["hypotheses"] = scoring.evaluate(study, weights.params, Measured(), test, config.batch_size)
+        row["hypotheses"] = scoring.evaluate(study, weights.params, weights.measured, test, config.batch_size)
       if cell.own_body and cell.dataset != source:
         row["actions"] = found["groups"]["action"]
       rows.append(row)

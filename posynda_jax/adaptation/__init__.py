@@ -1,11 +1,12 @@
 """Adaptation of a frozen base to an unlabelled target. This room imports all rooms but interop and the lifter.
 
 `job.run` loads base, source and test data (`task`), opens streams of clips and trains an adapter (`training`). In one
-update (`step.adapt_step`), `virtual_camera` renders the target clips anew if the recipe says so; all lessons then work
-in that camera's axes. `sources.render_source` renders the source clips. Each of the recipe's `lessons` makes labelled
-clips. It may ask the `Teacher`, which computes only what it is asked. The student (base and adapter) predicts the
-poses from pure noise and 2D. The loss is the weighted squared error (Eq. 9). The job then scores base and adapter on
-the target's test split, or own keypoints by reprojection on the same frames.
+update (`step.adapt_step`), `virtual_camera` renders the target clips anew if the base or the recipe has such a camera;
+all lessons then work in its axes. `sources.render_source` renders the source clips. Each of the recipe's `lessons`
+makes labelled clips. It may ask the `Teacher`, which computes only what it is asked. The student (base and adapter) predicts the
+poses from pure noise and 2D. The loss is the weighted squared error (Eq. 9). A guard (`account`) then keeps the share of
+the adapter that does no harm. The job scores base and adapter on the target's test split, or own keypoints by
+reprojection on the same frames.
 
 - `job`: the main job as one call; `run`, `Job`, `Result`. `task`: `Task`, a job with its data loaded; `load_task`.
 - `recipes`: lessons and training settings by name; `Recipe`, `RECIPES`, `get`, `ceiling_of`, `describe`.
@@ -15,6 +16,8 @@ the target's test split, or own keypoints by reprojection on the same frames.
 - `sources`: data by name; `Folders`, `Source`, `Unlabelled`, `load_source`, `open_clips`, `render_source`.
 - `bases`: bases and weights by name; `load`, `load_weights`, `Base`, `Weights`. `tensors_file`: their `.safetensors`.
 - `base_job`: bases by plan; `Plan`, `PLANS`, `train_base`. `pretraining`: its update; `pretrain_step`.
+  `augmentations`: its poses that nobody captured; `turn`, `reproportion`, `hide`.
+- `account`: what can be said without labels; `take_account`, `decide`, `shrink`.
 - `sweep`, `sweep_job`: several adaptations in one compiled step; `sweep_job.run`.
 - `rows`, `tables`, `table_job`: the paper's tables as data, their text, and their runs; `Bench`, `run_rows`.
 """

@@ -21,7 +21,7 @@ from posynda_jax.runtime import checkpoint, runs
 
 _FOLDER = pathlib.Path(__file__).parent / "weights"
 SHIPPED = {path.stem: path for path in sorted(_FOLDER.glob("*.safetensors"))}
-DEFAULT = "cmu_any"  # its model card: weights/cmu_any.md
+DEFAULT = "small"  # its model card: weights/small.md
 
 
 @dataclasses.dataclass(frozen=True)

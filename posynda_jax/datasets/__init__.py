@@ -2,8 +2,8 @@
 
 - `load`: `load`, the records of a split by name; `has_world`, `world_config`; `builder_class`.
 - `record`: `view_features`, `world_features`, the features that all datasets share.
-- `mocap`: ASF, AMC and BVH parsers, archives, `render_shot`, and `MotionBuilder`, the base of the three builders
-  `cmu_mocap`, `hdm05_mocap` and `bandai_namco_mocap`.
+- `mocap`: ASF, AMC and BVH parsers, archives, `render_shot`, and `MotionBuilder`, the base of the builders
+  `cmu_mocap`, `accad_mocap`, `hdm05_mocap` and `bandai_namco_mocap`.
 - `human36m`, `mpi_inf_3dhp`, `threedpw`: licensed datasets that the user downloads; `licensed` is their common base.
 - `synthetic_motion`: procedural motion without a download.
 """

@@ -73,11 +73,14 @@ def project_linear(points, intrinsics):
 
 @_per_clip
 def rays(keypoints, intrinsics):
-  """Directions (x/z, y/z) of image positions [*b ... 2]: the inverse of `project`, by fixed-point iteration."""
+  """Directions (x/z, y/z) of image positions [*b ... 2]: the inverse of `project`, by fixed-point iteration.
+
+  A direction stays within 1 of the undistorted one on each axis: far outside the image the iteration would diverge.
+  """
   m = (keypoints - intrinsics[..., 2:4]) / intrinsics[..., :2]
   ideal = m
   for _ in range(10):
-    ideal = ideal - (_distort(ideal, intrinsics) - m)
+    ideal = jnp.clip(ideal - (_distort(ideal, intrinsics) - m), m - 1, m + 1)
   return ideal
 
 

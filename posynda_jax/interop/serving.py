@@ -75,7 +75,7 @@ def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: t
   Raises ValueError for other K and H, and for a view.
   """
   if view or (config.sampling_steps, config.num_hypotheses) != (1, 1):
-    camera = " and an adapter with a virtual camera" if view else ""
+    camera = " and a virtual camera" if view else ""
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
         f"--hypotheses={config.num_hypotheses}{camera} need a .jaxexport file; other noise gives other hypotheses"

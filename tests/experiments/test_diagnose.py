@@ -97,7 +97,7 @@ def test_the_script_writes_cells_parts_hypotheses_and_actions(base, tmp_path, mo
 
 
 @pytest.mark.parametrize("flag, message", [
-    ("--base=.", "is not a run folder"), ("--base=cmu_any", "was trained under h36m_rig+dhp_rig+wild_rig"),
+    ("--base=.", "is not a run folder"), ("--base=small", "was trained under h36m_rig+dhp_rig+wild_rig"),
 ])
 def test_a_base_that_is_no_run_or_has_several_rigs_is_one_line(flag, message):
   assert message in error_of("diagnose", flag)

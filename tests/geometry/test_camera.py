@@ -81,3 +81,13 @@ def test_pck_is_strict_and_auc_has_31_thresholds():
   assert metrics.pck(jnp.array([[0.0, 149.9, 150.0, 151.0]]), 150.0)[0] == 50
   assert len(metrics.AUC_MM) == 31
   assert_close(metrics.auc(jnp.zeros((1, 14))), np.array([100 * 30 / 31]))  # the first threshold is 0
+
+
+def test_rays_of_points_far_outside_the_image_are_finite_and_of_points_inside_exact():
+  """A detector's miss may lie anywhere. With this distortion the unbounded iteration reached infinity at 3.2."""
+  intrinsics = np.float32([2.291, 2.2895, 0.03, 0.0018, -0.1984, 0.2183, -0.0089, -0.0006, -0.0018])
+  far = np.float32([[3.2, 3.2], [-9, 5], [40, -40]])
+  assert np.isfinite(camera.rays(far, intrinsics)).all()
+  inside = np.random.default_rng(0).uniform(-0.4, 0.4, (50, 2)).astype(np.float32)
+  points = np.concatenate([inside, np.ones((50, 1), np.float32)], -1)
+  np.testing.assert_allclose(camera.rays(camera.project(points, intrinsics), intrinsics), inside, atol=1e-5)

@@ -158,7 +158,7 @@ def test_onnx_gives_the_same_poses_where_the_converter_is_installed(tmp_path):
 def test_onnx_is_refused_in_one_line(monkeypatch, tmp_path):
   for config, view, message in (
       (scoring.SamplingConfig(sampling_steps=2), (), "one denoiser call: --sampling_steps=2"),
-      (scoring.SamplingConfig(), (0.0, 0.0, 0.0, 0.0, 0.2), "an adapter with a virtual camera"),
+      (scoring.SamplingConfig(), (0.0, 0.0, 0.0, 0.0, 0.2), "and a virtual camera"),
   ):
     with pytest.raises(ValueError, match=message):
       serving.make_call(None, config, view)
