@@ -18,6 +18,7 @@ from absl import flags
 
 from posynda_jax.adaptation import adapters, bases, recipes, sweep_job, task
 from posynda_jax.adaptation.job import Job
+from posynda_jax.adaptation.step import see
 from posynda_jax.data import clips
 from posynda_jax.peft import lora
 from posynda_jax.runtime import files
@@ -66,11 +67,11 @@ def study_arithmetic(opened: task.Task, one: bases.Weights, two: bases.Weights) 
 def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
   """Largest differences on test clips: merged from factorised answers, and unmerged weights from the base."""
   base, scale = weights.base, weights.config.scale
-  clip = next(clips.in_order(opened.test, 16))
+  clip = see(next(clips.in_order(opened.test, 16)), weights.measured)
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
   t = jnp.full(16, base.diffusion_steps - 1)
   answers = [
-      jax.jit(adapters.make_denoiser(base.model, *weights.params, scale, form))(clip["keypoints"], noise, t)
+      jax.jit(adapters.make_denoiser(base.model, *weights.params, scale, form))(clip["inputs"], noise, t)
       for form in ("merged", "factorised")
   ]
   factors = weights.adapter["lora"]

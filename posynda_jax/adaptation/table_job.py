@@ -145,7 +145,7 @@ def _make_merged(base: bases.Base) -> Callable:
 def count_flops(base: bases.Base, row: Row) -> int:
   """FLOPs of the linear layers for one clip and all hypotheses: the teacher's where it is asked, as in Table 3."""
   frames = base.model.num_frames
-  inputs = [jax.ShapeDtypeStruct((1, frames, 17, width), jnp.float32) for width in (2, 3)]
+  inputs = [jax.ShapeDtypeStruct((1, frames, 17, width), jnp.float32) for width in (base.model.inputs, 3)]
   adapter = {}
   calls = row.test.get("num_hypotheses", 1) * row.test.get("sampling_steps", 1)
   if row.recipe:
