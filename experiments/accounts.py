@@ -11,7 +11,6 @@ Each target is also spoilt in the ways of SPOILT, and the bare base's account of
 it.
 """
 
-import dataclasses
 import json
 import pathlib
 
@@ -20,9 +19,8 @@ from absl import flags
 from scipy import stats
 
 from posynda_jax.adaptation import account, bases, sources
-from posynda_jax.data import clips, tracks
+from posynda_jax.data import tracks
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import skeleton
 from posynda_jax.runtime import files, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -31,15 +29,10 @@ from . import common
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
-_MIRRORED = list(range(17))
-for _left, _right in zip(skeleton.LEFT, skeleton.RIGHT, strict=True):
-  _MIRRORED[_left], _MIRRORED[_right] = _right, _left
-SPOILT = {  # name -> change of a track's arrays
-    "joints shuffled": lambda arrays: {"keypoints": arrays["keypoints"][:, np.random.default_rng(0).permutation(17)]},
-    "sides exchanged": lambda arrays: {"keypoints": arrays["keypoints"][:, _MIRRORED]},
-    "focal length doubled": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.r_[2, 2, np.ones(7)]},
-    "focal length halved": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.r_[0.5, 0.5, np.ones(7)]},
-    "y upwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
+SHUFFLED = np.random.default_rng(0).permutation(17)
+SPOILT = {  # each mistake that the guard looks for is its own remedy, or another's
+    "as it is": lambda clip: {}, **account.OTHERWISE,
+    "joints shuffled": lambda clip: {"keypoints": clip["keypoints"][..., SHUFFLED, :]},
 }
 WORSE_MM = 1.0  # a change of MPJPE that counts as worse
 
@@ -54,7 +47,7 @@ def study(folder: str) -> list[dict]:
   target = sources.open_clips(config["target"], config["target_split"], tracks.UNLABELLED, *shape)
   test = sources.open_clips(config["target"], config["test_split"], tracks.LABELLED, *shape)
   score, rows = scoring.make_scorer(weights.make_denoiser, settings), []
-  for share, found in account.accounts_by_share(weights, target, settings).items():
+  for share, found in account.accounts_by_share(weights, target, settings)[0].items():
     params = (base.params, account.shrink(weights.adapter, share))
     errors = scoring.evaluate(score, params, weights.measured, test, settings.batch_size)
     lessons = "+".join(lesson["name"] for lesson in config["recipe"]["lessons"])
@@ -65,12 +58,6 @@ def study(folder: str) -> list[dict]:
   return rows
 
 
-def spoil(target: clips.ClipSource, change, num_frames: int) -> clips.ClipSource:
-  """The target with every track's arrays changed."""
-  made = [dataclasses.replace(track, arrays=track.arrays | change(track.arrays)) for track in target.tracks]
-  return clips.ClipSource(made, num_frames)
-
-
 def accounts_of_spoilt(folder: str) -> list[dict]:
   """The bare base's account of the run's target, as it is and spoilt."""
   config = runs.read_config(folder)
@@ -79,9 +66,8 @@ def accounts_of_spoilt(folder: str) -> list[dict]:
   observe = account.make_observer(weights.make_denoiser, settings)
   where = (config["target"], config["target_split"], tracks.UNLABELLED, base.clip_fps, base.model.num_frames)
   target, rows = sources.open_clips(*where, common.folders()), []
-  for name, change in {"as it is": lambda arrays: {}, **SPOILT}.items():
-    made = spoil(target, change, base.model.num_frames)
-    found = account.take_account(observe, weights.params, weights.measured, made, settings.batch_size)
+  for name, change in SPOILT.items():
+    found = account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
     rows.append({"target": config["target"], "spoilt": name, "base": base.digest, **found})
     print(f"{config['target']:32}{name:22}" + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES),
           flush=True)

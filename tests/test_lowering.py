@@ -99,7 +99,7 @@ def test_a_sweep_lowers():
   keys = [jax.random.key(seed) for seed in range(2)]
   state = jax.eval_shape(lambda: sweep.init_members(keys, base, members, FRAMES))
   leading = (CLIPS, 2)
-  batch = {"source": clips("keypoints", "poses", "valid", leading=leading), "target": clips(*TARGET, leading=leading)}
+  batch = {"source": clips(*TARGET, "poses", leading=leading), "target": clips(*TARGET, leading=leading)}
   one = functools.partial(
       sweep.sweep_step, recipe=members[0], setting=step.Setting(model), members=sweep.Members(("a", "b"), 2)
   )

@@ -41,7 +41,8 @@ class Base:
   @property
   def view(self) -> tuple[float, ...]:
     """View [5] of its canonical camera; empty for a base that takes keypoints as any camera shows them."""
-    return virtual_camera.CANONICAL if self.model.inputs == virtual_camera.CHANNELS else ()
+    inputs = self.config.get("model", {}).get("inputs")
+    return virtual_camera.CANONICAL if inputs == virtual_camera.CHANNELS else ()
 
   @property
   def clip_fps(self) -> float:

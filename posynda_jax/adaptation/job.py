@@ -76,7 +76,7 @@ def keep_guarded(
   all is kept `adapted` holds it and `unguarded` the whole.
   """
   target = open_streams(task, task.job.recipe)[0]["target"]
-  decision = account.decide(account.accounts_by_share(whole, target, task.job.sampling))
+  decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling))
   kept = "not adapted" if decision.share == 0 else "the adapter is kept"
   report(f"Guard: {kept}, {decision.reason}")
   for share, name in ((0.0, "source only"), (1.0, "whole adapter")):

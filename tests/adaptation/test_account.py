@@ -56,15 +56,29 @@ def test_a_share_of_an_adapter_lies_between_the_base_and_the_adapter():
 GOOD = {"reprojection_percent": 1.0, "views_mm": 40.0, "bones_percent": 5.0, "symmetry_percent": 4.0}
 WORSE = GOOD | {"views_mm": 60.0}
 BETTER = GOOD | {"views_mm": 30.0}
+DETACHED = BETTER | {"reprojection_percent": 1.5}  # its views agree, and its poses leave the 2D
 
 
 @pytest.mark.parametrize("whole, half, base, share, reason", [
-    (BETTER, BETTER, GOOD, 1.0, "as a whole"),
-    (WORSE, BETTER, GOOD, 0.5, "more of it makes poses less"),
-    (WORSE, WORSE, GOOD, 0.0, "at no share"),
-    (BETTER, BETTER, GOOD | {"reprojection_percent": 20.0}, 0.0, "check joint order, sides, intrinsics"),
+    (BETTER, GOOD, GOOD, 1.0, "as a whole"), (WORSE, BETTER, GOOD, 0.5, "at 0.5, where its poses are most"),
+    (DETACHED, BETTER, GOOD, 0.5, "at 0.5"), (WORSE, WORSE, GOOD, 0.0, "at no share"),
+    (BETTER, BETTER, GOOD | {"reprojection_percent": 20.0}, 0.0, "check joint order, intrinsics"),
 ])
-def test_the_guard_keeps_the_largest_share_that_the_account_does_not_speak_against(whole, half, base, share, reason):
-  decision = account.decide({1.0: whole, 0.5: half, 0.0: base})
+def test_the_guard_keeps_the_share_of_least_doubt(whole, half, base, share, reason):
+  decision = account.decide({1.0: whole, 0.5: half, 0.0: base}, {"left and right exchanged": GOOD})
   assert decision.share == share and reason in decision.reason
   assert dataclasses.asdict(decision)["accounts"][0.0] == base
+
+
+def test_the_guard_refuses_2d_that_fits_better_with_a_mistake_mended():
+  decision = account.decide({1.0: BETTER, 0.0: GOOD}, {"y downwards": WORSE, "left and right exchanged": BETTER})
+  assert decision.share == 0 and "fits better with left and right exchanged" in decision.reason
+
+
+@pytest.mark.parametrize("name", ["left and right exchanged", "y downwards"])
+def test_a_mended_mistake_made_twice_is_none(name):
+  clip = target().take([0, 1])
+  change = account.OTHERWISE[name]
+  once = clip | change(clip)
+  assert np.abs(once["keypoints"] - clip["keypoints"]).max() > 0.01
+  np.testing.assert_array_equal(change(once)["keypoints"], clip["keypoints"])
