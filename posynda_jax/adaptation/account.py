@@ -33,6 +33,8 @@ _MIRRORED[list(skeleton.LEFT + skeleton.RIGHT)] = skeleton.RIGHT + skeleton.LEFT
 OTHERWISE = {  # mistake in a target's 2D -> change of its arrays, clips or tracks, that mends it
     "left and right exchanged": lambda arrays: {"keypoints": arrays["keypoints"][..., _MIRRORED, :]},
     "y downwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
+}
+ZOOMED = {  # as OTHERWISE, for bases with a canonical camera; to another base a longer lens may be one that it knows
     "half the focal length": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.float32([0.5, 0.5] + 7 * [1])},
     "twice the focal length": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.float32([2, 2] + 7 * [1])},
 }
@@ -155,11 +157,12 @@ def accounts_by_share(
     weights: bases.Weights, target: clips.ClipSource, config: scoring.SamplingConfig,
     shares: Sequence[float] = (*STEPS, 0.0),
 ) -> tuple[dict[float, dict[str, float]], dict[str, dict[str, float]]]:
-  """(accounts of each share of an adapter, accounts of the base by OTHERWISE). One program serves all."""
+  """(accounts of each share of an adapter, accounts of the base with each mistake mended). One program serves all."""
   observe = make_observer(weights.make_denoiser, config)
 
   def take(share, change=lambda clip: {}):
     params = (weights.base.params, shrink(weights.adapter, share))
     return take_account(observe, params, weights.measured, target, config.batch_size, change)
 
-  return {share: take(share) for share in shares}, {name: take(0.0, change) for name, change in OTHERWISE.items()}
+  mistakes = OTHERWISE | (ZOOMED if weights.base.view else {})
+  return {share: take(share) for share in shares}, {name: take(0.0, change) for name, change in mistakes.items()}
