@@ -69,7 +69,7 @@ def accounts_of_spoilt(folder: str) -> list[dict]:
   for name, change in SPOILT.items():
     found = account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
     rows.append({"target": config["target"], "spoilt": name, "base": base.digest, **found})
-    print(f"{config['target']:32}{name:22}" + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES),
+    print(f"{config['target']:32}{name:25}" + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES),
           flush=True)
   return rows
 

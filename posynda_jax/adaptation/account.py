@@ -84,7 +84,7 @@ def make_observer(make_denoiser: Callable, config: scoring.SamplingConfig) -> Ca
     other = clip | {
         "keypoints": camera.project(turned, clip["intrinsics"]), "confidence": jnp.ones_like(clip["confidence"])}
     return {
-        "reprojection": (error * trust).sum(-1) / jnp.maximum(box, 1e-6),
+        "reprojection": jnp.minimum((error * trust).sum(-1) / jnp.maximum(box, 1e-6), 1.0),  # a lost pose counts once
         "views": metrics.mpjpe(lift(other), skeleton.root_centre(turned)),
         "bones": skeleton.bone_lengths(pose),
     }
