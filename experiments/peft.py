@@ -18,8 +18,8 @@ from absl import flags
 
 from posynda_jax.adaptation import adapters, bases, recipes, sweep_job, task
 from posynda_jax.adaptation.job import Job
-from posynda_jax.adaptation.step import see
 from posynda_jax.data import clips
+from posynda_jax.geometry.measured import see
 from posynda_jax.peft import lora
 from posynda_jax.runtime import files
 

@@ -19,8 +19,7 @@ from jaxtyping import PyTree
 
 from posynda_jax.adaptation import bases, placement
 from posynda_jax.data import clips
-from posynda_jax.diffusion import hypotheses
-from posynda_jax.evaluation import scoring
+from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import camera, metrics, skeleton
 
 BATCHES = 8  # batches of target clips that an account reads, spread over all clips
@@ -28,10 +27,8 @@ STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, 
 REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
 FITS_BETTER = 0.9  # share of the given 2D's doubt below which other 2D is taken to be the true one
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
-_MIRRORED = np.arange(17)
-_MIRRORED[list(skeleton.LEFT + skeleton.RIGHT)] = skeleton.RIGHT + skeleton.LEFT
-OTHERWISE = {  # mistake in a target's 2D -> change of its arrays, clips or tracks, that mends it
-    "left and right exchanged": lambda arrays: {"keypoints": arrays["keypoints"][..., _MIRRORED, :]},
+OTHERWISE = {  # mistake in a target's 2D -> change of a clip's arrays that mends it
+    "left and right exchanged": lambda arrays: {"keypoints": skeleton.flip(arrays["keypoints"]) * np.float32([-1, 1])},
     "y downwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
 }
 ZOOMED = {  # as OTHERWISE, for bases with a canonical camera; to another base a longer lens may be one that it knows
@@ -72,19 +69,16 @@ def make_observer(make_denoiser: Callable, config: scoring.SamplingConfig) -> Ca
       poses = scoring.propose(make_denoiser(params), measured, clip, key, config)
       return skeleton.root_centre(poses.mean(0))
 
-    observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
     pose = lift(clip)
-    root = hypotheses.solve_roots(pose[None], *observed)
-    error = hypotheses.reprojection_error(pose[None], root, *observed[:2])[0]
-    trust = clip["confidence"] / jnp.maximum(clip["confidence"].sum(-1, keepdims=True), 1e-9)
+    root, error = lifting.reproject(pose, clip)
     box = (clip["keypoints"].max(-2) - clip["keypoints"].min(-2)).max(-1)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-    turned = placement.orbit(keys, pose + root[0][..., None, :], jnp.array([0.0, -1.0, 0.0]))
+    turned = placement.orbit(keys, pose + root[..., None, :], jnp.array([0.0, -1.0, 0.0]))
     turned = placement.keep_in_front(turned)
     other = clip | {
         "keypoints": camera.project(turned, clip["intrinsics"]), "confidence": jnp.ones_like(clip["confidence"])}
     return {
-        "reprojection": jnp.minimum((error * trust).sum(-1) / jnp.maximum(box, 1e-6), 1.0),  # a lost pose counts once
+        "reprojection": jnp.minimum(error / jnp.maximum(box, 1e-6), 1.0),  # a lost pose counts once
         "views": metrics.mpjpe(lift(other), skeleton.root_centre(turned)),
         "bones": skeleton.bone_lengths(pose),
     }

@@ -77,8 +77,7 @@ def keep_guarded(
   """
   target = open_streams(task, task.job.recipe)[0]["target"]
   decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling))
-  kept = "not adapted" if decision.share == 0 else "the adapter is kept"
-  report(f"Guard: {kept}, {decision.reason}")
+  report(f"Guard: {'the adapter is kept' if decision.share else 'not adapted'}, {decision.reason}")
   for share, name in ((0.0, "source only"), (1.0, "whole adapter")):
     report(f"  {name:14}" + ", ".join(f"{key} {value:.2f}" for key, value in decision.accounts[share].items()))
   if folder:

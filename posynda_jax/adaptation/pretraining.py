@@ -21,6 +21,7 @@ from posynda_jax.adaptation.bases import init_variables
 from posynda_jax.adaptation.sources import render_source
 from posynda_jax.diffusion import process
 from posynda_jax.geometry import rigs, skeleton, virtual_camera
+from posynda_jax.geometry.measured import make, see
 from posynda_jax.runtime import parallel
 
 # Purposes of the step's keys.
@@ -140,8 +141,8 @@ def pretrain_step(
   if model.inputs == virtual_camera.CHANNELS:
     if config.hidden:
       source["confidence"] = augmentations.hide(keys[_HIDE], source["confidence"], config.hidden)
-    source, rotation = virtual_camera.render_clip(source, virtual_camera.CANONICAL)
-    keypoints = virtual_camera.channels(source, rotation)
+    source = see(source, make(view=virtual_camera.CANONICAL, inputs=model.inputs))
+    keypoints = source["inputs"]
   x_0 = skeleton.root_centre(source["poses"])
   if config.flip:
     flipped = jax.vmap(jax.random.bernoulli)(keys[_FLIP])[:, None, None, None]

@@ -26,7 +26,7 @@ from posynda_jax.adaptation.sources import render_source
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.diffusion import process
 from posynda_jax.geometry import rigs, virtual_camera
-from posynda_jax.geometry.measured import Measured
+from posynda_jax.geometry.measured import Measured, see
 from posynda_jax.runtime import parallel
 
 
@@ -126,16 +126,6 @@ def adapt_step(
     metrics |= labelled.metrics
   memory = tuple(() if labelled.memory is None else (labelled.memory,) for labelled in learnt)
   return AdaptState(state.step + 1, adapter, opt_state, memory), metrics
-
-
-def see(clip: dict, measured: Measured) -> dict:
-  """A clip through the virtual camera where there is one. Adds `inputs` [b f j i] of the denoiser, and `rotation`
-  [b 3 3] from the real camera's axes.
-  """
-  if measured.view is None:
-    return {**clip, "inputs": clip["keypoints"]}
-  rendered, rotation = virtual_camera.render_clip(clip, measured.view)
-  return {**rendered, "inputs": virtual_camera.inputs(rendered, rotation, measured.inputs), "rotation": rotation}
 
 
 def student_clips(labelled: Labelled, target: dict, measured: Measured) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from posynda_jax.data import clips, tracks
@@ -28,6 +29,14 @@ class Lifted:
   frame: np.ndarray
 
 
+def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "b f 3"], Float[Array, "b f"]]:
+  """(solved roots (m), distances to the clip's keypoints) of root-relative poses; joints weigh by confidence."""
+  observed, confidence = (clip["keypoints"], clip["intrinsics"]), clip["confidence"]
+  root = hypotheses.solve_roots(pose[None], *observed, confidence)
+  error = hypotheses.reprojection_error(pose[None], root, *observed)[0]
+  return root[0], (error * confidence).sum(-1) / jnp.maximum(confidence.sum(-1), 1e-9)
+
+
 def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
   """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for
   `make_denoiser(weights)`.
@@ -42,10 +51,8 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Call
     clip = clip | {"confidence": jnp.where(detected, clip["confidence"], 1.0)}
     poses = skeleton.root_centre(scoring.propose(make_denoiser(weights), measured, clip, key, config))
     pose = skeleton.root_centre(scoring.combine(poses, measured, clip, config))
-    root = hypotheses.solve_roots(pose[None], clip["keypoints"], clip["intrinsics"], clip["confidence"])
-    error = hypotheses.reprojection_error(pose[None], root, clip["keypoints"], clip["intrinsics"])[0]
-    error = (error * clip["confidence"]).sum(-1) / clip["confidence"].sum(-1)
-    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root[0], "reprojection": error}
+    root, error = reproject(pose, clip)
+    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root, "reprojection": error}
 
   return lift
 

@@ -12,7 +12,7 @@ from posynda_jax.data import clips
 from posynda_jax.diffusion import hypotheses, process, sampler
 from posynda_jax.evaluation import protocols, tally
 from posynda_jax.geometry import body, metrics, skeleton, virtual_camera
-from posynda_jax.geometry.measured import Measured
+from posynda_jax.geometry.measured import Measured, see
 
 ROOTS = ("solve", "oracle")
 RULES = ("mean",) + hypotheses.GRANULARITIES  # that reduce H hypotheses to one pose: their mean (P-Agg), or a choice
@@ -51,16 +51,13 @@ def propose(
 
   A clip's noise depends on the seed and its `index` alone.
   """
-  inputs, rotation = clip["keypoints"], None
-  if measured.view is not None:
-    rendered, rotation = virtual_camera.render_clip(clip, measured.view)
-    inputs = virtual_camera.inputs(rendered, rotation, measured.inputs)
+  seen = see(clip, measured)
   if config.flip:
     denoise = sampler.with_flip(denoise)
   steps = process.ddim_steps(process.cosine_schedule(config.diffusion_steps), config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  poses = sampler.propose(keys, denoise, inputs, steps, config.num_hypotheses, config.hypothesis_chunk)
-  return poses if rotation is None else virtual_camera.to_camera_axes(poses, rotation)
+  poses = sampler.propose(keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk)
+  return poses if measured.view is None else virtual_camera.to_camera_axes(poses, seen["rotation"])
 
 
 def combine(

@@ -28,3 +28,14 @@ class Measured:
 def make(body=(), view=(), inputs: int = 2) -> Measured:
   """From sequences of numbers; an empty one gives None."""
   return Measured(*(jnp.asarray(values, jnp.float32) if len(values) else None for values in (body, view)), inputs)
+
+
+def see(clip: dict, measured: Measured) -> dict:
+  """A clip through the virtual camera where there is one. Adds `inputs` [b f j i] of the denoiser, and `rotation`
+  [b 3 3] from the real camera's axes.
+  """
+  if measured.view is None:
+    return {**clip, "inputs": clip["keypoints"]}
+  rendered, rotation = virtual_camera.render_clip(clip, measured.view)
+  inputs = virtual_camera.channels(rendered, rotation) if measured.is_canonical else rendered["keypoints"]
+  return {**rendered, "inputs": inputs, "rotation": rotation}

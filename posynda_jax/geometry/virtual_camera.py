@@ -94,11 +94,6 @@ def channels(rendered: dict, rotation: Float[Array, "b 3 3"]) -> Float[Array, "b
   return jnp.concatenate([seen * rendered["keypoints"], seen, of_clip], -1)
 
 
-def inputs(rendered: dict, rotation: Float[Array, "b 3 3"], number: int) -> Float[Array, "b f j i"]:
-  """The 2D input of a denoiser that takes `number` channels: keypoints, or `channels`."""
-  return channels(rendered, rotation) if number == CHANNELS else rendered["keypoints"]
-
-
 def to_camera_axes(poses: Float[Array, "*h b f j 3"], rotation: Float[Array, "b 3 3"]) -> Float[Array, "*h b f j 3"]:
   """Poses from a virtual camera's axes in the axes of the real camera, for the `rotation` of `render_clip`."""
   return rotate_by_matrix(jnp.swapaxes(rotation, -1, -2), poses)

@@ -10,7 +10,7 @@ from posynda_jax import lifter
 from posynda_jax.adaptation import base_job, bases, job, recipes, sources, step
 from posynda_jax.adaptation.lessons.labelled import Labelled
 from posynda_jax.geometry import camera, skeleton, virtual_camera
-from posynda_jax.geometry.measured import make
+from posynda_jax.geometry.measured import make, see
 from posynda_jax.runtime import checkpoint
 from tests import scene
 from tests.adaptation.batches import BODY, FRAMES, batch, clips, run_steps
@@ -31,7 +31,7 @@ def base() -> bases.Base:
 
 
 def test_every_lessons_people_come_to_the_canonical_place_and_size():
-  target = step.see(clips(6, 3), CANONICAL)
+  target = see(clips(6, 3), CANONICAL)
   placed = scene.poses((6, FRAMES), 9, depth=6.0)  # not where the target's people are
   labelled = Labelled(
       camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed), np.ones((6, FRAMES), np.float32))
@@ -48,7 +48,7 @@ def test_every_lessons_people_come_to_the_canonical_place_and_size():
 
 
 def test_the_targets_own_2d_is_seen_a_second_time_as_the_first():
-  target = step.see(clips(6, 3) | {"confidence": np.full((6, FRAMES, 17), 0.9, np.float32)}, CANONICAL)
+  target = see(clips(6, 3) | {"confidence": np.full((6, FRAMES, 17), 0.9, np.float32)}, CANONICAL)
   labelled = Labelled(target["keypoints"], np.zeros((6, FRAMES, 17, 3)), target["valid"], target)
   np.testing.assert_allclose(step.student_clips(labelled, target, CANONICAL)[0], target["inputs"], atol=1e-4)
 
