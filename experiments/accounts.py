@@ -42,7 +42,7 @@ def study(folder: str) -> list[dict]:
   config, where = runs.read_config(folder), common.folders()
   name = "unguarded" if (pathlib.Path(folder) / "unguarded").exists() else "adapted"
   weights = bases.load_weights(folder, name)
-  base, settings = weights.base, scoring.SamplingConfig(diffusion_steps=weights.base.diffusion_steps)
+  base, settings = weights.base, scoring.SamplingConfig(diffusion=weights.base.diffusion)
   shape = (base.clip_fps, base.model.num_frames, where)
   target = sources.open_clips(config["target"], config["target_split"], tracks.UNLABELLED, *shape)
   test = sources.open_clips(config["target"], config["test_split"], tracks.LABELLED, *shape)
@@ -62,7 +62,7 @@ def accounts_of_spoilt(folder: str) -> list[dict]:
   """The bare base's account of the run's target, as it is and spoilt."""
   config = runs.read_config(folder)
   weights = bases.load_weights(folder, "source_only")
-  base, settings = weights.base, scoring.SamplingConfig(diffusion_steps=weights.base.diffusion_steps)
+  base, settings = weights.base, scoring.SamplingConfig(diffusion=weights.base.diffusion)
   observe = account.make_observer(weights.make_denoiser, settings)
   where = (config["target"], config["target_split"], tracks.UNLABELLED, base.clip_fps, base.model.num_frames)
   target, rows = sources.open_clips(*where, common.folders()), []

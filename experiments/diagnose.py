@@ -87,7 +87,7 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
 
 def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
   """A scorer as of `scoring.make_scorer`: the mean of `num` hypotheses; their spread, and errors of what they make."""
-  config = scoring.SamplingConfig(num_hypotheses=num, diffusion_steps=weights.base.diffusion_steps)
+  config = scoring.SamplingConfig(num_hypotheses=num, diffusion=weights.base.diffusion)
   key = jax.random.key(config.seed)
 
   @jax.jit

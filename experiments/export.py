@@ -53,7 +53,7 @@ def main() -> None:
       "weights": weights.name, "base": base.digest,
       "digest": checkpoint.digest(merged), "source": base.config.get("source"), "hypotheses": config.num_hypotheses,
       "selection": config.select, "sampling_steps": config.sampling_steps, "flip": config.flip,
-      "diffusion_steps": config.diffusion_steps, "jax": jax.__version__,
+      "diffusion_steps": config.diffusion.num_steps, "noise_std": config.diffusion.noise_std, "jax": jax.__version__,
   }
   if output.suffix == ".onnx":
     metadata["noise"] = "[b f j 3] standard normal; the same noise gives the same pose"

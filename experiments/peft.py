@@ -69,7 +69,7 @@ def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
   base, scale = weights.base, weights.config.scale
   clip = see(next(clips.in_order(opened.test, 16)), weights.measured)
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
-  t = jnp.full(16, base.diffusion_steps - 1)
+  t = jnp.full(16, base.diffusion.num_steps - 1)
   answers = [
       jax.jit(adapters.make_denoiser(base.model, *weights.params, scale, form))(clip["inputs"], noise, t)
       for form in ("merged", "factorised")

@@ -41,6 +41,10 @@ TURNED = flags.DEFINE_float("turned", None, "Share of clips of world motion that
 REPROPORTIONED = flags.DEFINE_float("reproportioned", None, "Share of clips of world motion with other proportions.")
 HIDDEN = flags.DEFINE_float("hidden", None, "Share of clips with joints that nobody sees; needs --inputs=5.")
 DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", None, "T of the schedule.", lower_bound=1)
+MIXED = flags.DEFINE_float("mixed", None, "Share of clips of world motion with the trunk of another clip.")
+OFFSET = flags.DEFINE_float("offset", None, "Share of clips of world motion whose joints lie elsewhere in the body.")
+RESIZED = flags.DEFINE_float("resized", None, "Share of clips of world motion of larger or smaller people.")
+NOISE_STD = flags.DEFINE_float("noise_std", None, "Standard deviation (m) of the process's noise.")
 DENOISER = flags.DEFINE_enum("denoiser", None, list(DENOISERS), "Network; the fields below are those of either.")
 DIFFUSION = flags.DEFINE_bool("diffusion", None, "False trains the plain 2D-to-3D lifter, without noise and t.")
 INPUTS = flags.DEFINE_integer(
@@ -64,7 +68,8 @@ OF_TRAINING = {
     "num_steps": STEPS, "learning_rate": LEARNING_RATE, "warmup_steps": WARMUP, "decay": DECAY,
     "weight_decay": WEIGHT_DECAY, "ema": EMA, "loss": LOSS, "final_step_share": FINAL_SHARE,
     "detected_share": DETECTED_SHARE, "diffusion_steps": DIFFUSION_STEPS, "muon_rate": MUON_RATE, "turned": TURNED,
-    "reproportioned": REPROPORTIONED, "hidden": HIDDEN,
+    "reproportioned": REPROPORTIONED, "hidden": HIDDEN, "mixed": MIXED, "offset": OFFSET,
+    "resized": RESIZED, "noise_std": NOISE_STD,
 }
 OF_ANY_MODEL = {"inputs": INPUTS, "diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
 OF_MODEL = {

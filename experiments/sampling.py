@@ -37,7 +37,7 @@ def config(weights: bases.Weights, root: str = "solve") -> scoring.SamplingConfi
   return scoring.SamplingConfig(
       num_hypotheses=HYPOTHESES.value, sampling_steps=SAMPLING_STEPS.value, flip=FLIP.value, select=SELECT.value,
       refine=REFINE.value, root=root, batch_size=BATCH.value, hypothesis_chunk=common.HYPOTHESIS_CHUNK.value,
-      diffusion_steps=weights.base.diffusion_steps,
+      diffusion=weights.base.diffusion,
   )
 
 

@@ -61,5 +61,5 @@ def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Li
     base = base if isinstance(base, bases.Base) else bases.load(base)
     weights = bases.Weights(base, adapter, AdapterConfig(scale=scale), base.body)
   body.check_refinement(settings.get("refine", "none"), weights.body)
-  config = scoring.SamplingConfig(**{"diffusion_steps": weights.base.diffusion_steps, **settings})
+  config = scoring.SamplingConfig(**{"diffusion": weights.base.diffusion, **settings})
   return Lifter(weights, lifting.make_lifter(weights.make_denoiser, config), config)

@@ -38,7 +38,7 @@ def test_a_base_is_the_same_from_a_folder_and_from_a_file(places):
   one, other = (bases.load(place) for place in places)
   assert one.digest == other.digest == checkpoint.digest(scene.tiny_model(3)[1])
   assert one.body == other.body and len(one.body) == 16
-  assert (one.clip_fps, one.diffusion_steps) == (other.clip_fps, other.diffusion_steps) == (12.5, 1000)
+  assert (one.clip_fps, one.diffusion.num_steps) == (other.clip_fps, other.diffusion.num_steps) == (12.5, 1000)
   assert one.model == other.model
 
 

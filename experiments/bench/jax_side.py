@@ -108,8 +108,10 @@ def _normal(case, keys):
 def _proposed(case, keys):
   """The noise of `sampler.propose` for these clips: [h b f j 3] and [h k-1 b f j 3]."""
 
+  steps = process.ddim_steps(process.cosine_schedule(), case.steps)
+
   def draw(key, h):
-    return sampler.clip_noise(jax.random.fold_in(key, h), (case.frames, cases.JOINTS, 3), case.steps)
+    return sampler.clip_noise(jax.random.fold_in(key, h), (case.frames, cases.JOINTS, 3), steps)
 
   return jax.vmap(jax.vmap(draw, (0, None), (0, 1)), (None, 0))(keys, jnp.arange(case.hypotheses))
 

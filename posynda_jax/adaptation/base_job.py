@@ -178,7 +178,7 @@ def train_base(
 
 def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Folders) -> tuple[dict, dict]:
   """(scores, protocol) of a bare base on a labelled split."""
-  config = scoring.SamplingConfig(diffusion_steps=base.diffusion_steps)
+  config = scoring.SamplingConfig(diffusion=base.diffusion)
   score = scoring.make_scorer(lambda params: adapters.make_denoiser(base.model, params, None), config)
   test = sources.open_clips(dataset, split, tracks.LABELLED, base.clip_fps, base.model.num_frames, folders)
   seen = bases.Weights(base).measured

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from posynda_jax.adaptation import adapters, tensors_file
+from posynda_jax.diffusion import process
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.geometry import measured, virtual_camera
 from posynda_jax.runtime import checkpoint, runs
@@ -50,9 +51,10 @@ class Base:
     return self.config["clip_fps"]
 
   @property
-  def diffusion_steps(self) -> int:
-    """T of its schedule."""
-    return self.config["pretrain"]["diffusion_steps"]
+  def diffusion(self) -> process.Diffusion:
+    """Its process."""
+    settings = self.config["pretrain"]
+    return process.Diffusion(settings["diffusion_steps"], settings.get("noise_std", 1.0))
 
 
 @dataclasses.dataclass(frozen=True)

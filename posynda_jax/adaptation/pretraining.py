@@ -25,7 +25,7 @@ from posynda_jax.geometry.measured import make, see
 from posynda_jax.runtime import parallel
 
 # Purposes of the step's keys.
-_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT, _TURN, _PROPORTIONS, _HIDE = range(9)
+_VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT, _TURN, _PROPORTIONS, _HIDE, _MIX, _OFFSET, _SIZE = range(12)
 MUON_LEAST = 32  # least size of both axes of a kernel that Muon trains
 LOSSES = ("mse", "mpjpe")
 LR_DECAYS = ("cosine", "exponential")
@@ -39,7 +39,8 @@ class PretrainConfig:
   `learning_rate`. 0: AdamW trains all. `turned`, `reproportioned`, `hidden`: shares of clips that `augmentations`
   changes.
   `ema`: decay of the weight average that becomes the base; 0 keeps the last weights. `final_step_share`: share of
-  clips trained at t = T-1, where inference with K = 1 happens. `detected_share`: share of rendered clips whose 2D
+  clips trained at t = T-1, where inference with K = 1 happens. `diffusion_steps`, `noise_std`: of `process.Diffusion`.
+  `detected_share`: share of rendered clips whose 2D
   gets a detector's errors.
   """
 
@@ -53,12 +54,16 @@ class PretrainConfig:
   loss: str = "mpjpe"
   final_step_share: float = 0.5
   diffusion_steps: int = 1000
+  noise_std: float = 1.0
   flip: bool = True
   detected_share: float = 0.0
   muon_rate: float = 0.0
   turned: float = 0.0
   reproportioned: float = 0.0
   hidden: float = 0.0
+  mixed: float = 0.0
+  offset: float = 0.0
+  resized: float = 0.0
 
   def __post_init__(self):
     for name, choices in (("decay", LR_DECAYS), ("loss", LOSSES)):
@@ -130,8 +135,14 @@ def pretrain_step(
   """
   del frozen
   num_clips = len(batch["source"]["valid"])
-  keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(_HIDE + 1)]
+  keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(_SIZE + 1)]
   source = dict(batch["source"])
+  if config.mixed:
+    source["motion"] = augmentations.mix(keys[_MIX], source["motion"], config.mixed)
+  if config.offset:
+    source["motion"] = augmentations.offset(keys[_OFFSET], source["motion"], config.offset)
+  if config.resized:
+    source["motion"] = augmentations.resize(keys[_SIZE], source["motion"], config.resized)
   if config.turned:
     source["motion"] = augmentations.turn(keys[_TURN], source["motion"], config.turned)
   if config.reproportioned:
@@ -149,7 +160,7 @@ def pretrain_step(
     keypoints = jnp.where(flipped, skeleton.flip(keypoints), keypoints)
     x_0 = jnp.where(flipped, skeleton.flip(x_0), x_0)
   t = jax.vmap(lambda key: _draw_time(key, config))(keys[_TIME])
-  noise = jax.vmap(lambda key: jax.random.normal(key, x_0.shape[1:]))(keys[_NOISE])
+  noise = config.noise_std * jax.vmap(lambda key: jax.random.normal(key, x_0.shape[1:]))(keys[_NOISE])
   x_t = process.clamp(process.q_sample(process.cosine_schedule(config.diffusion_steps), x_0, t, noise))
   weight = source["valid"] / jnp.maximum(jax.lax.psum(source["valid"].sum(), parallel.AXIS), 1e-9)
 

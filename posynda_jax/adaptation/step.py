@@ -52,7 +52,7 @@ class Setting:
   """
 
   model: nn.Module
-  diffusion_steps: int = 1000
+  diffusion: process.Diffusion = process.Diffusion()
   rig: rigs.Rig | rigs.Mixture | None = None
   chunk: int = 0
   merge: bool = True
@@ -97,7 +97,7 @@ def adapt_step(
   teacher = Teacher(
       make_denoiser(state.adapter, form="merged" if setting.merge else "factorised"), clips["target"],
       keys(Purpose.TEACHER, num_clips), measured.body,
-      process.ddim_steps(process.cosine_schedule(setting.diffusion_steps), recipe.sampling_steps),
+      process.ddim_steps(setting.diffusion.schedule, recipe.sampling_steps),
       recipe.num_hypotheses, setting.chunk,
   )
   learnt = [lesson(keys, clips, teacher, *memory) for lesson, memory in zip(recipe.lessons, state.memory, strict=True)]
@@ -107,8 +107,8 @@ def adapt_step(
 
   # One key for each of the student's clips.
   student_keys = jnp.concatenate([keys(student_purpose(i), len(it.weight)) for i, it in enumerate(learnt)])
-  noise = jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
-  t = jnp.full(len(poses), setting.diffusion_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
+  noise = setting.diffusion.noise_std * jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
+  t = jnp.full(len(poses), setting.diffusion.num_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
 
   def loss_fn(adapter):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")

@@ -121,7 +121,7 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
   if (job.ceiling or job.recipe.is_ceiling) and not job.is_labelled:
     raise ValueError(f"a ceiling is trained on labels, which {job.target_name} does not have: leave it out")
   pose_body.check_refinement(job.sampling.refine, source.body if source else base.body)
-  config = dataclasses.replace(job.sampling, diffusion_steps=base.diffusion_steps)
+  config = dataclasses.replace(job.sampling, diffusion=base.diffusion)
   make_score = scoring.make_scorer if job.is_labelled else lifting.make_lifter
   scale = job.recipe.adapter.scale
   score = make_score(lambda params: adapters.make_denoiser(base.model, *params, scale), config)

@@ -69,7 +69,7 @@ def make_setting(task: Task) -> Setting:
   if hasattr(model, "remat"):
     model = model.clone(remat=task.job.remat)
   rig = task.source and task.source.rig
-  return Setting(model, task.base.diffusion_steps, rig, task.job.sampling.hypothesis_chunk)
+  return Setting(model, task.base.diffusion, rig, task.job.sampling.hypothesis_chunk)
 
 
 def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float, ...]) -> None:
@@ -105,7 +105,7 @@ def find_body(
     return tracks.mean_bones(target.tracks)
   if not task.body or not any(lesson.resizes for lesson in recipe.lessons):
     return task.body
-  config = scoring.SamplingConfig(diffusion_steps=task.base.diffusion_steps)
+  config = scoring.SamplingConfig(diffusion=task.base.diffusion)
   key = jax.random.key(config.seed)
 
   @jax.jit

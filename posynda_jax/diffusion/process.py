@@ -5,6 +5,8 @@ the host in float64 and cast at the end, because in float32 the first DDIM step'
 negative.
 """
 
+import dataclasses
+
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
@@ -13,31 +15,49 @@ from jaxtyping import Array, Float, Int
 CLAMP = 1.1  # metres: no root-relative joint is farther from the root (D3DP)
 
 
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+  """A base's process: T = `num_steps`, and the standard deviation (m) of its noise.
+
+  Poses stay in metres. Noise of 1 m, as D3DP has it, is four times a pose's own deviation; noise of 0.25 m gives
+  poses and noise equal variance, which is D3DP's process on poses of unit variance.
+  """
+
+  num_steps: int = 1000
+  noise_std: float = 1.0
+
+  @property
+  def schedule(self) -> "Schedule":
+    """The cosine schedule with this noise."""
+    return cosine_schedule(self.num_steps, noise_std=self.noise_std)
+
+
 @flax.struct.dataclass
 class Schedule:
-  """Float64 arrays [T] of a variance-preserving process."""
+  """Float64 arrays [T] of a variance-preserving process, and the standard deviation (m) of its noise."""
 
   betas: np.ndarray
   alpha_bar: np.ndarray
+  noise_std: float = flax.struct.field(pytree_node=False, default=1.0)
 
   @property
   def num_steps(self) -> int:
     return len(self.betas)
 
 
-def cosine_schedule(num_steps: int = 1000, s: float = 0.008) -> Schedule:
+def cosine_schedule(num_steps: int = 1000, s: float = 0.008, noise_std: float = 1.0) -> Schedule:
   """Cosine schedule of `num_steps` steps, with beta limited to 0.999."""
   x = np.arange(num_steps + 1, dtype=np.float64) / num_steps
   abar = np.cos((x + s) / (1 + s) * np.pi / 2) ** 2
   abar /= abar[0]
   betas = np.clip(1 - abar[1:] / abar[:-1], 0, 0.999)
-  return Schedule(betas=betas, alpha_bar=np.cumprod(1 - betas))
+  return Schedule(betas=betas, alpha_bar=np.cumprod(1 - betas), noise_std=noise_std)
 
 
 def q_sample(
     schedule: Schedule, x_0: Float[Array, "b f j 3"], t: Int[Array, "b"], noise: Float[Array, "b f j 3"]
 ) -> Float[Array, "b f j 3"]:
-  """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise (Eq. 7)."""
+  """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise (Eq. 7). `noise` has the schedule's deviation."""
 
   def at_t(values):
     return jnp.asarray(values, jnp.float32)[t].reshape((-1,) + (1,) * (x_0.ndim - 1))
@@ -60,7 +80,10 @@ def ddim_times(num_steps: int, num_iterations: int) -> np.ndarray:
 
 @flax.struct.dataclass
 class DdimSteps:
-  """Coefficients [K] of the DDIM steps: noise = (recip x_t - x_0) / recipm1, x_next = a x_0 + c noise + sigma z."""
+  """Coefficients [K] of the DDIM steps: noise = (recip x_t - x_0) / recipm1, x_next = a x_0 + c noise + sigma z.
+
+  `noise_std` (m): deviation of the start noise and of z.
+  """
 
   t: np.ndarray
   recip: np.ndarray
@@ -68,6 +91,7 @@ class DdimSteps:
   a: np.ndarray
   c: np.ndarray
   sigma: np.ndarray
+  noise_std: float = flax.struct.field(pytree_node=False, default=1.0)
 
 
 def ddim_steps(schedule: Schedule, num_iterations: int, eta: float = 1.0) -> DdimSteps:
@@ -79,4 +103,4 @@ def ddim_steps(schedule: Schedule, num_iterations: int, eta: float = 1.0) -> Ddi
   sigma = eta * np.sqrt((1 - abar / abar_next) * (1 - abar_next) / (1 - abar))
   c = np.sqrt(np.maximum(1 - abar_next - sigma**2, 0))
   values = np.sqrt(1 / abar), np.sqrt(1 / abar - 1), np.sqrt(abar_next), c, sigma
-  return DdimSteps(t.astype(np.int32), *np.float32(values))
+  return DdimSteps(t.astype(np.int32), *np.float32(values), noise_std=schedule.noise_std)

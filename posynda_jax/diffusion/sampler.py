@@ -60,10 +60,11 @@ def sample(
   return jax.lax.scan(body, init_noise, (steps, step_noise))[1]
 
 
-def clip_noise(key: Array, shape: tuple[int, ...], num_iterations: int) -> tuple[Array, Array]:
-  """Start noise [f j 3] and step noise [k-1 f j 3] of one hypothesis of one clip."""
+def clip_noise(key: Array, shape: tuple[int, ...], steps: DdimSteps) -> tuple[Array, Array]:
+  """Start noise [f j 3] and step noise [k-1 f j 3] (m) of one hypothesis of one clip."""
   init_key, step_key = jax.random.split(key)
-  return jax.random.normal(init_key, shape), jax.random.normal(step_key, (num_iterations - 1,) + shape)
+  noise = jax.random.normal(init_key, shape), jax.random.normal(step_key, (len(steps.t) - 1,) + shape)
+  return jax.tree.map(lambda x: steps.noise_std * x, noise)
 
 
 def propose(
@@ -79,7 +80,7 @@ def propose(
 
   def hypothesis(h):
     def noise(key):
-      return clip_noise(jax.random.fold_in(key, h), shape, len(steps.t))
+      return clip_noise(jax.random.fold_in(key, h), shape, steps)
 
     init_noise, step_noise = jax.vmap(noise, out_axes=(0, 1))(keys)  # over clips
     return sample(denoise, keypoints, init_noise, steps, step_noise)["pred_x0"][-1]

@@ -36,7 +36,7 @@ class SamplingConfig:
   seed: int = 2023
   batch_size: int = 64
   hypothesis_chunk: int = 0
-  diffusion_steps: int = 1000
+  diffusion: process.Diffusion = process.Diffusion()
 
   def __post_init__(self):
     for name, choices in (("select", RULES), ("refine", body.REFINEMENTS), ("root", ROOTS)):
@@ -54,7 +54,7 @@ def propose(
   seen = see(clip, measured)
   if config.flip:
     denoise = sampler.with_flip(denoise)
-  steps = process.ddim_steps(process.cosine_schedule(config.diffusion_steps), config.sampling_steps)
+  steps = process.ddim_steps(config.diffusion.schedule, config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
   poses = sampler.propose(keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk)
   return poses if measured.view is None else virtual_camera.to_camera_axes(poses, seen["rotation"])

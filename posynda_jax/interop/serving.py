@@ -83,8 +83,9 @@ def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: t
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 
   def call(keypoints: Float[Array, "b f j 2"], noise: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"]:
-    t = (0 * noise[:, 0, 0, 0]).astype(jnp.int32) + (config.diffusion_steps - 1)  # jax2onnx lacks jnp.full of open size
-    return skeleton.root_centre(process.clamp(denoise(keypoints, process.clamp(noise), t)))
+    last, std = config.diffusion.num_steps - 1, config.diffusion.noise_std
+    t = (0 * noise[:, 0, 0, 0]).astype(jnp.int32) + last  # jax2onnx lacks jnp.full of open size
+    return skeleton.root_centre(process.clamp(denoise(keypoints, process.clamp(std * noise), t)))
 
   return call
 

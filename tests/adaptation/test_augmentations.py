@@ -1,11 +1,12 @@
 """Laws of the augmentations: what each changes, what it keeps, and in how many clips."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import augmentations
-from posynda_jax.geometry import skeleton
+from posynda_jax.adaptation import augmentations, placement
+from posynda_jax.geometry import camera, skeleton
 from tests import scene
 from tests.tolerance import assert_close
 
@@ -18,10 +19,14 @@ def changed(before, after):
   return (np.abs(np.asarray(before) - np.asarray(after)) > 1e-4).any(tuple(range(1, np.ndim(before))))
 
 
-@pytest.mark.parametrize("change", [augmentations.turn, augmentations.reproportion])
+PEOPLE = np.stack([scene.motion(FRAMES, seed) for seed in range(NUM)])
+CHANGES = [getattr(augmentations, name) for name in ("turn", "reproportion", "offset", "resize", "mix")]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_share_of_clips_is_changed_and_the_rest_is_not(change):
-  assert 0.2 < changed(MOTION, change(KEYS, MOTION, 0.3)).mean() < 0.45
-  assert not changed(MOTION, change(KEYS, MOTION, 0.0)).any()
+  assert 0.2 < changed(PEOPLE, change(KEYS, PEOPLE, 0.3)).mean() < 0.45
+  assert not changed(PEOPLE, change(KEYS, PEOPLE, 0.0)).any()
 
 
 def test_a_turn_keeps_the_body_and_the_lowest_height():
@@ -44,6 +49,43 @@ def test_new_proportions_keep_directions_legs_and_symmetry_in_every_frame():
   parents = np.array(skeleton.PARENTS[1:])
   assert_close((made[:, :, 1:] - made[:, :, parents]) / bones[..., None],
                (MOTION[:, :, 1:] - MOTION[:, :, parents]) / own[..., None])
+
+
+def test_a_resized_person_walks_the_floor_at_another_size():
+  made = np.asarray(augmentations.resize(KEYS, PEOPLE, 1.0))
+  factor = made[:, 0, 10, 1] / PEOPLE[:, 0, 10, 1]
+  assert_close(made, PEOPLE * factor[:, None, None, None])
+  assert 0.08 < np.log(factor).std() < 0.12
+
+
+def test_a_mixed_person_walks_on_their_own_legs_under_the_neighbours_trunk():
+  facing = placement.turn(PEOPLE, np.array([np.cos(0.5), 0, np.sin(0.5), 0], np.float32))  # a radian about Y
+  people = np.where(np.arange(NUM)[:, None, None, None] % 2, facing, PEOPLE)
+  made = np.asarray(augmentations.mix(KEYS, people, 1.0))
+  legs, trunk = list(range(7)), list(range(7, 17))
+  np.testing.assert_array_equal(made[:, :, legs], people[:, :, legs])
+  neighbour = np.asarray(skeleton.root_centre(people)).reshape(-1, 2, FRAMES, 17, 3)[:, ::-1].reshape(people.shape)
+  angle = augmentations._heading(people) - augmentations._heading(neighbour)
+  turned = jax.vmap(camera.rotate)(
+      jnp.stack([jnp.cos(angle / 2), 0 * angle, jnp.sin(angle / 2), 0 * angle], -1)[:, None, None], neighbour)
+  assert_close(skeleton.root_centre(made)[:, :, trunk], turned[:, :, trunk])
+  across = made[:, :, 11] - made[:, :, 14]  # shoulders of the trunk, above hips of the legs
+  hips = made[:, :, 4] - made[:, :, 1]
+  cosine = (across * hips).sum(-1) / np.linalg.norm(across, axis=-1) / np.linalg.norm(hips, axis=-1)
+  assert np.median(cosine) > 0.9
+
+
+def test_offset_joints_move_with_the_body_and_stay_symmetric():
+  made = np.asarray(augmentations.offset(KEYS, PEOPLE, 1.0))
+  moved = made - PEOPLE
+  assert_close(moved[:, :, [0, 2, 3, 5, 6, *range(11, 17)]], 0)
+  assert 0.015 < moved[:, :, 8].std() < 0.025
+  turn = np.array([np.cos(0.7), 0.6 * np.sin(0.7), 0, 0.8 * np.sin(0.7)], np.float32)
+  assert_close(augmentations.offset(KEYS, placement.turn(PEOPLE, turn), 1.0), placement.turn(made, turn))
+  mirrored = np.asarray(skeleton.flip(PEOPLE))
+  both = mirrored[:, :1] / 2 + PEOPLE[:, :1] / 2  # people that are their own mirror images
+  again = np.asarray(augmentations.offset(KEYS, both, 1.0))
+  assert_close(again, skeleton.flip(again))
 
 
 def test_hidden_joints_are_hidden_in_all_frames_of_a_share_of_clips():

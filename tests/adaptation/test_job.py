@@ -14,6 +14,7 @@ from posynda_jax import lifter
 from posynda_jax.adaptation import bases, job, placement, recipes, sources, task, training
 from posynda_jax.adaptation.adapters import AdapterConfig
 from posynda_jax.data import clips, tracks
+from posynda_jax.diffusion import process
 from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop.keypoints import recordings, targets
 from posynda_jax.runtime import loop
@@ -146,7 +147,7 @@ def test_the_body_is_the_sources_with_the_proportions_that_unlabelled_2d_shows(v
   lifted = skeleton.root_centre(placement.resize(rendered["poses"], jnp.asarray(1 / np.maximum(ratio, 0.1))))
   denoise = answering(rendered["keypoints"], lifted)
   weights = types.SimpleNamespace(make_denoiser=lambda _: denoise, params=None, measured=measured.make(view=view))
-  opened = types.SimpleNamespace(body=own, base=types.SimpleNamespace(diffusion_steps=1000))
+  opened = types.SimpleNamespace(body=own, base=types.SimpleNamespace(diffusion=process.Diffusion()))
   found = training.find_body(opened, weights, recipes.get("novel"), target)
   np.testing.assert_allclose(np.array(found) / own, ratio[1:], rtol=0.06)
   assert training.find_body(opened, weights, recipes.get("posynda"), target) == own  # which resizes nobody

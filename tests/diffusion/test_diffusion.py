@@ -68,7 +68,7 @@ def test_vmapped_hypotheses_equal_a_loop_over_them_and_do_not_depend_on_the_batc
   assert together.std(0).max() > 0
   assert_close(sampler.propose(keys[2:], tiny(), keypoints[2:], steps, 3), together[:, 2:])
   for h in range(3):
-    noise = [sampler.clip_noise(jax.random.fold_in(key, h), (3, 17, 3), 3) for key in keys]
+    noise = [sampler.clip_noise(jax.random.fold_in(key, h), (3, 17, 3), steps) for key in keys]
     init, step_noise = jnp.stack([n[0] for n in noise]), jnp.stack([n[1] for n in noise], 1)
     assert_close(sampler.sample(tiny(), keypoints, init, steps, step_noise)["pred_x0"][-1], together[h])
 
