@@ -14,11 +14,13 @@ frames:
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
     reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
+    trusted [T], trusted_joints [T 17]   False where the 2D shows that the answer cannot be believed; why is printed
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 """
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 from absl import flags
@@ -32,6 +34,7 @@ from . import common, own_keypoints, sampling
 
 KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
+STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame is not trusted.")
 BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file.")
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
 flags.DEFINE_alias("adapter", "run")
@@ -55,11 +58,13 @@ def main() -> None:
     print(f"  warning: {warning}", flush=True)
   lift = lifting.make_lifter(weights.make_denoiser, config)
   lifted = lifting.lift_record(
-      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size)
+      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size,
+      int(recording.frames[0]))
   metadata = recording.report | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
+      "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
   _write(output, recording, lifted, metadata)
   _save_picture(output.with_suffix(".png"), recording, lifted)
@@ -67,6 +72,7 @@ def main() -> None:
   worst = int(np.nanargmax(errors))
   print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
+  print(lifted.trust.summary[0].upper() + lifted.trust.summary[1:])
   written = [str(output), str(output.with_suffix(".png"))]
   if bvh:
     joints = lifted.pose + lifted.root[:, None]
@@ -75,6 +81,8 @@ def main() -> None:
           f"{1000 * stray:.0f} mm from the npz's.")
     written.append(str(bvh))
   print(f"{len(errors):,} frames in {', '.join(written)}", flush=True)
+  if STRICT.value and not lifted.trust.frames.all():
+    sys.exit(3)
 
 
 def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
@@ -93,7 +101,8 @@ def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, metadata: dict
       "frame": recording.frames, "pose_root_m": lifted.pose, "pose_camera_m": lifted.pose + lifted.root[:, None],
       "keypoints_px": record["keypoints_px"], "confidence": record["confidence"], "detected": record["valid"],
       "reprojection_px": lifted.reprojection_px, "intrinsics": record["intrinsics"], "resolution": record["resolution"],
-      "fps": record["fps"], "metadata": np.array(json.dumps(metadata)),
+      "fps": record["fps"], "trusted": lifted.trust.frames, "trusted_joints": lifted.trust.joints,
+      "metadata": np.array(json.dumps(metadata)),
   }
   if lifted.hypotheses.shape[1] > 1:
     arrays["hypotheses_root_m"] = np.moveaxis(lifted.hypotheses, 1, 0)

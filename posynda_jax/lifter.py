@@ -43,8 +43,8 @@ class Lifter:
     recording = recordings.from_array(keypoints_px, options)
     weights, base = self.weights, self.weights.base
     settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
-    lifted = lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings)
-    return dataclasses.replace(lifted, frame=recording.frames)
+    first = int(recording.frames[0])
+    return lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings, first)
 
 
 def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Lifter:

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import hypotheses
-from posynda_jax.evaluation import scoring
+from posynda_jax.evaluation import scoring, trust
+from posynda_jax.evaluation.trust import Trust
 from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
 
@@ -20,13 +21,14 @@ from posynda_jax.geometry.measured import Measured
 class Lifted:
   """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root`
   [T 3] solved (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated; `frame` [T], their
-  numbers in the video."""
+  numbers in the video; which of them can be believed."""
 
   pose: np.ndarray
   hypotheses: np.ndarray
   root: np.ndarray
   reprojection_px: np.ndarray
   frame: np.ndarray
+  trust: Trust
 
 
 def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "b f 3"], Float[Array, "b f"]]:
@@ -58,10 +60,11 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Call
 
 
 def lift_record(
-    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
+    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int,
+    first_frame: int = 0,
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
-  order.
+  order. `first_frame` is the number of the first in the video.
   """
   found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
@@ -81,7 +84,8 @@ def lift_record(
       whole[field][phase :: len(found)] = values
   px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
   px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
-  return Lifted(**whole, reprojection_px=px, frame=np.arange(len(px)))
+  frame = first_frame + np.arange(len(px))
+  return Lifted(**whole, reprojection_px=px, frame=frame, trust=trust.judge(record, whole["root"], px, frame))
 
 
 def mean_reprojection(lifted: Sequence[Lifted]) -> dict[str, float]:

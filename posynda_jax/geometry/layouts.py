@@ -20,6 +20,8 @@ COCO = {
     "coco17": tuple(range(17)),
     "coco18": (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),  # OpenPose's COCO model: neck at 1
     "body25": (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11),  # OpenPose: neck at 1, mid-hip at 8
+    "body25b": tuple(range(17)),  # OpenPose: COCO-17, then 17 upper neck, 18 top of the head, feet
+    "body135": tuple(range(17)),  # body25b, then hands and face
     "halpe26": tuple(range(17)),  # then 17 head, 18 neck, 19 hip, feet
     "halpe136": tuple(range(17)),  # halpe26, then face and hands
     "wholebody133": tuple(range(17)),  # COCO-17, then feet, face and hands
@@ -31,7 +33,9 @@ _SIMPLE = (
     (5,), (7,), (9,), (6,), (8,), (10,),
 )  # fmt: skip
 _HALPE = {0: (19,), 7: (18, 19), 8: (18,), 10: (17,)}
-_OWN = {"halpe26": _HALPE, "halpe136": _HALPE, "body25": {0: (8,), 7: (1, 8), 8: (1,)}}
+_TOP = {10: (18,)}
+_BODY25 = {0: (8,), 7: (1, 8), 8: (1,)}
+_OWN = {"body25": _BODY25, "body25b": _TOP, "body135": _TOP, "halpe26": _HALPE, "halpe136": _HALPE}
 # The COCO joints that the formulas of the rule gast use for each Human3.6M joint.
 _FACE = {7: (0, 5, 6, 11, 12), 8: (0, 1, 2, 5, 6), 9: (0, 5, 6), 10: (0, 1, 2, 3, 4)}
 _GAST = tuple(_FACE.get(joint, row) for joint, row in enumerate(_SIMPLE))
@@ -47,7 +51,7 @@ class Layout:
 
 
 def _layout(name: str) -> Layout:
-  num_joints = int(re.search(r"\d+$", name)[0])
+  num_joints = int(re.search(r"\d+(?=b?$)", name)[0])
   if name not in COCO:
     return Layout(num_joints, num_joints, tuple((i,) for i in skeleton.ORDERS[name]))
   simple = enumerate(tuple(COCO[name][i] for i in row) for row in _SIMPLE)
@@ -56,7 +60,23 @@ def _layout(name: str) -> Layout:
 
 
 LAYOUTS = {name: _layout(name) for name in (*COCO, *skeleton.ORDERS)}
-BY_COUNT = {LAYOUTS[name].num_joints: name for name in COCO}
+BY_COUNT = {LAYOUTS[name].num_joints: name for name in COCO if name != "body25b"}  # see `told_apart`
+
+
+def told_apart(points: np.ndarray, layout: str) -> str:
+  """`body25b` for points [n j 2] (NaN: lost) that are called `body25` and are not; else `layout`.
+
+  In BODY_25 joint 8 lies between the hips and joint 1 between the shoulders. In BODY_25B the nose lies near both eyes
+  and joint 17 between the shoulders.
+  """
+  if layout != "body25" or not len(points):
+    return layout
+
+  def stray(*parts):  # mean distance of each joint from the middle of its pair, where all three are seen
+    found = np.concatenate([np.linalg.norm(points[:, i] - points[:, [j, k]].mean(1), axis=-1) for i, j, k in parts])
+    return found[np.isfinite(found)].mean() if np.isfinite(found).any() else np.inf
+
+  return "body25b" if stray((0, 1, 2), (17, 5, 6)) < stray((8, 9, 12), (1, 2, 5)) else layout
 
 
 def rule_name(layout: str, rule: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.interop.keypoints import detections, folders, formats, json_stream, recordings
+from posynda_jax.interop.keypoints import cleaning, detections, folders, formats, json_stream
 from tests.data.test_safe_pickle import Payload, object_array
 from tests.interop import detector_files as files
 from tests.interop.detector_files import COCO17, detect, pick
@@ -66,7 +66,7 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
 
 
 @pytest.mark.parametrize("document, form, message", [
-    ([{"image_id": "0.jpg", "keypoints": [1.0] * 50}], None, r"frame 0.jpg: keypoints of the wrong form"),
+    ([{"image_id": "0.jpg", "keypoints": [1.0] * 49}], None, r"frame 0.jpg: keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 27}], None, r"0.jpg has 9 joints, expected 17 \(coco17\), "),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * n} for n in (51, 78)], None, "has 26 joints, expected 17"),
     ([{"image_id": "0.jpg", "keypoints": [[1.0]]}], None, "keypoints of the wrong form"),
@@ -74,7 +74,7 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ([{"image_id": "0.jpg"}], None, "has no 'keypoints'"),
     ([{"image_id": name, "keypoints": [1.0] * 51} for name in ("0.jpg", 3)], None, "or images' names throughout"),
     ([{"image_id": -1, "keypoints": [1.0] * 51}], None, "expected frame numbers from 0"),
-    ([{"image_id": i, "keypoints": [9.0] * 51} for i in (0, 5_000_000)], None, "0 to 5,000,000, more than 1,000,000"),
+    ([{"image_id": i, "keypoints": [9.0] * 51} for i in (0, 5_000_000)], None, "to 5,000,000, at irregular steps: ids"),
     ([[1, 2]], "alphapose", "is a list, expected an object with 'image_id'"),
     ([{"frame_id": "a", "instances": []}], None, "frame_id 'a', expected numbers from 0"),
     ([{"frame_id": 0, "instances": {}}], None, "is a dict, expected a list"),
@@ -88,7 +88,7 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ({"version": 1.3, "people": 3}, None, "is a int, expected a list"),
     ([[{"x": 0.5}] * 33], None, "has no 'y'"),
     ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 33"),
-    ([{"image_id": "0.jpg", "keypoints": [300.0] * 51}], "openpose", "is a list, expected an object with 'people'"),
+    ([{"image_id": "0.jpg", "keypoints": [300.0] * 51}], "openpose", "frame 0 has no 'people'"),
 ])
 def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
   path = tmp_path / "results.json"
@@ -106,8 +106,8 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
     ({"reconstruction": np.ones((0, 5, 17, 2))}, {}, "no person"),
     ({"a": np.ones((5, 17, 2)), "b": np.ones((5, 17, 2))}, {}, "has 2 arrays of keypoints"),
     ({"a": np.ones((5, 17, 2))}, {"layout": None}, r"name its joint order with --layout=coco17\|"),
-    ({"a": np.ones((5, 17, 3)) - 2}, {"layout": "coco17"}, "negative numbers where scores are expected: 3D poses"),
-    ({"a": np.ones((5, 33, 3))}, {"format": "mediapipe"}, r"expected MediaPipe's \(T, 33, 4\)"),
+    ({"a": np.ones((5, 17, 3)) - 3}, {"layout": "coco17"}, "negative numbers where scores are expected: 3D poses"),
+    ({"a": np.ones((5, 33, 5))}, {"format": "mediapipe"}, r"expected MediaPipe's \(T, 33, 3 or 4\)"),
     ({"positions_2d": 3, "metadata": {}}, {}, "not VideoPose3D's 2D format"),
     ({"positions_2d": {}, "metadata": {"keypoints_symmetry": [[1], [2]]}}, {}, "do not tell the joint order"),
     ({"positions_2d": {}, "metadata": META}, {}, "holds no video"),
@@ -188,7 +188,7 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
   for place, target, name, value, message in (
       (path, json_stream, "MAX_BYTES", 1000, "bytes, more than 1,000: it is refused"),
       (path, detections, "MAX_DETECTIONS", 2, "more than 2 detections"),
-      (path, recordings, "MAX_FRAMES", 2, "frames 0 to 2, more than 2"),
+      (path, cleaning, "MAX_FRAMES", 2, "frames 0 to 2, more than 2"),
       (folder, folders, "MAX_FILES", 2, "more than 2 .json files"),
       (wide, json_stream, "MAX_ELEMENT", 2**20, "one element of more than 1,048,576 bytes"),
   ):

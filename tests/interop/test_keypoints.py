@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-from posynda_jax.geometry import skeleton
-from posynda_jax.interop.keypoints import detections
+from posynda_jax.geometry import skeleton, virtual_camera
+from posynda_jax.interop.keypoints import numbering
 from tests.interop import detector_files as files
 from tests.interop.detector_files import ALL, detect, expected
 from tests.interop.keypoint_formats import FORMATS, check, read, read_one, write
@@ -59,16 +59,16 @@ def test_missing_frames_are_interpolated_with_no_confidence_and_counted(name, tm
 def test_several_people_are_told_apart_and_chosen(name, tmp_path):
   """Two people stand side by side, in changing order in the file. The less confident one is there longer."""
   short, long = detect(20, 1, (-1.1, 0, 4.5)), detect(20, 2, (1.1, 0, 4.5))
-  long[..., 2] *= 0.4
+  long[..., 2] *= 0.7
   turns = name != "yolo_full"  # where the order makes the ids
-  both = [[short[t], long[t]] if turns and t % 2 else [long[t], short[t]] for t in range(12)]
-  path = FORMATS[name].write(tmp_path / name, both + [[person] for person in long[12:]])
+  both = [[short[t], long[t]] if turns and t % 2 else [long[t], short[t]] for t in range(16)]
+  path = FORMATS[name].write(tmp_path / name, both + [[person] for person in long[16:]])
   first, second = read_one(path), read_one(path, person="1")
-  check(first, short[:12], name)
+  check(first, short[:16], name)
   check(second, long, name)
   people = first.report["people"]
   assert first.report["num_people"] == 2 and second.report["frames"] == 20
-  assert people.startswith("0 (") and ("id 2, 12 frames" in people) == (name == "yolo_full")
+  assert people.startswith("0 (") and ("id 2, 16 frames" in people) == (name == "yolo_full")
   with pytest.raises(ValueError, match="no person 2; there are 0"):
     read(path, person="2")
 
@@ -85,7 +85,7 @@ def test_lost_joints_are_nan_zero_or_without_score_and_keep_their_neighbours(nam
   points, scores = expected(seen, "simple")
   points[2, [13, 2]] = (points[1, [13, 2]] + points[3, [13, 2]]) / 2
   points[4, 6] = points[3, 6]  # held after the last sighting
-  scores[2, [13, 2]] = scores[4, 6] = 0
+  scores[2, [13, 2]], scores[4, 6] = virtual_camera.SEEN, 0  # between two sightings, and after the last
   np.testing.assert_allclose(recording.record["keypoints_px"], points, atol=1e-3)
   np.testing.assert_allclose(recording.record["confidence"], scores, atol=1e-6)
   assert recording.record["valid"].all() and recording.report["interpolated_frames"] == 0
@@ -102,12 +102,11 @@ def test_joints_that_no_frame_shows_are_named_and_put_on_the_body(tmp_path):
   keypoints, confidence = recording.record["keypoints_px"], recording.record["confidence"]
   names = ["hip", "right_knee", "right_ankle", "spine", "head"]
   assert recording.report["never_seen"] == names
-  np.testing.assert_array_equal(keypoints[:, [2, 3]], keypoints[:, [1, 1]])
-  np.testing.assert_array_equal(keypoints[:, 10], keypoints[:, 9])
+  whole = expected(detect(3), "body25")[0]
+  size = np.ptp(whole, axis=(0, 1)).max()
+  assert (np.linalg.norm(keypoints - whole, axis=-1) < 0.1 * size).all()  # near where a standing person has them
   unseen = [skeleton.JOINTS.index(n) for n in names]
   assert (confidence[:, unseen] == 0).all() and (np.delete(confidence, unseen, 1) > 0).all()
-  others = np.delete(keypoints, unseen, 1)
-  np.testing.assert_allclose(keypoints[:, 0], others.mean(1), rtol=1e-6)
   assert any("never seen" in warning and "right_knee" in warning for warning in recording.report["warnings"])
 
 
@@ -158,7 +157,5 @@ def test_frames_are_where_their_numbers_say(name, tmp_path):
 
 
 def test_names_without_a_number_of_their_own_follow_their_order():
-  assert detections.frame_numbers(["b.jpg", "a.jpg", "c.jpg"]) == [1, 0, 2]
-  assert detections.frame_numbers(["cam1_7.jpg", "cam2_7.jpg"]) == [0, 1]
-  assert detections.frame_numbers(["x_000000000010_keypoints.json", "x_000000000002_keypoints.json"]) == [10, 2]
-  assert detections.frame_numbers(["v1.2.3_5.jpg", f"{10**30}.jpg"]) == [1, 0]
+  assert numbering.videos(["b.jpg", "a.jpg", "c.jpg"]) == {"": {"a.jpg": 0, "b.jpg": 1, "c.jpg": 2}}
+  assert numbering.videos(["clip_2.jpg", f"{10**30}.jpg"]) == {"": {"clip_2.jpg": 1, f"{10**30}.jpg": 0}}

@@ -16,8 +16,9 @@ from posynda_jax.interop.keypoints.detections import Detections
 # Names of arrays by which `recognise` knows a format.
 _NAMES = {
     "videopose3d": {"positions_2d"}, "detectron": {"boxes", "keypoints"}, "video_to_pose3d": {"kpts"},
-    "mhformer": {"reconstruction"},
+    "mhformer": {"reconstruction"}, "keypoints_scores": {"keypoints", "scores"},
 }
+_MEDIAPIPE = ((33, 4), (33, 3))  # shapes of a frame
 _LEFT = {"coco17": [1, 3, 5, 7, 9, 11, 13, 15], "h36m17": sorted(skeleton.LEFT)}
 
 
@@ -87,7 +88,7 @@ def detectron(path, layout=None) -> list[Detections]:
       raise ValueError(f"{path}, frame {t}: keypoints have shape {people.shape}, expected (people, 4, 17)")
     for person in people:
       collector.add(t, person[:2].T, person[3])
-  return [collector.finish(num_frames=len(keypoints), resolution=_size(metadata))]
+  return collector.finish(num_frames=len(keypoints), resolution=_size(metadata))
 
 
 def video_to_pose3d(path, layout=None) -> list[Detections]:
@@ -109,6 +110,24 @@ def mhformer(path, layout=None) -> list[Detections]:
   return [Detections(**joined, person=person, layout=parts[0].layout, num_frames=parts[0].num_frames)]
 
 
+def keypoints_scores(path, layout=None) -> list[Detections]:
+  """Arrays `keypoints` (T,j,2) and `scores` (T,j), or (T,people,j,2) and (T,people,j), as rtmlib's users save them. The
+  number of joints gives the order; 17 are COCO's.
+  """
+  data = load(path)
+  points, scores = (np.asarray(_get(data, name, path)) for name in ("keypoints", "scores"))
+  if scores.shape == points.shape[:-1] + (1,):
+    scores = scores[..., 0]
+  if points.ndim not in (3, 4) or points.shape[-1] != 2 or scores.shape != points.shape[:-1]:
+    expected = "expected (T, [people,] joints, 2) and (T, [people,] joints)"
+    raise ValueError(f"{path} has keypoints {points.shape} and scores {scores.shape}, {expected}")
+  collector = detections.Collector(path, layout)
+  for t, (people, of_people) in enumerate(zip(points, scores, strict=True)):
+    for person, score in zip(*((people, of_people) if points.ndim == 4 else ([people], [of_people])), strict=True):
+      collector.add(t, person, score)
+  return collector.finish(num_frames=len(points))
+
+
 def plain(path, layout=None) -> list[Detections]:
   """One array (T, joints, 2 or 3) in an npz or npy file, in the order of `layout`."""
   points = _only_array(load(path), path)
@@ -119,11 +138,12 @@ def plain(path, layout=None) -> list[Detections]:
 
 
 def mediapipe(path, layout=None) -> list[Detections]:
-  """MediaPipe's 33 landmarks (T,33,4): x, y as shares of width and height, z, visibility. NaN or 0: nobody."""
+  """MediaPipe's 33 landmarks (T,33,3|4): x, y as shares of width and height, z, visibility. NaN or 0: nobody."""
   points = np.asarray(_only_array(load(path), path))
-  if points.ndim != 3 or points.shape[1:] != (33, 4):
-    raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 4): x, y, z, visibility")
-  return [detections.dense(points[..., [0, 1, 3]], str(path), layout or "mediapipe33", normalised=True)]
+  if points.ndim != 3 or points.shape[1:] not in _MEDIAPIPE:
+    raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 3 or 4): x, y, z, visibility")
+  points = points[..., [0, 1, 3] if points.shape[2] == 4 else [0, 1]]
+  return [detections.dense(points, str(path), layout or "mediapipe33", normalised=True)]
 
 
 def _only_array(data: dict, path):
@@ -144,4 +164,4 @@ def recognise(path) -> str:
   for name, wanted in _NAMES.items():
     if wanted <= names:
       return name
-  return "mediapipe" if np.shape(_only_array(load(path), path))[1:] == (33, 4) else "plain"
+  return "mediapipe" if np.shape(_only_array(load(path), path))[1:] in _MEDIAPIPE else "plain"

@@ -1,23 +1,21 @@
 """The skeletons that a detector found in one video, in one form for all file formats."""
 
 import dataclasses
-import os
-import re
-from collections.abc import Iterable
 
 import numpy as np
 
 from posynda_jax.geometry import layouts
+from posynda_jax.interop.keypoints import numbering
 
 MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
-MAX_FRAME = 10**9
+PERCENT = 5.0  # scores that reach beyond it, and not beyond 100, are percentages
 
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
   """n skeletons of j joints. A joint that the detector lost is NaN with score 0, and other scores end at 1.
 
-  Detectors write a lost joint as (0, 0), as NaN or with score 0.
+  Detectors write a lost joint as (0, 0), as (-1, -1), as NaN or with score 0. Scores of 0 to 100 become shares.
   """
 
   frame: np.ndarray  # [n], from 0, as numbered in the file
@@ -29,10 +27,14 @@ class Detections:
   num_frames: int | None = None
   resolution: tuple[float, float] | None = None  # width, height (px)
   normalised: bool = False
+  fps: float | None = None  # as the file says, or its time stamps
+  notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
   def __post_init__(self):
     points, scores = self.points.astype(np.float32), self.scores.astype(np.float32)
-    lost = ~np.isfinite(points).all(-1) | (points == 0).all(-1) | ~(scores > 0)
+    if PERCENT < np.max(scores, initial=0, where=np.isfinite(scores)) <= 100:
+      scores = scores / 100
+    lost = ~np.isfinite(points).all(-1) | (points == 0).all(-1) | (points == -1).all(-1) | ~(scores > 0)
     object.__setattr__(self, "points", np.where(lost[..., None], np.float32(np.nan), points))
     object.__setattr__(self, "scores", np.where(lost, np.float32(0), np.minimum(scores, np.float32(1))))
 
@@ -42,19 +44,31 @@ class Collector:
 
   def __init__(self, label, layout: str | None = None):
     self.label, self.layout = label, layout  # `label` names the file in errors
+    self.resolution: tuple[float, float] | None = None
+    self._counted = layout is None
     self._frames, self._persons, self._joints = [], [], []
     self._names, self._named = {}, None  # names of images, in the order of the file
 
-  def add(self, frame, keypoints, scores=None, person=None) -> None:
-    """Adds a skeleton: flat x, y, score, or x, y pairs and `scores`. `frame` is a number or an image's name.
+  def add(self, frame, keypoints, scores=None, person=None, canvas=None) -> None:
+    """Adds a skeleton: flat x, y, score or x, y, or x, y pairs and `scores`. `frame` is a number or an image's name;
+    `canvas` is its width and height, of which coordinates up to 2 are shares.
 
     Raises ValueError for another form, another number of joints, or too many detections.
     """
     where = f"{self.label}, frame {frame}"
     try:
-      values = np.asarray(keypoints, np.float32).reshape(-1, 3 if scores is None else 2)
+      values = np.asarray(keypoints, np.float32)
+      if scores is not None and values.shape[1:] == (3,):
+        raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
+      if scores is None and not self._is_known(values.size / 3) and self._is_known(values.size / 2):
+        scores = np.ones(values.size // 2)
+      values = values.reshape(-1, 3 if scores is None else 2)
       if scores is not None:
         values = np.concatenate([values, np.asarray(scores, np.float32).reshape(-1, 1)], 1)
+      if canvas is not None:
+        self.resolution = canvas
+        if np.nan_to_num(np.abs(values[:, :2])).max(initial=0) <= 2:
+          values = values * np.float32([*canvas, 1])
       person = None if person is None else int(np.ravel(person)[0])
     except (ValueError, TypeError, IndexError, OverflowError) as error:
       what = f"keypoints of the wrong form ({' '.join(str(error).split())})"
@@ -66,28 +80,58 @@ class Collector:
       raise ValueError(f"{where} has {len(values)} joints, expected {expected}; see --layout")
     self._named = isinstance(frame, str) if self._named is None else self._named
     if self._named is not isinstance(frame, str) or not (self._named or _is_frame(frame)):
-      numbers = f"frame numbers from 0 to {MAX_FRAME:,}"
+      numbers = f"frame numbers from 0 to {numbering.MAX_FRAME:,}"
       raise ValueError(f"{where}: expected {numbers} throughout, or images' names throughout")
-    if self._named:
-      frame = self._names.setdefault(frame, len(self._names))
+    frame = self.name(frame) if self._named else frame
     if len(self._frames) == MAX_DETECTIONS:
       raise ValueError(f"{self.label} has more than {MAX_DETECTIONS:,} detections: cut the video into pieces")
     self._frames.append(frame)
     self._persons.append(person)
     self._joints.append(values[: layouts.LAYOUTS[self.layout].used].copy())  # a view would keep face and hands
 
-  def finish(self, **fields) -> Detections:
-    """The collected Detections, with more of its `fields`. Numbers of people are kept if every skeleton has one."""
+  def _is_known(self, num_joints: float) -> bool:
+    return num_joints == layouts.LAYOUTS[self.layout].num_joints if self.layout else num_joints in layouts.BY_COUNT
+
+  @property
+  def are_shares(self) -> bool:
+    """Whether all coordinates so far may be shares of the image's width and height."""
+    return bool(self._joints) and all(np.nan_to_num(np.abs(joints[:, :2])).max() <= 2 for joints in self._joints)
+
+  def name(self, image: str) -> int:
+    """The place of an image's name among those of the file; images without people count too."""
+    return self._names.setdefault(image, len(self._names))
+
+  def finish(self, **fields) -> list[Detections]:
+    """Detections of each video that the images' names tell apart, with more of its `fields`; of one without names.
+
+    Numbers of people are kept if every skeleton has one. Raises ValueError where every score is 0.
+    """
     frames = np.array(self._frames, np.int64)
-    if self._names:
-      frames = np.array(frame_numbers(self._names))[frames]
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
+    check_scores(joints[..., :2], joints[..., 2], self.label)
+    layout = self.layout
+    if self._counted and layout is not None:
+      seen = np.where(joints[..., 2:] > 0, joints[..., :2], np.nan)
+      layout = layouts.told_apart(seen, layout)
     person = None if None in self._persons or not self._persons else np.array(self._persons)
-    return Detections(frames, joints[..., :2], joints[..., 2], self.layout, person, **fields)
+    images, found = list(self._names), []
+    fields = {"resolution": self.resolution} | fields
+    for video, numbers in (numbering.videos(images) if images else {"": None}).items():
+      of_video = np.full(len(frames), numbers is None)
+      number = frames
+      if numbers is not None:
+        place = np.array([numbers.get(image, -1) for image in images])
+        of_video = np.array([images[frame] in numbers for frame in frames], bool)
+        number = place[frames] if len(frames) else frames
+      sequence = fields.get("sequence", "") or video
+      found.append(Detections(
+          number[of_video], joints[of_video, :, :2], joints[of_video, :, 2], layout,
+          None if person is None else person[of_video], **fields | {"sequence": sequence}))
+    return found
 
 
 def _is_frame(number) -> bool:
-  return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MAX_FRAME
+  return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= numbering.MAX_FRAME
 
 
 def dense(points: np.ndarray, label: str, layout: str | None, **fields) -> Detections:
@@ -107,20 +151,14 @@ def dense(points: np.ndarray, label: str, layout: str | None, **fields) -> Detec
   if len(points) > MAX_DETECTIONS:
     raise ValueError(f"{label} has more than {MAX_DETECTIONS:,} frames: cut the video into pieces")
   scores = points[..., 2] if points.shape[-1] == 3 else np.ones(points.shape[:2], np.float32)
-  if (scores < 0).any():
+  if (scores < 0).any() and (scores[scores < 0] != -1).any():
     raise ValueError(f"{label} has negative numbers where scores are expected: 3D poses? give 2D keypoints")
+  check_scores(points[..., :2], scores, label)
   return Detections(np.arange(len(points)), points[..., :2], scores, layout, num_frames=len(points), **fields)
 
 
-def frame_numbers(names: Iterable[str]) -> list[int]:
-  """A frame number for each name of a file or image: the last number in it.
-
-  If a name has no number, or two have the same, the names are numbered from 0 in sorted order.
-  """
-  names = list(names)
-  numbers = [re.findall(r"\d+", os.path.basename(name).partition(".")[0]) for name in names]
-  found = [int(n[-1][-18:]) if n else None for n in numbers]
-  if None in found or len(set(found)) < len(found) or max(found, default=0) > MAX_FRAME:
-    order = {name: i for i, name in enumerate(sorted(names))}
-    return [order[name] for name in names]
-  return found
+def check_scores(points: np.ndarray, scores: np.ndarray, label) -> None:
+  """Raises ValueError for points [n j 2] that all have score 0."""
+  if len(scores) and not (scores > 0).any() and (np.nan_to_num(points) != 0).any():
+    raise ValueError(
+        f"{label}: every joint has score 0, which means not detected: write the detector's scores, or leave them out")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import detections, documents, json_stream
+from posynda_jax.interop.keypoints import detections, documents, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_FILES = 1_000_000
@@ -18,40 +18,84 @@ _YOLO_BOX = 5  # numbers before the joints: class, centre and size of the box
 
 
 def files(path, ending: str) -> list[pathlib.Path]:
-  """The folder's files of that ending, sorted by name. Raises ValueError if there are none or too many."""
-  names = sorted(name for name in os.listdir(path) if name.lower().endswith(ending))
+  """The folder's files of that ending but hidden ones, in natural order; or those of its only folder that has some.
+
+  Raises ValueError if there are none, too many, or several such folders.
+  """
+  path = pathlib.Path(path)
+  found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+  names = [entry for entry in found if entry.name.lower().endswith(ending)]
+  names.sort(key=lambda entry: numbering.natural(entry.name))
   if len(names) > MAX_FILES:
     raise ValueError(f"{path} has more than {MAX_FILES:,} {ending} files: cut the video into pieces")
-  if not names:
-    raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
-  return [pathlib.Path(path) / name for name in names]
+  if names:
+    return names
+  folders = [entry for entry in found if entry.is_dir()]
+  inside = [entry for entry in folders if any(file.name.lower().endswith(ending) for file in entry.iterdir())]
+  if len(inside) == 1:
+    return files(inside[0], ending)
+  if inside:
+    listed = ", ".join(sorted(entry.name for entry in inside)[:8])
+    raise ValueError(f"{path} has {ending} files in several folders ({listed}): give one of them")
+  raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
 
 
-def _frames(path, ending: str) -> list[tuple[int, pathlib.Path]]:
-  """A number and a file for each frame; frame 0 for a single file."""
+def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]], tuple[str, ...]]:
+  """({video: [(frame, file)]}, notes); frame 0 of one video for a single file.
+
+  A file whose name is unlike all others is no frame: a note names it.
+  """
   if pathlib.Path(path).is_file():
-    return [(0, pathlib.Path(path))]
-  found = files(path, ending)
-  return list(zip(detections.frame_numbers(file.name for file in found), found, strict=True))
+    return {"": [(0, pathlib.Path(path))]}, ()
+  found = {file.name: file for file in files(path, ending)}
+  videos = numbering.videos(found)
+  alone = [next(iter(frames)) for frames in videos.values() if len(frames) == 1]
+  kept = {video: frames for video, frames in videos.items() if len(frames) > 1} or videos
+  skipped = ", ".join(alone[:5]) if len(kept) < len(videos) else ""
+  notes = (f"skipped, because no other name is like theirs: {skipped}",) if skipped else ()
+  names = [""] if len(kept) == 1 else list(kept)
+  return {
+      name: sorted((frame, found[file]) for file, frame in frames.items())
+      for name, frames in zip(names, kept.values(), strict=True)
+  }, notes
 
 
 def openpose(path, layout=None) -> list[Detections]:
-  """OpenPose's `--write_json` folder, one `..._keypoints.json` for each frame; also AlphaPose's `sep-json`."""
+  """OpenPose's `--write_json` folder, one `..._keypoints.json` for each frame; also AlphaPose's `sep-json`, and one
+  file with a list of frames.
+  """
+  if pathlib.Path(path).is_file() and not json_stream.Reader(path).is_object:
+    return documents.openpose_frames(path, layout)
   return _read_frames(path, layout, documents.add_people)
 
 
 def _read_frames(path, layout, add: Callable) -> list[Detections]:
-  collector, frames = Collector(path, layout), _frames(path, ".json")
-  for frame, file in frames:
-    add(collector, frame, json_stream.load(file))
-  return [collector.finish(num_frames=len(frames))]
+  (videos, notes), found = _videos(path, ".json"), []
+  for video, frames in videos.items():
+    collector = Collector(path, layout)
+    for frame, file in frames:
+      try:
+        add(collector, frame, json_stream.load(file))
+      except ValueError as error:
+        raise error if str(file) in str(error) else ValueError(f"{error} ({file.name})") from error
+    found += collector.finish(num_frames=len(frames), sequence=video, notes=notes)
+  return found
+
+
+def mmpose(path, layout=None) -> list[Detections]:
+  """MMPose's demo: the file of a video or image, or a folder with a file for each image."""
+  if pathlib.Path(path).is_file():
+    return documents.mmpose(path, layout)
+  return _read_frames(path, layout, documents.add_instances)
 
 
 def mmpose_inferencer(path, layout=None) -> list[Detections]:
   """MMPose's inferencer: the file of a video or image, or the folder `predictions` of many images."""
-  frames = _frames(path, ".json")
+  if pathlib.Path(path).is_file():
+    return documents.mmpose_inferencer(path, layout)
+  frames = files(path, ".json")
   if len(frames) == 1:  # perhaps of a whole video
-    return documents.mmpose_inferencer(frames[0][1], layout)
+    return documents.mmpose_inferencer(frames[0], layout)
   return _read_frames(path, layout, documents.add_instances)
 
 
@@ -60,8 +104,12 @@ def yolo(path, layout=None) -> list[Detections]:
 
   Frames are numbered from 1, and frames without people have no file. A last column of whole numbers is the track.
   """
-  found = _frames(path, ".txt")
-  first = min(1, min(frame for frame, _ in found))
+  videos, notes = _videos(path, ".txt")
+  return [_yolo_video(path, frames, layout, sequence=video, notes=notes) for video, frames in videos.items()]
+
+
+def _yolo_video(path, found: list[tuple[int, pathlib.Path]], layout, **fields) -> Detections:
+  first = min(1, found[0][0])
   rows, frames = [], []
   for frame, file in found:
     for row in _yolo_rows(file):
@@ -83,8 +131,9 @@ def yolo(path, layout=None) -> list[Detections]:
   joints = joints.reshape(-1, 17, coordinates)
   tracked = rest.shape[1] == 2 or (rest.shape[1] == 1 and (rest == np.round(rest)).all())
   scores = joints[..., 2] if coordinates == 3 else np.ones(joints.shape[:2])
+  detections.check_scores(joints[..., :2], scores, path)
   person = rest[:, -1].astype(np.int64) if tracked else None
-  return [Detections(np.array(frames), joints[..., :2], scores, layout or "coco17", person, normalised=True)]
+  return Detections(np.array(frames), joints[..., :2], scores, layout or "coco17", person, normalised=True, **fields)
 
 
 def _yolo_rows(file: pathlib.Path) -> Iterator[np.ndarray]:
@@ -103,12 +152,13 @@ def recognise(path) -> str | None:
 
   Raises ValueError if there is no such file or it holds a whole video.
   """
-  names = [name.lower() for name in os.listdir(path)]
+  names = [name.lower() for name in os.listdir(path) if not name.startswith(".")]
   if sum(name.endswith(".txt") for name in names) > sum(name.endswith(".json") for name in names):
     return "yolo"
-  file = files(path, ".json")[0]
+  videos, _ = _videos(path, ".json")
+  file = next(iter(videos.values()))[0][1]
   name = documents.recognise(file)
-  if name not in (None, "openpose", "mmpose_inferencer"):
+  if name not in (None, "openpose", "mmpose", "mmpose_inferencer"):
     whole = f"{file.name} in it is a whole video's {name} output"
     raise ValueError(f"{path} is a folder, but {whole}: give the file itself")
   return name

@@ -4,9 +4,13 @@ To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON) or 
 a row to FORMATS, and let `recognise` of the reader's file return the name.
 """
 
+import contextlib
 import pathlib
+import tempfile
+import zipfile
+from collections.abc import Iterator
 
-from posynda_jax.interop.keypoints import arrays, documents, folders
+from posynda_jax.interop.keypoints import arrays, documents, folders, json_stream, tables
 from posynda_jax.interop.keypoints.detections import Detections
 
 
@@ -18,10 +22,12 @@ FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "videopose3d": arrays.videopose3d, "detectron": arrays.detectron, "video_to_pose3d": arrays.video_to_pose3d,
     "mhformer": arrays.mhformer, "openpose": folders.openpose, "alphapose": documents.alphapose,
     "coco_results": documents.alphapose,  # the same list; HRNet and ViTPose write it
-    "mmpose": documents.mmpose, "mmpose_inferencer": folders.mmpose_inferencer, "yolo": folders.yolo,
+    "coco_annotations": documents.coco_annotations, "ultralytics": documents.ultralytics,
+    "skeletons": documents.skeletons, "keypoints_scores": arrays.keypoints_scores, "csv": tables.read,
+    "mmpose": folders.mmpose, "mmpose_inferencer": folders.mmpose_inferencer, "yolo": folders.yolo,
     "mediapipe": _mediapipe, "plain": arrays.plain,
 }
-_FOLDERS = ("openpose", "mmpose_inferencer", "yolo")  # formats of a file for each frame
+_FOLDERS = ("openpose", "mmpose", "mmpose_inferencer", "yolo")  # formats of a file for each frame
 
 
 def _head(path) -> bytes:
@@ -42,7 +48,34 @@ def _recognise(path: pathlib.Path) -> str | None:
   head = _head(path)
   if head[:1] in (b"{", b"["):
     return documents.recognise(path)
-  return "yolo" if head[:1].isdigit() and path.suffix == ".txt" else None
+  if head[:1].isdigit() and path.suffix == ".txt":
+    return "yolo"
+  return "csv" if path.suffix.lower() in (".csv", ".tsv") else None
+
+
+def _is_packed(path: pathlib.Path) -> bool:
+  """Whether a file is a zip archive of files, and not an npz."""
+  if not zipfile.is_zipfile(path):
+    return False
+  with zipfile.ZipFile(path) as archive:
+    return not any(name.endswith(".npy") for name in archive.namelist())
+
+
+@contextlib.contextmanager
+def _unpacked(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder, while it is used, with the files of a zip archive. Raises ValueError for a damaged or too large one."""
+  with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+    members = [one for one in archive.infolist() if not one.filename.startswith("__MACOSX/")]
+    size = sum(member.file_size for member in members)
+    if size > json_stream.MAX_BYTES or len(members) > folders.MAX_FILES:
+      limit = f"more than {json_stream.MAX_BYTES:,} or {folders.MAX_FILES:,}: it is refused; cut the video into pieces"
+      raise ValueError(f"{path} unpacks to {size:,} bytes in {len(members):,} files, {limit}")
+    try:
+      archive.extractall(folder, members)  # drops "..", drives and leading slashes
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+      raise ValueError(f"{path} cannot be unpacked ({error}): damaged, or locked by a password") from error
+    inside = [entry for entry in pathlib.Path(folder).iterdir() if not entry.name.startswith(".")]
+    yield inside[0] if len(inside) == 1 else pathlib.Path(folder)
 
 
 def read(path, name: str | None = None, layout: str | None = None) -> tuple[str, list[Detections]]:
@@ -53,6 +86,12 @@ def read(path, name: str | None = None, layout: str | None = None) -> tuple[str,
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist: give the file or folder that the detector wrote")
+  if path.is_file() and _is_packed(path):
+    with _unpacked(path) as folder:
+      try:
+        return read(folder, name, layout)
+      except (ValueError, FileNotFoundError) as error:
+        raise ValueError(str(error).replace(str(folder), str(path))) from error
   name = name or _recognise(path)
   if name is None:
     raise ValueError(f"{path} is of no known format; known formats are {', '.join(FORMATS)}: name yours with --format")

@@ -1,7 +1,7 @@
 """The people of a video: detections grouped by person, each person at most once a frame, the most detected first.
 
-The detector's own numbers are used if every detection has one and no frame repeats one. Otherwise people are tracked
-from frame to frame, nearest boxes first. If no frame has two detections, all are one person.
+People are tracked from frame to frame, nearest boxes first; a detector's own numbers go before distance, and a number
+that ends where another begins at the same place is the same person. If no frame has two detections, all are one person.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from posynda_jax.interop.keypoints.detections import Detections
 
 MAX_LOST = 30  # frames without a detection after which a person counts as a new one
 MAX_PEOPLE = 100  # in a frame, and among those who were detected before
+MAX_ABSENT = 150  # frames between two sightings at one place that are one person
+_ALIKE = 1.5  # largest ratio of their sizes
 _NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
 
 Box = list[float]  # left, top, right, bottom
@@ -34,16 +36,18 @@ def find(found: Detections, label) -> list[Person]:
     of = f" in any of {found.num_frames:,} frames" if found.num_frames else ""
     raise ValueError(f"{label} shows no person{of}: check what the detector wrote")
   seen = seen[np.argsort(found.frame[seen], kind="stable")]
-  frames = found.frame[seen]
-  people = None if found.person is None else found.person[seen]
-  own = people is not None and len(np.unique([frames, people], axis=1).T) == len(frames)
-  if not own:
-    people = track(frames, _boxes(found.points[seen]), label)
+  frames, boxes = found.frame[seen], _boxes(found.points[seen])
+  own = None if found.person is None else found.person[seen]
+  if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
+    own = None  # a number that repeats in a frame says nothing
+  people = join(frames, boxes, track(frames, boxes, label, own))
   confidence = found.scores.mean(-1)
   order = np.argsort(people, kind="stable")
-  numbers, starts = np.unique(people[order], return_index=True)
-  groups = np.split(seen[order], starts[1:])
-  made = [Person(rows, int(n) if own else None, float(confidence[rows].mean())) for rows, n in zip(groups, numbers)]
+  starts = np.unique(people[order], return_index=True)[1]
+  made = []
+  for rows in np.split(order, starts[1:]):
+    number = None if own is None else int(np.bincount(own[rows] - own.min()).argmax() + own.min())
+    made.append(Person(seen[rows], number, float(confidence[seen[rows]].mean())))
   return sorted(made, key=lambda person: -person.confidence * len(person.rows))
 
 
@@ -53,25 +57,42 @@ def _boxes(points: np.ndarray) -> np.ndarray:
   return np.concatenate([np.where(lost, np.inf, points).min(1), np.where(lost, -np.inf, points).max(1)], 1)
 
 
-def track(frames: np.ndarray, boxes: np.ndarray, label="detections") -> np.ndarray:
+def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.ndarray | None = None) -> np.ndarray:
   """A number of the person [n] for each of the boxes [n 4], in the order of frames. Raises ValueError for a crowd.
 
-  In each frame the pair of a box and a person of least `_cost` is joined first.
+  In each frame the pair of a box and a person of least `_cost` is joined first. With a detector's `own` numbers [n],
+  equal ones are joined before all others and wherever they are, and two numbers only where one ends before the other
+  begins.
   """
   starts = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
   if len(starts) == len(frames):
     return np.zeros(len(frames), np.int64)
+  first, final = {}, {}
+  for row, number in enumerate([] if own is None else own.tolist()):
+    first.setdefault(number, int(frames[row]))
+    final[number] = int(frames[row])
   boxes = boxes.astype(float).tolist()
   people = np.empty(len(frames), np.int64)
-  last: dict[int, tuple[int, Box]] = {}  # person -> frame and box of the last detection
+  last: dict[int, tuple[int, Box, int]] = {}  # person -> frame, box and own number of the last detection
   count = 0
+
+  def cost(row, box, number):
+    if own is None or number == own[row]:
+      near = _cost(boxes[row], box)
+      return near if own is None else -2.0 if near is None else near - 2
+    ends = final[number] < frames[row] == first[int(own[row])]
+    return _cost(boxes[row], box) if ends else None
+
   for start, end in zip(starts, [*starts[1:], len(frames)], strict=True):
     frame = int(frames[start])
     if end - start > MAX_PEOPLE:
       raise ValueError(f"{label}, frame {frame}: {end - start} people, more than {MAX_PEOPLE}: keep those of interest")
-    recent = sorted((before, number) for number, (before, _) in last.items() if frame - before <= MAX_LOST)
-    last = {number: last[number] for _, number in recent[-MAX_PEOPLE:]}
-    costs = ((_cost(boxes[row], box), row, number) for row in range(start, end) for number, (_, box) in last.items())
+    here = set() if own is None else set(own[start:end].tolist())
+    recent = sorted(
+        (before, number) for number, (before, _, who) in last.items() if frame - before <= MAX_LOST or who in here)
+    last = {number: last[number] for _, number in recent[-MAX_PEOPLE:]} if own is None else last
+    near = [number for _, number in recent[-MAX_PEOPLE:]]
+    costs = ((cost(row, *last[number][1:]), row, number) for row in range(start, end) for number in near)
     given, taken = {}, set()
     for _, row, number in sorted(pair for pair in costs if pair[0] is not None):
       if row not in given and number not in taken:
@@ -81,7 +102,34 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections") -> np.ndarr
       if row not in given:
         given[row], count = count, count + 1
       people[row] = given[row]
-      last[given[row]] = frame, boxes[row]
+      last[given[row]] = frame, boxes[row], -1 if own is None else int(own[row])
+  return people
+
+
+def join(frames: np.ndarray, boxes: np.ndarray, people: np.ndarray) -> np.ndarray:
+  """People [n] with those joined who are seen one after the other, within MAX_ABSENT frames, near one place and at one
+  size: a bystander in one frame does not cut a track.
+  """
+  people = people.copy()
+  order = np.argsort(people, kind="stable")
+  starts = np.unique(people[order], return_index=True)[1]
+  pieces = sorted(np.split(order, starts[1:]), key=lambda rows: frames[rows[0]])
+  if len(pieces) > MAX_PEOPLE:
+    return people
+
+  def distance(before, after):  # None if the two rows are not one person
+    gap = frames[after] - frames[before]
+    sizes = [max(math.dist(boxes[row][:2], boxes[row][2:]), 1.0) for row in (before, after)]
+    apart = math.dist(boxes[before][:2] + boxes[before][2:], boxes[after][:2] + boxes[after][2:]) / 2
+    alike = max(sizes) < _ALIKE * min(sizes) and apart < max(sizes)
+    return apart if 0 < gap <= MAX_ABSENT and alike else None
+
+  ends: dict[int, int] = {}  # person -> last row
+  for rows in pieces:
+    apart = ((distance(row, rows[0]), person) for person, row in ends.items())
+    _, person = min((pair for pair in apart if pair[0] is not None), default=(0.0, int(people[rows[0]])))
+    people[rows] = person
+    ends[person] = rows[-1]
   return people
 
 

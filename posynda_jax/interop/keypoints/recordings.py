@@ -8,11 +8,10 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.geometry import layouts, skeleton
-from posynda_jax.interop.keypoints import detections, formats, people
+from posynda_jax.geometry import layouts
+from posynda_jax.interop.keypoints import cleaning, detections, formats, numbering, people
 from posynda_jax.interop.keypoints.detections import Detections
 
-MAX_FRAMES = 1_000_000
 GUESSED_FPS = 30.0
 
 
@@ -91,15 +90,23 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
 def _recording(found: Detections, path: pathlib.Path, report: dict, options: Options) -> Recording:
   label = f"{path}, {found.sequence}" if found.sequence else str(path)
   resolution = _resolution(found, label, options)
+  numbers, rate = numbering.count(found.frame, label)
+  renumbered = bool((numbers != found.frame).any())
+  fps = options.fps or found.fps or rate or GUESSED_FPS
+  found = dataclasses.replace(found, frame=numbers)
   ranked = people.find(found, label)
   index = people.choose(ranked, options.person, label)
   rows = ranked[index].rows
   points = found.points[rows].astype(np.float64) * (resolution if found.normalised else 1)
   _check_units(points, resolution, label)
   frames = found.frame[rows]
-  points, scores, seen, filled = fill(frames, points, found.scores[rows], label)
+  points, scores = cleaning.drop_untrusted(points, found.scores[rows], report["format"])
+  points, scores, seen, filled = cleaning.fill(frames, points, scores, fps, label)
   keypoints, confidence = layouts.convert(points, scores, found.layout, options.rule)
-  never = _place_unseen(keypoints)
+  exchanged = cleaning.find_exchanged(keypoints, seen)
+  if exchanged.any():
+    keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
+  never = cleaning.complete(keypoints)
   intrinsics = options.intrinsics or (max(resolution), max(resolution), resolution[0] / 2, resolution[1] / 2)
   guess = "guessed: focal length = longest side, centre of the image"
   report |= {
@@ -110,14 +117,16 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
       "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),
       "video_frames": found.num_frames,
       "mean_confidence": round(float(confidence[seen].mean()), 4), **filled, "never_seen": never,
+      "exchanged_frames": int(exchanged.sum()),
       "intrinsics": "given" if options.intrinsics else guess,
-      "fps": "given" if options.fps else f"guessed: {GUESSED_FPS:g}",
-      "warnings": _warnings(keypoints, never, options, resolution),
+      "fps": "given" if options.fps else "read" if found.fps or rate else f"guessed: {GUESSED_FPS:g}",
   }
+  numbered = ["frame numbers were read as time stamps, one frame each"] if renumbered else []
+  report["warnings"] = [*found.notes, *numbered, *_warnings(report, options, resolution)]
   record = {
       "keypoints_px": keypoints.astype(np.float32), "confidence": confidence.astype(np.float32), "valid": seen,
       "intrinsics": np.array([*intrinsics, *[0.0] * (9 - len(intrinsics))], np.float32),
-      "resolution": np.array(resolution, np.float32), "fps": np.float32(options.fps or GUESSED_FPS),
+      "resolution": np.array(resolution, np.float32), "fps": np.float32(fps),
       "subject": f"person {index}", "action": "own", "camera": report["intrinsics"].partition(":")[0],
       "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name,
   }
@@ -146,54 +155,16 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
     raise ValueError(f"{label} has {outside}: give the --resolution of the video that was detected on")
 
 
-def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, label="keypoints"):
-  """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
-
-  Lost joints are interpolated linearly, or held before the first and after the last detection, and have score 0. A
-  joint without any detection stays NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
-  """
-  length = int(frames[-1] - frames[0]) + 1
-  if length > MAX_FRAMES:
-    span = f"frames {frames[0]:,} to {frames[-1]:,}"
-    raise ValueError(f"{label} runs over {span}, more than {MAX_FRAMES:,}: number the frames one by one")
-  at = frames - frames[0]
-  out = np.full((length, *points.shape[1:]), np.nan)
-  for joint, axis in np.ndindex(points.shape[1:]):
-    values = points[:, joint, axis]
-    known = np.isfinite(values)
-    if known.any():
-      out[:, joint, axis] = np.interp(np.arange(length), at[known], values[known])
-  all_scores, seen = np.zeros(out.shape[:2], scores.dtype), np.zeros(length, bool)
-  all_scores[at], seen[at] = scores, True
-  counts = {
-      "interpolated_frames": int(length - len(at)),
-      "longest_gap": int(np.diff(at).max(initial=1)) - 1,
-      "lost_joints_percent": round(100 * float((scores == 0).mean()), 2),
-  }
-  return out, all_scores, seen, counts
-
-
-def _place_unseen(keypoints: np.ndarray) -> list[str]:
-  """Names of the joints of keypoints [T 17 2] that are NaN. Each is put on the next joint towards the hip, in place."""
-  never = np.flatnonzero(np.isnan(keypoints[0]).any(-1))
-  if len(never) == 17:
-    raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
-  for j in never:  # parents come before their children
-    keypoints[:, j] = keypoints[:, skeleton.PARENTS[j]] if j else np.delete(keypoints, never, 1).mean(1)
-  return [skeleton.JOINTS[j] for j in never]
-
-
-def _warnings(keypoints, never, options: Options, resolution) -> list[str]:
-  """Sentences that a reader of the result needs."""
+def _warnings(report: dict, options: Options, resolution) -> list[str]:
+  """Sentences that a reader of the result needs; what makes frames untrusted is not among them."""
   found = []
   if options.intrinsics is None:
     guess = f"focal length guessed as {max(resolution):g} px, the longest side"
     found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
-  if options.fps is None:
+  if report["fps"].startswith("guessed"):
     found.append(f"fps not given: {GUESSED_FPS:g} assumed")
-  if never:
-    found.append(f"never seen, placed on the next joint towards the hip: {', '.join(never)}")
-  upright = keypoints[:, 10, 1] < keypoints[:, 0, 1]
-  if upright.mean() < 0.5:
-    found.append(f"the head is below the hip in {100 * (1 - upright.mean()):.0f}% of the frames: check --layout")
+  if report["never_seen"]:
+    found.append(f"never seen, placed where a standing person has them: {', '.join(report['never_seen'])}")
+  if report["exchanged_frames"]:
+    found.append(f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back")
   return found

@@ -1,0 +1,193 @@
+"""Which frames and joints of a lifted video can be believed, judged by its own 2D: no ground truth is needed.
+
+    2D, intrinsics, resolution, poses --checks--> a reason for each stretch of frames --> Trust
+
+A check finds what cannot be right. What passes all checks may still be wrong in depth, which 2D does not show.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from posynda_jax.geometry import skeleton, virtual_camera
+
+REPROJECTION = 0.03  # of the diagonal of the person's box; right results have 0.4 to 2.2% of it
+WINDOW_S = 0.5  # over which the reprojection is a median
+FOCAL = (0.3, 12.0)  # plausible focal lengths, in longest sides of the image
+CENTRE = 0.2  # plausible distance of the principal point from the image's middle, in widths and heights
+FEW = 0.6  # share of the joints that must be seen
+DEPTH_M = (0.7, 60.0)  # plausible distances of a person
+OUTSIDE = 0.05  # share of the seen joints that may lie outside the image
+LYING = 0.9  # share of frames with a trunk nearer to the horizontal on one side: a video that lies on its side
+JUMP, JERK = 0.5, 0.04  # of the box's diagonal, a frame of 1/30 s: motion of a body's middle, and its change
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+  """`frames` [T] and `joints` [T 17] that can be believed, and `reasons`: (first frame, last frame, why not)."""
+
+  frames: np.ndarray
+  joints: np.ndarray
+  reasons: tuple[tuple[int, int, str], ...]
+
+  @property
+  def summary(self) -> str:
+    """One line: the share of trusted frames, and each reason with its frames."""
+    text = f"trusted: {100 * self.frames.mean():.0f}% of {len(self.frames):,} frames"
+    shown = [f"{why} (frames {first:,} to {last:,})" for first, last, why in self.reasons[:4]]
+    more = f" and {len(self.reasons) - 4} more" if len(self.reasons) > 4 else ""
+    return text + ("; not trusted: " + "; ".join(shown) + more if shown else "")
+
+
+def judge(record: dict, root: np.ndarray, reprojection_px: np.ndarray, frame: np.ndarray) -> Trust:
+  """The trust of a lifted record (`datasets.record`, without poses).
+
+  `root` [T 3] (m, camera frame), `reprojection_px` [T] (NaN: not detected) and `frame` [T], the frames' numbers, are of
+  its lifting.
+  """
+  seen = record["confidence"] >= virtual_camera.SEEN
+  detected = record["valid"].astype(bool) & seen.any(-1)
+  video = _Video(record["keypoints_px"], seen, detected, record, root, reprojection_px)
+  trusted, reasons = np.ones(len(frame), bool), []
+  for check in CHECKS:
+    wrong, why = check(video)
+    trusted &= ~wrong
+    for first, last in _stretches(wrong):
+      reasons.append((int(frame[first]), int(frame[last]), why(slice(first, last + 1)) if callable(why) else why))
+  return Trust(trusted, seen & trusted[:, None], tuple(reasons))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Video:
+  """`keypoints` [T 17 2] px, `seen` [T 17], `detected` [T], the record, `root` [T 3] m, `reprojection_px` [T]."""
+
+  keypoints: np.ndarray
+  seen: np.ndarray
+  detected: np.ndarray
+  record: dict
+  root: np.ndarray
+  reprojection_px: np.ndarray
+
+  @property
+  def size(self) -> np.ndarray:
+    """Diagonal [T] (px) of the box around all joints."""
+    return np.maximum(np.linalg.norm(self.keypoints.max(1) - self.keypoints.min(1), axis=-1), 1.0)
+
+  @property
+  def resolution(self) -> np.ndarray:
+    """Width and height (px)."""
+    return np.asarray(self.record["resolution"], float)
+
+  def throughout(self, wrong: bool) -> np.ndarray:
+    """All frames, or none."""
+    return np.full(len(self.keypoints), bool(wrong))
+
+
+Reason = str | Callable[[slice], str]
+
+
+def _undetected(video: _Video) -> tuple[np.ndarray, Reason]:
+  return ~video.detected, "nobody was detected"
+
+
+def _few_joints(video: _Video) -> tuple[np.ndarray, Reason]:
+  few = video.detected & (video.seen[:, 1:].mean(-1) < FEW)
+
+  def why(part):
+    missing = video.seen[part].mean(0) < 0.5
+    return "too few joints are seen: without " + ", ".join(np.array(skeleton.JOINTS)[missing])
+
+  return few, why
+
+
+def _one_frame(video: _Video) -> tuple[np.ndarray, Reason]:
+  return video.throughout(video.detected.sum() == 1), "one frame only: motion is part of what the lifter reads"
+
+
+def _intrinsics(video: _Video) -> tuple[np.ndarray, Reason]:
+  fx, fy, cx, cy = np.asarray(video.record["intrinsics"], float)[:4]
+  size = video.resolution
+  wide = np.array([fx, fy]) / size.max()
+  off = np.abs(np.array([cx, cy]) / size - 0.5).max()
+  wrong = wide.min() < FOCAL[0] or wide.max() > FOCAL[1] or off > CENTRE
+  text = "intrinsics {:g},{:g},{:g},{:g} do not fit {:g}x{:g} px: millimetres, or of another resolution?"
+  return video.throughout(wrong), text.format(fx, fy, cx, cy, *size)
+
+
+def _outside(video: _Video) -> tuple[np.ndarray, Reason]:
+  seen, size = video.keypoints[video.seen & video.detected[:, None]], video.resolution
+  share = 1 - _inside(seen, size)
+  others = size[::-1], size * 1.5, size * 2, size * 3
+  fits = [other for other in others if _inside(seen, other) > 1 - OUTSIDE]
+  hint = f"; {fits[0][0]:g}x{fits[0][1]:g} would hold them" if fits else ""
+  return video.throughout(share >= OUTSIDE), f"{100 * share:.0f}% of the joints lie outside the image{hint}"
+
+
+def _inside(points: np.ndarray, size) -> float:
+  margin = 0.01 * np.max(size)
+  return float(((points >= -margin) & (points <= np.asarray(size) + margin)).all(-1).mean()) if len(points) else 1.0
+
+
+def _lying(video: _Video) -> tuple[np.ndarray, Reason]:
+  body = (video.keypoints[:, 10] - (video.keypoints[:, 3] + video.keypoints[:, 6]) / 2)[video.detected]
+  side = np.where(np.abs(body[:, 0]) > 1.7 * np.abs(body[:, 1]), np.sign(body[:, 0]), 0)
+  share = max((side == 1).mean(), (side == -1).mean()) if len(side) else 0
+  text = f"the person lies on the side in {100 * share:.0f}% of the frames: a rotated video, or y before x?"
+  return video.throughout(share >= LYING), text
+
+
+def _upside_down(video: _Video) -> tuple[np.ndarray, Reason]:
+  below = (video.keypoints[:, 10, 1] > video.keypoints[:, 0, 1])[video.detected]
+  share = below.mean() if len(below) else 0
+  text = f"the head is below the hips in {100 * share:.0f}% of the frames: check --layout"
+  return video.throughout(share > 0.5), text
+
+
+def _depth(video: _Video) -> tuple[np.ndarray, Reason]:
+  depth = video.root[:, 2]
+  wrong = (depth < DEPTH_M[0]) | (depth > DEPTH_M[1])
+  return wrong & video.detected, lambda part: (
+      f"the person would stand {np.median(depth[part]):.2f} m from the camera: check the intrinsics")
+
+
+def _reprojection(video: _Video) -> tuple[np.ndarray, Reason]:
+  share = video.reprojection_px / video.size
+  width = int(WINDOW_S * float(video.record["fps"]) / 2)
+  padded = np.pad(share, width, constant_values=np.nan)
+  windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1)
+  with np.errstate(invalid="ignore"):
+    known = np.isfinite(windows).any(-1)
+    middle = np.full(len(share), np.nan)
+    middle[known] = np.nanmedian(windows[known], -1)
+  wrong = np.nan_to_num(middle) > REPROJECTION
+  return wrong & video.detected, lambda part: (
+      f"the pose misses its keypoints by {100 * np.nanmean(middle[part]):.1f}% of the person's size")
+
+
+def _motion(video: _Video) -> tuple[np.ndarray, Reason]:
+  frames = np.flatnonzero(video.detected)
+  wrong = np.zeros(len(video.detected), bool)
+  if len(frames) > 2:
+    scale = np.median(video.size[frames]) * np.maximum(np.diff(frames) * 30 / float(video.record["fps"]), 1.0)
+    middle = video.keypoints[frames].mean(1)
+    jump = np.linalg.norm(np.diff(middle, axis=0), axis=-1) / scale
+    for at in np.flatnonzero(jump > JUMP):
+      wrong[frames[at] : frames[at + 1] + 1] = True
+    step = np.diff(video.keypoints[frames], axis=0)
+    jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
+    speed = np.linalg.norm(step, axis=-1).mean(-1)[1:] / scale[1:]
+    if np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(speed):
+      wrong[:] = True
+  return wrong, "the motion jumps: frames out of order, or another person's?"
+
+
+CHECKS = (
+    _undetected, _few_joints, _one_frame, _intrinsics, _outside, _lying, _upside_down, _depth, _reprojection, _motion,
+)
+
+
+def _stretches(wrong: np.ndarray) -> list[tuple[int, int]]:
+  """(first, last) of each run of true values."""
+  edges = np.flatnonzero(np.diff(np.r_[False, wrong, False].astype(np.int8)))
+  return [(int(first), int(end) - 1) for first, end in edges.reshape(-1, 2)]

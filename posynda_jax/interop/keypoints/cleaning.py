@@ -1,0 +1,130 @@
+"""What a detector got wrong in one person's keypoints, and what can be mended: joints it does not trust, gaps, left and
+right exchanged, joints it never saw.
+
+Points are px [T j 2], NaN where nothing is known; scores [T j] are 0 there.
+"""
+
+import numpy as np
+
+from posynda_jax.geometry import skeleton, virtual_camera
+
+# Least score of a joint whose coordinates count, by format. Detectron gives clearly visible hips 0.14.
+TRUSTED = {"detectron": 0.05, "openpose": 0.1}
+TRUSTED_ELSE = 0.2
+SHORT_S = 0.2  # gaps up to this many seconds are filled by joints that count as seen
+MAX_FRAMES = 1_000_000
+_TURN_COST, _TURNED_COST = 0.05, 0.002  # of exchanging sides, and of each exchanged frame: shares of the box's diagonal
+_NEW_AFTER = 10  # frames without a detection after which motion says nothing about sides
+_MIRROR = np.arange(17)
+_MIRROR[list(skeleton.LEFT + skeleton.RIGHT)] = skeleton.RIGHT + skeleton.LEFT
+_LIMBS = np.array(skeleton.LEFT + skeleton.RIGHT)
+# A person who stands, seen from the front, for joints that nobody saw: x, y with the hip at 0 and the thorax at -1.
+_STANDING = np.array([
+    [0, 0], [-0.26, 0], [-0.26, 0.87], [-0.26, 1.77], [0.26, 0], [0.26, 0.87], [0.26, 1.77], [0, -0.5], [0, -1],
+    [0, -1.25], [0, -1.5], [0.33, -0.95], [0.4, -0.37], [0.42, 0.15], [-0.33, -0.95], [-0.4, -0.37], [-0.42, 0.15],
+])
+
+
+def drop_untrusted(points: np.ndarray, scores: np.ndarray, format_name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Points and scores without joints whose score is below the detector's least; others count as seen."""
+  low = scores < TRUSTED.get(format_name, TRUSTED_ELSE)
+  seen = np.maximum(scores, np.float32(virtual_camera.SEEN))
+  return np.where(low[..., None], np.nan, points), np.where(low, np.float32(0), seen)
+
+
+def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, fps: float, label="keypoints"):
+  """(points [T j 2], scores [T j], seen [T], counts) of every frame from the first to the last.
+
+  Lost joints are interpolated linearly, or held before the first and after the last detection. Over gaps of SHORT_S
+  they count as barely seen in frames with a detection; all others have score 0. A joint without any detection stays
+  NaN. `frames` [n] increase. Raises ValueError for more than MAX_FRAMES.
+  """
+  length = int(frames[-1] - frames[0]) + 1
+  if length > MAX_FRAMES:
+    span = f"frames {frames[0]:,} to {frames[-1]:,}"
+    raise ValueError(f"{label} runs over {span}, more than {MAX_FRAMES:,}: number the frames one by one")
+  at, every = frames - frames[0], np.arange(length)
+  out, all_scores = np.full((length, *points.shape[1:]), np.nan), np.zeros((length, points.shape[1]), scores.dtype)
+  all_scores[at] = scores
+  seen = np.zeros(length, bool)
+  seen[at[(scores > 0).any(-1)]] = True
+  for joint in range(points.shape[1]):
+    known = at[np.isfinite(points[:, joint]).all(-1)]
+    if not len(known):
+      continue
+    for axis in range(2):
+      values = points[:, joint, axis]
+      out[:, joint, axis] = np.interp(every, known, values[np.isfinite(values)])
+    after = np.searchsorted(known, every).clip(1, max(len(known) - 1, 1))
+    inside = seen & (every > known[0]) & (every < known[-1])
+    short = inside & (known[np.minimum(after, len(known) - 1)] - known[after - 1] - 1 <= SHORT_S * fps)
+    all_scores[:, joint] = np.where((all_scores[:, joint] == 0) & short, virtual_camera.SEEN, all_scores[:, joint])
+  counts = {
+      "interpolated_frames": int(length - seen.sum()),
+      "longest_gap": int(np.diff(at).max(initial=1)) - 1,
+      "lost_joints_percent": round(100 * float((scores == 0).mean()), 2),
+  }
+  return out, all_scores, seen, counts
+
+
+def complete(keypoints: np.ndarray) -> list[str]:
+  """Names of the joints of keypoints [T 17 2] that are NaN throughout. Each is put, in place, where a standing person
+  of the seen joints' size and direction has it. Raises ValueError if no joint is seen.
+  """
+  never = np.isnan(keypoints).any((0, 2))
+  if never.all():
+    raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
+  if never.any():
+    known = ~never
+    middle = _STANDING[known].mean(0)
+    own, seen = _STANDING[known] - middle, keypoints[:, known]
+    place = seen.mean(1, keepdims=True)
+    slope = ((seen - place) * own).sum(1) / np.maximum((own**2).sum(0), 1e-6)  # T 2: of x and y apart
+    slope[:, 1] = np.where((own[:, 1] ** 2).sum() > 1e-6, slope[:, 1], np.abs(slope[:, 0]))
+    keypoints[:, never] = place + slope[:, None] * (_STANDING[never] - middle)
+  return [skeleton.JOINTS[j] for j in np.flatnonzero(never)]
+
+
+def find_exchanged(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
+  """Frames [T] in which left and right of keypoints [T 17 2] are exchanged, by the shortest path of the limbs.
+
+  Every frame is taken as it is or mirrored. A path costs the mean motion of the limbs as a share of the person's size,
+  _TURN_COST at each exchange and _TURNED_COST for each mirrored frame. `seen` [T]: frames with a detection. Of a path
+  and its mirror image, the one with fewer mirrored frames counts.
+  """
+  frames = np.flatnonzero(seen)
+  if len(frames) < 3:
+    return np.zeros(len(seen), bool)
+  points = keypoints[frames]
+  size = np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1)) + 1e-9
+
+  def motion(now):
+    return np.linalg.norm(now[1:, _LIMBS] - points[:-1, _LIMBS], axis=-1).mean(-1) / size
+
+  same, crossed = motion(points), motion(points[:, _MIRROR]) + _TURN_COST
+  new = np.diff(frames) > _NEW_AFTER
+  same, crossed = np.where(new, 0, same), np.where(new, _TURN_COST, crossed)
+  cost, came = np.array([0.0, _TURNED_COST]), np.zeros((len(frames), 2), bool)  # came: from the other state
+  for t in range(1, len(frames)):
+    stay, change = cost + same[t - 1], cost[::-1] + crossed[t - 1]
+    came[t] = change < stay
+    cost = np.minimum(stay, change) + [0, _TURNED_COST]
+  state, mirrored = int(cost[1] < cost[0]), np.zeros(len(frames), bool)
+  for t in range(len(frames) - 1, -1, -1):
+    mirrored[t] = state
+    state ^= int(came[t, state])
+  if mirrored.mean() > 0.5:
+    mirrored = ~mirrored
+  exchanged = np.zeros(len(seen), bool)
+  exchanged[frames] = mirrored
+  return exchanged
+
+
+def exchange(keypoints, confidence, exchanged, fps: float):
+  """(keypoints [T 17 2], confidence [T 17]) with sides exchanged back in the frames `exchanged` [T], and what was
+  interpolated between them interpolated anew.
+  """
+  keypoints = np.where(exchanged[:, None, None], keypoints[:, _MIRROR], keypoints)
+  confidence = np.where(exchanged[:, None], confidence[:, _MIRROR], confidence)
+  known = confidence > virtual_camera.SEEN
+  return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]

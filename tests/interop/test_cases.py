@@ -1,0 +1,98 @@
+"""Keypoint files as people have them: each ends right, is refused in one line, or says that it cannot be trusted.
+
+All are of one walker whose 3D is known, at 1920x1080 px and 30 frames a second (`cases/`).
+"""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from posynda_jax import lifter
+from posynda_jax.evaluation import lifting
+from posynda_jax.interop.keypoints import recordings
+
+CASES = pathlib.Path(__file__).parent / "cases"
+TRUTH = np.load(CASES / "truth_m.npy")  # T 17 3 m, camera frame
+OPTIONS = {"resolution": (1920, 1080), "fps": 30, "intrinsics": (1450.0, 1450.0, 960.0, 540.0)}
+RIGHT_MM = 76  # right readings have 43 to 72 mm; wrong ones have more than 100
+
+
+@pytest.fixture(scope="module")
+def small():
+  return lifter.load("small")
+
+
+def lift(small, name, **options):
+  """(recording, Lifted, MPJPE mm over its frames) of a case."""
+  (found,) = recordings.read(CASES / name, recordings.Options(**OPTIONS | options))
+  weights, base = small.weights, small.weights.base
+  settings = (base.clip_fps, base.model.num_frames, 64, int(found.frames[0]))
+  lifted = lifting.lift_record(small.lift, weights.params, weights.measured, found.record, *settings)
+  at = found.frames - (found.frames[0] if len(found.frames) == len(TRUTH) else 0)
+  truth = (TRUTH - TRUTH[:, :1])[at]
+  return found, lifted, 1000 * np.linalg.norm(lifted.pose - truth, axis=-1).mean()
+
+
+@pytest.mark.parametrize("name, frames, options", [
+    ("01_names_with_dots", 24, {}), ("02_names_with_dots_gap", 24, {}), ("04_low_scores.json", 24, {}),
+    ("06_ids_change.json", 24, {}), ("07_body25b", 6, {}), ("09_plain_for_intrinsics.json", 24, {}),
+    ("10_minus_one.npy", 24, {"layout": "coco17"}), ("12_controlnet_0to1.json", 1, {}),
+    ("12_controlnet_list.json", 4, {}), ("13_ultralytics_to_json.json", 4, {}), ("14_coco_annotations.json", 4, {}),
+    ("15_mediapipe_frame_objects.json", 4, {}), ("16_keypoints_and_scores.npz", 24, {}),
+    ("17_mmpose_results_folder", 4, {}), ("18_macos_folder", 4, {}), ("19_other_json_in_folder", 4, {}),
+    ("20_no_scores_36_numbers", 4, {}), ("21_parent_folder", 4, {}), ("24_image_to_people.json", 4, {}),
+    ("25_wide_csv.csv", 4, {}),
+])
+def test_a_readable_case_is_read_right(name, frames, options, small):
+  found, lifted, error = lift(small, name, **options)
+  assert len(found.frames) == frames and error < RIGHT_MM
+  if frames > 1:
+    assert lifted.trust.frames[found.record["valid"]].all(), lifted.trust.summary
+
+
+def test_a_skeleton_dataset_counts_frames_from_its_own_first(small):
+  found, lifted, _ = lift(small, "23_skeleton_json.json")
+  assert found.frames.tolist() == [1, 2, 3, 4] == lifted.frame.tolist() and lifted.trust.frames.all()
+
+
+def test_a_gap_keeps_its_frame_numbers_and_is_not_trusted(small):
+  found, lifted, _ = lift(small, "02_names_with_dots_gap")
+  assert found.frames[0] == 440 and found.report["interpolated_frames"] == 8
+  assert lifted.trust.reasons == ((448, 455, "nobody was detected"),)
+
+
+def test_a_file_that_is_no_frame_is_named():
+  (found,) = recordings.read(CASES / "19_other_json_in_folder", recordings.Options(**OPTIONS))
+  assert "calibration.json" in found.report["warnings"][0]
+
+
+def test_two_videos_in_a_folder_are_told_apart():
+  found = recordings.read(CASES / "03_two_videos_one_folder", recordings.Options(**OPTIONS))
+  assert [one.report["sequence"] for one in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name, options, why", [
+    ("05_upper_body_only.json", {}, "too few joints are seen: without hip, right_hip, right_knee"),
+    ("08_rotated_270.json", {}, "the person lies on the side in 100% of the frames: a rotated video"),
+    ("09_plain_for_intrinsics.json", {"intrinsics": (26.0, 26.0, 960.0, 540.0)}, "intrinsics 26,26,960,540 do not fit"),
+    ("12_controlnet_0to1.json", {}, "one frame only"),
+])
+def test_a_case_that_cannot_be_right_says_why(name, options, why, small):
+  _, lifted, _ = lift(small, name, **options)
+  assert not lifted.trust.frames.any() and not lifted.trust.joints.any()
+  assert why in lifted.trust.summary
+
+
+def test_legs_that_nobody_saw_do_not_move_the_person_away(small):
+  _, lifted, _ = lift(small, "05_upper_body_only.json")
+  np.testing.assert_allclose(lifted.root[:, 2].mean(), TRUTH[:, 0, 2].mean(), rtol=0.1)
+
+
+@pytest.mark.parametrize("name, message", [
+    ("11_sparse_image_ids.json", "4 frames numbered from 139 to 581,781, at irregular steps: ids of images"),
+    ("22_scores_all_zero.json", "every joint has score 0"),
+])
+def test_a_case_without_a_right_answer_is_refused(name, message):
+  with pytest.raises(ValueError, match=message):
+    recordings.read(CASES / name, recordings.Options(**OPTIONS))
