@@ -19,6 +19,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "report": ("experiments.report", "make one page of a run"),
     "tables": ("experiments.tables", "make the paper's tables, and the open benchmark"),
     "diagnose": ("experiments.diagnose", "split a gap into camera, motion and body"),
+    "trust": ("experiments.trust", "measure which faults of 2D input are noticed"),
     "accounts": ("experiments.accounts", "measure what an account without labels tells"),
     "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),
     "export": ("experiments.export", "export merged weights for serving"),

@@ -58,12 +58,19 @@ _SMALL = dataclasses.replace(
     ),
     source=f"cmu_mocap/{_ALL_RIGS}+2*accad_mocap/{_ALL_RIGS}", eval_on="cmu_mocap/h36m_rig_gt",
 )
+# Wider and deeper, with noise as large as poses, so that K > 1 gives samples; more people that nobody captured.
+_BASE = dataclasses.replace(
+    _SMALL, model=_SMALL.model | {"width": 128, "depth": 4, "num_heads": 4},
+    pretrain=dataclasses.replace(
+        _SMALL.pretrain, num_steps=6500, final_step_share=0.5, noise_std=0.25, mixed=0.3, offset=0.5, resized=0.5),
+)
 PLANS = {
     "paper": Plan(_FRAMES | MODELS["mixste"] | {"num_frames": 27}, pretraining.PretrainConfig(learning_rate=1e-3)),
     # A compact base on real motion: 33 minutes on two cores.
     "cmu_h36m": _CMU,
     # The base that ships: 80 minutes on two cores.
     "small": _SMALL,
+    "base": _BASE,
     # VideoPose on the same clips. Every view is fresh and the base is an average of updates, so dropout only slowed it.
     "cmu_videopose": dataclasses.replace(
         _CMU, model=_FRAMES | MODELS["videopose"] | {"filter_widths": [3, 3], "channels": 512, "dropout": 0.0},

@@ -16,11 +16,12 @@ REPROJECTION = 0.03  # of the diagonal of the person's box; right results have 0
 WINDOW_S = 0.5  # over which the reprojection is a median
 FOCAL = (0.3, 12.0)  # plausible focal lengths, in longest sides of the image
 CENTRE = 0.2  # plausible distance of the principal point from the image's middle, in widths and heights
-FEW = 0.6  # share of the joints that must be seen
+FEW = 0.65  # share of the joints that must be seen
 DEPTH_M = (0.7, 60.0)  # plausible distances of a person
 OUTSIDE = 0.05  # share of the seen joints that may lie outside the image
 LYING = 0.9  # share of frames with a trunk nearer to the horizontal on one side: a video that lies on its side
-JUMP, JERK = 0.5, 0.04  # of the box's diagonal, a frame of 1/30 s: motion of a body's middle, and its change
+JUMP, JERK = 0.15, 0.04  # of the box's diagonal, a frame of 1/30 s: mean motion of the joints, and its change
+SUDDEN = 4.0  # times the usual motion of the frames around, of a jump
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +171,12 @@ def _motion(video: _Video) -> tuple[np.ndarray, Reason]:
   wrong = np.zeros(len(video.detected), bool)
   if len(frames) > 2:
     scale = np.median(video.size[frames]) * np.maximum(np.diff(frames) * 30 / float(video.record["fps"]), 1.0)
-    middle = video.keypoints[frames].mean(1)
-    jump = np.linalg.norm(np.diff(middle, axis=0), axis=-1) / scale
-    for at in np.flatnonzero(jump > JUMP):
-      wrong[frames[at] : frames[at + 1] + 1] = True
     step = np.diff(video.keypoints[frames], axis=0)
+    motion = np.linalg.norm(step, axis=-1).mean(-1) / scale
+    usual = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(motion, 5, mode="reflect"), 11), -1) if (
+        len(motion) > 5) else np.median(motion)
+    for at in np.flatnonzero((motion > JUMP) & (motion > SUDDEN * usual)):
+      wrong[frames[at] : frames[at + 1] + 1] = True
     jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
     speed = np.linalg.norm(step, axis=-1).mean(-1)[1:] / scale[1:]
     if np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(speed):

@@ -21,7 +21,7 @@ def test_the_number_that_varies_is_the_frame(names, frames):
 @pytest.mark.parametrize("names, videos", [
     ([f"{v}_{i:012}_keypoints.json" for v in "ab" for i in range(3)], ["a", "b"]),
     ([f"v{v}_{i:03}_cam2.json" for v in (1, 2) for i in range(3)], ["v1__cam2", "v2__cam2"]),
-    ([f"cam{v}/{i:03}.png" for v in (1, 2) for i in range(3)], [""]),  # folders of one video's frames are not told apart
+    ([f"cam{v}/{i:03}.png" for v in (1, 2) for i in range(3)], [""]),  # folders do not count
 ])
 def test_names_that_differ_elsewhere_are_of_several_videos(names, videos):
   found = numbering.videos(names)

@@ -13,11 +13,11 @@ TRUSTED = {"detectron": 0.05, "openpose": 0.1}
 TRUSTED_ELSE = 0.2
 SHORT_S = 0.2  # gaps up to this many seconds are filled by joints that count as seen
 MAX_FRAMES = 1_000_000
-_TURN_COST, _TURNED_COST = 0.05, 0.002  # of exchanging sides, and of each exchanged frame: shares of the box's diagonal
+_TURN_COST, _TURNED_COST = 0.01, 1e-5  # of exchanging sides, and of each exchanged frame: shares of the box's diagonal
 _NEW_AFTER = 10  # frames without a detection after which motion says nothing about sides
 _MIRROR = np.arange(17)
 _MIRROR[list(skeleton.LEFT + skeleton.RIGHT)] = skeleton.RIGHT + skeleton.LEFT
-_LIMBS = np.array(skeleton.LEFT + skeleton.RIGHT)
+_LIMBS = tuple(skeleton.LEFT[i : i + 3] + skeleton.RIGHT[i : i + 3] for i in (0, 3))  # legs, arms: exchanged apart
 # A person who stands, seen from the front, for joints that nobody saw: x, y with the hip at 0 and the thorax at -1.
 _STANDING = np.array([
     [0, 0], [-0.26, 0], [-0.26, 0.87], [-0.26, 1.77], [0.26, 0], [0.26, 0.87], [0.26, 1.77], [0, -0.5], [0, -1],
@@ -86,45 +86,48 @@ def complete(keypoints: np.ndarray) -> list[str]:
 
 
 def find_exchanged(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
-  """Frames [T] in which left and right of keypoints [T 17 2] are exchanged, by the shortest path of the limbs.
+  """Where left and right of keypoints [T 17 2] are exchanged [T 17], by the shortest path of legs and of arms.
 
   Every frame is taken as it is or mirrored. A path costs the mean motion of the limbs as a share of the person's size,
   _TURN_COST at each exchange and _TURNED_COST for each mirrored frame. `seen` [T]: frames with a detection. Of a path
   and its mirror image, the one with fewer mirrored frames counts.
   """
-  frames = np.flatnonzero(seen)
-  if len(frames) < 3:
-    return np.zeros(len(seen), bool)
-  points = keypoints[frames]
-  size = np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1)) + 1e-9
-
-  def motion(now):
-    return np.linalg.norm(now[1:, _LIMBS] - points[:-1, _LIMBS], axis=-1).mean(-1) / size
-
-  same, crossed = motion(points), motion(points[:, _MIRROR]) + _TURN_COST
-  new = np.diff(frames) > _NEW_AFTER
-  same, crossed = np.where(new, 0, same), np.where(new, _TURN_COST, crossed)
-  cost, came = np.array([0.0, _TURNED_COST]), np.zeros((len(frames), 2), bool)  # came: from the other state
-  for t in range(1, len(frames)):
-    stay, change = cost + same[t - 1], cost[::-1] + crossed[t - 1]
-    came[t] = change < stay
-    cost = np.minimum(stay, change) + [0, _TURNED_COST]
-  state, mirrored = int(cost[1] < cost[0]), np.zeros(len(frames), bool)
-  for t in range(len(frames) - 1, -1, -1):
-    mirrored[t] = state
-    state ^= int(came[t, state])
-  if mirrored.mean() > 0.5:
-    mirrored = ~mirrored
-  exchanged = np.zeros(len(seen), bool)
-  exchanged[frames] = mirrored
+  exchanged, frames = np.zeros(keypoints.shape[:2], bool), np.flatnonzero(seen)
+  if len(frames) > 2:
+    points = keypoints[frames]
+    size = np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1)) + 1e-9
+    new = np.diff(frames) > _NEW_AFTER
+    for limbs in _LIMBS:
+      exchanged[np.ix_(frames, limbs)] = _mirrored(points / size, np.array(limbs), new)[:, None]
   return exchanged
 
 
+def _mirrored(points: np.ndarray, limbs: np.ndarray, new: np.ndarray) -> np.ndarray:
+  """Frames [n] in which the limbs of points [n 17 2] (shares of the person's size) are mirrored; `new` [n-1]: motion
+  between two frames says nothing.
+  """
+
+  def motion(joints):
+    return np.where(new, 0, np.linalg.norm(points[1:, joints] - points[:-1, limbs], axis=-1).mean(-1))
+
+  same, crossed = motion(limbs), motion(_MIRROR[limbs]) + _TURN_COST
+  cost, came = np.array([0.0, _TURNED_COST]), np.zeros((len(points), 2), bool)  # came: from the other state
+  for t in range(1, len(points)):
+    stay, change = cost + same[t - 1], cost[::-1] + crossed[t - 1]
+    came[t] = change < stay
+    cost = np.minimum(stay, change) + [0, _TURNED_COST]
+  state, mirrored = int(cost[1] < cost[0]), np.zeros(len(points), bool)
+  for t in range(len(points) - 1, -1, -1):
+    mirrored[t] = state
+    state ^= int(came[t, state])
+  return mirrored if mirrored.mean() <= 0.5 else ~mirrored
+
+
 def exchange(keypoints, confidence, exchanged, fps: float):
-  """(keypoints [T 17 2], confidence [T 17]) with sides exchanged back in the frames `exchanged` [T], and what was
+  """(keypoints [T 17 2], confidence [T 17]) with sides exchanged back where `exchanged` [T 17], and what was
   interpolated between them interpolated anew.
   """
-  keypoints = np.where(exchanged[:, None, None], keypoints[:, _MIRROR], keypoints)
-  confidence = np.where(exchanged[:, None], confidence[:, _MIRROR], confidence)
+  keypoints = np.where(exchanged[..., None], keypoints[:, _MIRROR], keypoints)
+  confidence = np.where(exchanged, confidence[:, _MIRROR], confidence)
   known = confidence > virtual_camera.SEEN
   return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]

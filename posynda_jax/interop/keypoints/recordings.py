@@ -117,7 +117,7 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
       "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),
       "video_frames": found.num_frames,
       "mean_confidence": round(float(confidence[seen].mean()), 4), **filled, "never_seen": never,
-      "exchanged_frames": int(exchanged.sum()),
+      "exchanged_frames": int(exchanged.any(-1).sum()),
       "intrinsics": "given" if options.intrinsics else guess,
       "fps": "given" if options.fps else "read" if found.fps or rate else f"guessed: {GUESSED_FPS:g}",
   }
