@@ -1,6 +1,6 @@
 """Diffusion over poses: process, sampler and denoisers, without adapters or training. Imports geometry only.
 
-- `process`: `cosine_schedule`, `q_sample`, `clamp`, `ddim_times`, `ddim_steps`.
+- `process`: `Diffusion`, `cosine_schedule`, `q_sample`, `clamp`, `ddim_times`, `ddim_steps`.
 - `sampler`: `Denoiser`, `with_flip`, `predict`, `ddim_step`, `sample`, `propose`.
 - `hypotheses`: one pose from H; `solve_roots`, `reprojection_error`, `choose`, `pick`, `aggregate`.
 - `denoisers`: `make_model`, from a config.

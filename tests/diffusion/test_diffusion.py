@@ -73,6 +73,21 @@ def test_vmapped_hypotheses_equal_a_loop_over_them_and_do_not_depend_on_the_batc
     assert_close(sampler.sample(tiny(), keypoints, init, steps, step_noise)["pred_x0"][-1], together[h])
 
 
+def test_noise_of_another_deviation_is_unit_noise_on_poses_in_that_unit(monkeypatch):
+  """The process in metres with noise of 0.25 m is D3DP's, with unit noise, on poses / 0.25 m and a clamp / 0.25 m."""
+  keypoints, keys = jnp.zeros((2, 3, 17, 2)), jax.random.split(jax.random.key(0), 2)
+  target = jnp.asarray(0.1 * scene.poses((2, 3)))
+
+  def propose(std, unit):
+    steps = process.ddim_steps(process.Diffusion(1000, std).schedule, 3)
+    return sampler.propose(keys, lambda _, noisy, t: 0.2 * noisy + target / unit, keypoints, steps, 2)
+
+  in_metres = propose(0.25, 1.0)
+  assert np.abs(np.asarray(in_metres)).max() < process.CLAMP and np.asarray(in_metres).std(0).max() > 1e-3
+  monkeypatch.setattr(process, "CLAMP", process.CLAMP / 0.25)
+  assert_close(in_metres, 0.25 * propose(1.0, 0.25))
+
+
 def test_hypotheses_in_chunks_are_the_same_and_take_the_memory_of_a_chunk():
   keypoints, keys = jnp.zeros((4, 9, 17, 2)), jax.random.split(jax.random.key(1), 4)
   (model, params), steps = scene.tiny_model(9), process.ddim_steps(SCHEDULE, 2)

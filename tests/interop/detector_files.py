@@ -4,6 +4,7 @@
 """
 
 import json
+import zipfile
 
 import numpy as np
 
@@ -231,4 +232,77 @@ def write_mhformer(path, frames):
 def write_plain(path, frames):
   with open(path, "wb") as file:
     np.save(file, first_person(frames, COCO17))
+  return path
+
+
+def write_controlnet(path, frames):
+  """ControlNet's nodes: a list of frames with the canvas, coordinates as shares of it."""
+  return write_json(path, [
+      {"people": [{"pose_keypoints_2d": (pick(person, COCO18) / [W, H, 1]).ravel().tolist()} for person in persons],
+       "canvas_width": W, "canvas_height": H}
+      for persons in frames
+  ])
+
+
+def write_poseflow(path, frames):
+  return write_json(path, {
+      f"{t}.jpg": [{"keypoints": flat(person, COCO17), "scores": 2.1, "idx": i} for i, person in enumerate(persons)]
+      for t, persons in enumerate(frames)
+  })
+
+
+def write_ultralytics(path, frames):
+  def person_of(person):
+    x, y, visible = pick(person, COCO17).T.tolist()
+    return {"name": "person", "class": 0, "keypoints": {"x": x, "y": y, "visible": visible}}
+
+  return write_json(path, [[person_of(person) for person in persons] for persons in frames])
+
+
+def write_coco_annotations(path, frames):
+  images = [{"id": 7 * t, "file_name": f"walk_{t:06}.png", "width": W, "height": H} for t in range(len(frames))]
+  found = [
+      {"id": t, "image_id": 7 * t, "category_id": 1, "keypoints": flat(person, COCO17)}
+      for t, persons in enumerate(frames) for person in persons
+  ]
+  return write_json(path, {"info": {}, "images": images, "annotations": found})
+
+
+def write_skeletons(path, frames):
+  def person_of(person):
+    values = pick(person, COCO18)
+    return {"pose": (values[:, :2] / [W, H]).ravel().tolist(), "score": values[:, 2].tolist()}
+
+  data = [{"frame_index": t, "skeleton": [person_of(one) for one in persons]} for t, persons in enumerate(frames)]
+  return write_json(path, {"label": "walk", "data": data})
+
+
+def write_keypoints_scores(path, frames):
+  most = max(len(persons) for persons in frames)
+  found = np.zeros((len(frames), most, 17, 3))
+  for t, persons in enumerate(frames):
+    for i, person in enumerate(persons):
+      found[t, i] = pick(person, COCO17)
+  return write_npz(path, keypoints=found[..., :2], scores=found[..., 2])
+
+
+def write_csv(path, frames, long=False):
+  """A row for each frame of the first person; `long`: a row for each joint."""
+  lines = ["frame,person,landmark,x,y,visibility" if long else "frame," + ",".join(
+      f"{name}_x,{name}_y,{name}_score" for name in COCO17)]
+  for t, persons in enumerate(frames):
+    for i, person in enumerate(persons if long else persons[:1]):
+      rows = [",".join(map(repr, row)) for row in pick(person, COCO17).tolist()]
+      lines += [f"{t},{i},{j},{row}" for j, row in enumerate(rows)] if long else [f"{t}," + ",".join(rows)]
+  path.write_text("\n".join(lines) + "\n")
+  return path
+
+
+def write_zip(path, frames):
+  """OpenPose's folder in an archive, as macOS packs it."""
+  folder = write_openpose(path.parent / f"{path.name}_folder", frames)
+  with zipfile.ZipFile(path, "w") as archive:
+    for file in sorted(folder.iterdir()):
+      archive.write(file, f"walk/{file.name}")
+      archive.writestr(f"__MACOSX/walk/._{file.name}", b"\0")
   return path

@@ -51,6 +51,15 @@ FORMATS = {
     "video_to_pose3d": Written(files.write_video_to_pose3d, "video_to_pose3d", scored=False, crowd=False),
     "mhformer": Written(files.write_mhformer, "mhformer", "h36m17", scored=False, crowd=False),
     "plain": Written(files.write_plain, "plain", crowd=False),
+    "controlnet": Written(files.write_controlnet, "openpose", "coco18"),
+    "poseflow": Written(files.write_poseflow, "alphapose"),
+    "ultralytics": Written(files.write_ultralytics, "ultralytics"),
+    "coco_annotations": Written(files.write_coco_annotations, "coco_annotations"),
+    "skeletons": Written(files.write_skeletons, "skeletons", "coco18"),
+    "keypoints_scores": Written(files.write_keypoints_scores, "keypoints_scores"),
+    "wide.csv": Written(files.write_csv, "csv", crowd=False),
+    "long.csv": Written(partial(files.write_csv, long=True), "csv"),
+    "zip": Written(files.write_zip, "openpose", "body25", "body25", 1e-3),
 }
 
 

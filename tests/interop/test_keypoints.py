@@ -60,7 +60,7 @@ def test_several_people_are_told_apart_and_chosen(name, tmp_path):
   """Two people stand side by side, in changing order in the file. The less confident one is there longer."""
   short, long = detect(20, 1, (-1.1, 0, 4.5)), detect(20, 2, (1.1, 0, 4.5))
   long[..., 2] *= 0.7
-  turns = name != "yolo_full"  # where the order makes the ids
+  turns = name not in ("yolo_full", "poseflow", "long.csv")  # where the order makes the ids
   both = [[short[t], long[t]] if turns and t % 2 else [long[t], short[t]] for t in range(16)]
   path = FORMATS[name].write(tmp_path / name, both + [[person] for person in long[16:]])
   first, second = read_one(path), read_one(path, person="1")
@@ -68,7 +68,7 @@ def test_several_people_are_told_apart_and_chosen(name, tmp_path):
   check(second, long, name)
   people = first.report["people"]
   assert first.report["num_people"] == 2 and second.report["frames"] == 20
-  assert people.startswith("0 (") and ("id 2, 16 frames" in people) == (name == "yolo_full")
+  assert people.startswith("0 (") and ("id " in people) != turns
   with pytest.raises(ValueError, match="no person 2; there are 0"):
     read(path, person="2")
 

@@ -4,10 +4,12 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
 `geometry.layouts` makes Human3.6M-17 joints of one person, and `recordings` returns records with a report.
 
     formats      FORMATS, the table of formats; recognise, read
-    arrays, documents, folders   the readers: npz and npy, JSON, a file for each frame
+    arrays, documents, folders, tables   the readers: npz and npy, JSON, a file for each frame, CSV
+    numbering    videos, count: frame numbers from names, and from what a detector wrote
     json_stream  Reader, JSON files of any length
     detections   Detections, Collector, dense
-    people       find, track, choose, describe
+    people       find, track, join, choose, describe
+    cleaning     drop_untrusted, fill, find_exchanged, exchange, complete: one person's keypoints mended
     recordings   Options, Recording, read, from_array
     targets      is_own, read, identity, protocol, describe, table: targets named `keypoints:FILE`
 """
