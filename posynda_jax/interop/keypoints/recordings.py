@@ -27,6 +27,7 @@ class Options:
   format: str | None = None  # one of FORMATS; None: recognised
   person: str = "auto"  # "auto", or the person's place in the list of the report
   sequence: str | None = None  # name of one video of several
+  mend: bool = True  # whether sides that the detector exchanged are exchanged back
 
   def __post_init__(self):
     if self.resolution is not None and not (len(self.resolution) == 2 and _all_positive(self.resolution)):
@@ -84,7 +85,12 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
   if found.layout is None:
     known = ", ".join(layouts.LAYOUTS)
     raise ValueError(f"the joint order of {label} is not given; name its layout, one of {known}")
-  return _recording(found, pathlib.Path(label), {"format": "array", "format_was": "given"}, options)
+  return from_detections(found, options, label)
+
+
+def from_detections(found: Detections, options: Options, label: str, format_name: str = "array") -> Recording:
+  """The recording of a person among detections that were made in this process. Raises as `from_array`."""
+  return _recording(found, pathlib.Path(label), {"format": format_name, "format_was": "given"}, options)
 
 
 def _recording(found: Detections, path: pathlib.Path, report: dict, options: Options) -> Recording:
@@ -103,7 +109,7 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
   points, scores = cleaning.drop_untrusted(points, found.scores[rows], report["format"])
   points, scores, seen, filled = cleaning.fill(frames, points, scores, fps, label)
   keypoints, confidence = layouts.convert(points, scores, found.layout, options.rule)
-  exchanged = cleaning.find_exchanged(keypoints, seen)
+  exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
   never = cleaning.complete(keypoints)

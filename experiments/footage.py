@@ -1,0 +1,191 @@
+"""Lifts of real footage against what four calibrated cameras saw: the demonstration of Pose2Sim, which anybody may fetch.
+
+    pip download --no-deps pose2sim==0.10.49
+    python -m experiments.footage --wheel=pose2sim-0.10.49-py3-none-any.whl --detector=DIR --json=footage.json
+
+One person, four views of 100 frames at 60 fps (BSD-3, David Pagnon and contributors). 2D is detected in each view; the
+twelve joints of the limbs are triangulated from all four, weighted by confidence; each view's lift is scored against
+them, relative to the middle of the hips, in the axes of its camera. Beside it stands BlazePose's own 3D of the same
+frames. `cam04` is held out: nothing may be chosen on it.
+"""
+
+import itertools
+import json
+import pathlib
+import tempfile
+import zipfile
+from xml.etree import ElementTree
+
+import numpy as np
+from absl import flags
+
+from posynda_jax import lifter
+from posynda_jax.evaluation import lifting
+from posynda_jax.geometry import metrics, triangulation
+from posynda_jax.interop.keypoints import recordings
+from posynda_jax.interop.keypoints.detections import Detections
+from posynda_jax.interop.video import blazepose, detection, reader
+from posynda_jax.runtime import files
+from posynda_jax.runtime.text import markdown_table
+
+from . import common
+
+WHEEL = flags.DEFINE_string("wheel", None, "Pose2Sim's wheel, or a folder with its Demo_SinglePerson unpacked.")
+DETECTOR = flags.DEFINE_string("detector", None, "Folder of BlazePose's models, as data_prep.detector writes it.")
+MODEL = flags.DEFINE_enum("model", "full", list(blazepose.LANDMARKS), "BlazePose's second network.")
+CACHE = flags.DEFINE_string("cache", None, "Folder that keeps the detections between calls.")
+JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+for flag in ("base",):
+  flags.declare_key_flag(flag)
+VIEWS = ("cam01", "cam02", "cam03", "cam04")
+LIMBS = np.array([11, 13, 15, 12, 14, 16, 23, 25, 27, 24, 26, 28])  # of BlazePose's 33: left before right
+IN_H36M = np.array([11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3])  # the same joints
+HIPS = (6, 9)  # places of the hips among them
+OFFSETS = range(-6, 7)  # frames by which a camera may be late
+_UNIT = 64  # of Qualisys' sub-pixels
+
+
+def calibration(path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """{camera: (intrinsics [fx fy cx cy] px, [R | t] [3 4] from the world to the camera, metres)} of a Qualisys file."""
+  found = {}
+  for camera in ElementTree.parse(path).getroot().iter("camera"):
+    inner, outer = camera.find("intrinsic").attrib, camera.find("transform").attrib
+    names = ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
+    intrinsics = np.array([float(inner[name]) / _UNIT for name in names])
+    axes = np.array([[float(outer[f"r{i}{j}"]) for j in (1, 2, 3)] for i in (1, 2, 3)])  # rows: the camera's axes
+    position = np.array([float(outer[axis]) / 1000 for axis in "xyz"])
+    rotation = np.diag([1.0, -1.0, -1.0]) @ axes  # Qualisys looks along -z, with y up
+    found[camera.attrib["serial"]] = intrinsics, np.concatenate([rotation, -(rotation @ position)[:, None]], 1)
+  return found
+
+
+def detect(folder: pathlib.Path, network: blazepose.BlazePose | None, cache: pathlib.Path) -> dict[str, dict]:
+  """{view: {"joints" [T 33 3] px and visibility, "world" [T 33 3] m}} of the person who is seen longest; NaN: not."""
+  found = {}
+  for view in VIEWS:
+    kept = cache / f"{view}.npz"
+    if not kept.exists():
+      times, rows = detection.track(reader.frames(folder / "videos" / f"{view}.mp4"), network)
+      numbers = [number for _, number, _ in rows]
+      person = max(set(numbers), key=numbers.count)
+      arrays = {name: np.full((len(times), 33, 3), np.nan) for name in ("joints", "world")}
+      for t, number, one in rows:
+        if number == person:
+          arrays["joints"][t], arrays["world"][t] = one.joints, one.world
+      np.savez_compressed(kept, **arrays)
+    found[view] = dict(np.load(kept))
+  return found
+
+
+def mend(joints: np.ndarray, size) -> np.ndarray:
+  """A view's joints [T 33 3] with exchanged limbs exchanged back, for the triangulation."""
+  seen = np.isfinite(joints).all((1, 2))
+  made = Detections(np.flatnonzero(seen), joints[seen, :, :2], joints[seen, :, 2], detection.LAYOUT)
+  record = recordings.from_detections(made, recordings.Options(resolution=size, fps=60.0), "blazepose").record
+  mended, first = joints.copy(), np.flatnonzero(seen)[0]
+  values = np.concatenate([record["keypoints_px"], record["confidence"][..., None]], -1)[:, IN_H36M]
+  mended[first : first + len(values), LIMBS] = values
+  return mended
+
+
+def triangulate(found: dict[str, dict], cameras: dict) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+  """(limb joints [T 12 3] m in the world, residuals [T 12] px, frames by which each view is late)."""
+  matrices = np.stack([_matrix(intrinsics) @ outer for intrinsics, outer in (cameras[view] for view in VIEWS)])
+  late = dict.fromkeys(VIEWS, 0)
+
+  def solve():
+    num = min(len(one["joints"]) for one in found.values())
+    rows = [np.clip(np.arange(num) + late[view], 0, num - 1) for view in VIEWS]
+    seen = np.stack([found[view]["joints"][at][:, LIMBS] for view, at in zip(VIEWS, rows, strict=True)])  # v T 12 3
+    flat = np.nan_to_num(seen.reshape(len(VIEWS), -1, 3))
+    points, residual = triangulation.triangulate(flat[..., :2], flat[..., 2], matrices)
+    return points.reshape(num, 12, 3), residual.reshape(num, 12)
+
+  for view in itertools.chain(VIEWS[1:], VIEWS[1:]):  # each in turn, twice; the first view is the clock
+    errors = {}
+    for late[view] in OFFSETS:
+      errors[late[view]] = np.median(solve()[1])
+    late[view] = min(errors, key=errors.get)
+  return *solve(), late
+
+
+def _matrix(intrinsics: np.ndarray) -> np.ndarray:
+  fx, fy, cx, cy = intrinsics
+  return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+
+def lift(weights: lifter.Lifter, joints: np.ndarray, intrinsics: np.ndarray, size, fps: float, mended: bool):
+  """(Recording, Lifted) of one view's joints [T 33 3]."""
+  seen = np.isfinite(joints).all((1, 2))
+  made = Detections(np.flatnonzero(seen), joints[seen, :, :2], joints[seen, :, 2], detection.LAYOUT)
+  options = recordings.Options(resolution=size, intrinsics=tuple(intrinsics.tolist()), fps=fps, mend=mended)
+  recording = recordings.from_detections(made, options, "blazepose")
+  base = weights.weights.base
+  lifted = lifting.lift_record(
+      weights.lift, weights.weights.params, weights.weights.measured, recording.record, base.clip_fps,
+      base.model.num_frames, 64, int(recording.frames[0]))
+  return recording, lifted
+
+
+def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+  """MPJPE and P-MPJPE (mm) of twelve joints [T 12 3] relative to the middle of the hips."""
+  poses, truth = (np.float32(x - x[:, HIPS].mean(1, keepdims=True)) for x in (poses, truth))
+  return {"mpjpe_mm": 1000 * float(np.mean(metrics.mpjpe(poses, truth))),
+          "p_mpjpe_mm": 1000 * float(np.mean(metrics.p_mpjpe(poses, truth)))}
+
+
+def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Lifter) -> dict:
+  """Rows by view, the residuals, and by how many frames views are late."""
+  cameras = calibration(folder / "calibration" / "Calib.qca.txt")
+  found, info = detect(folder, network, cache), {view: reader.probe(folder / "videos" / f"{view}.mp4") for view in VIEWS}
+  mended = {view: {"joints": mend(found[view]["joints"], info[view].resolution)} for view in VIEWS}
+  truth, residual, late = triangulate(mended, cameras)
+  rows = []
+  for view in VIEWS:
+    intrinsics, outer = cameras[view]
+    at = np.arange(len(truth)) + late[view]
+    good = (at >= 0) & (at < len(found[view]["joints"]))
+    in_camera = np.einsum("ij,tkj->tki", outer[:, :3], truth)[good]
+    own = found[view]["world"][at[good]][:, LIMBS]
+    for method in ("ours", "ours, sides as detected", "BlazePose's 3D"):
+      row = {"view": view, "method": method}
+      if method == "BlazePose's 3D":
+        row |= score(own, in_camera)
+      else:
+        video = (info[view].resolution, info[view].fps)
+        recording, lifted = lift(weights, found[view]["joints"], intrinsics, *video, mended=method == "ours")
+        row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
+        row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
+      rows.append(row)
+  return {"rows": rows, "residual_px": float(np.median(residual)), "late": late, "model": MODEL.value,
+          "base": weights.weights.base.digest}
+
+
+def main() -> None:
+  if WHEEL.value is None:
+    raise ValueError("--wheel is not given: pip download --no-deps pose2sim==0.10.49, and name the file")
+  with tempfile.TemporaryDirectory() as temporary:
+    cache = pathlib.Path(CACHE.value or temporary)
+    cache.mkdir(exist_ok=True)
+    folder = pathlib.Path(WHEEL.value)
+    if folder.is_file():
+      with zipfile.ZipFile(folder) as archive:
+        archive.extractall(temporary, [name for name in archive.namelist() if "Demo_SinglePerson/" in name])
+      folder = pathlib.Path(temporary) / "Pose2Sim"
+    folder = folder / "Demo_SinglePerson" if (folder / "Demo_SinglePerson").is_dir() else folder
+    network = blazepose.BlazePose(DETECTOR.value, MODEL.value) if DETECTOR.value else None
+    found = study(folder, network, cache, lifter.load(common.BASE.value))
+  print(f"triangulated from four views: median residual {found['residual_px']:.1f} px; frames late: {found['late']}")
+  print(markdown_table(["view", *(name for name in ("method", "MPJPE mm", "P-MPJPE mm", "sides exchanged back"))], [
+      [row["view"], row["method"], f"{row['mpjpe_mm']:.1f}", f"{row['p_mpjpe_mm']:.1f}", str(row.get("exchanged", ""))]
+      for row in found["rows"]]))
+  for method in dict.fromkeys(row["method"] for row in found["rows"]):
+    of_method = [row for row in found["rows"] if row["method"] == method]
+    print(f"mean of four views, {method}: MPJPE {np.mean([row['mpjpe_mm'] for row in of_method]):.1f} mm, P-MPJPE "
+          f"{np.mean([row['p_mpjpe_mm'] for row in of_method]):.1f} mm", flush=True)
+  if JSON.value:
+    files.write_json(JSON.value, json.loads(json.dumps(found)))
+
+
+if __name__ == "__main__":
+  common.run(main)

@@ -1,0 +1,89 @@
+"""Everybody in a video, tracked, as detections that `interop.keypoints` reads."""
+
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from tqdm import tqdm
+
+from posynda_jax.interop.keypoints.detections import Detections
+from posynda_jax.interop.video import reader
+from posynda_jax.interop.video.blazepose import BlazePose, Region
+from posynda_jax.runtime import files
+
+LAYOUT = "mediapipe33"
+MAX_PEOPLE = 4
+EVERY = 10  # frames between two looks for new people
+_SAME = 0.5  # distance of two regions of one person, as a share of their side
+_OFF = 0.25  # of a frame's time: farther from an even grid, frames are resampled
+
+
+def detect(path, network: BlazePose, people: int = MAX_PEOPLE) -> Detections:
+  """The people of a video file, at most `people` at a time. Raises as `reader.probe`, and ValueError if nobody is seen."""
+  info = reader.probe(path)
+  shown = tqdm(reader.frames(path), total=info.num_frames or None, desc="detect", unit="frame", leave=False)
+  times, rows = track(shown, network, people)
+  if not rows:
+    raise ValueError(f"{path} shows nobody in any of {len(times):,} frames")
+  frame, person, joints = (np.array(part) for part in zip(*((t, n, one.joints) for t, n, one in rows), strict=True))
+  frame, person, joints, fps = even(np.array(times), frame, person, joints)
+  return Detections(
+      frame, joints[..., :2], joints[..., 2], LAYOUT, person, num_frames=int(frame.max()) + 1,
+      resolution=info.resolution, fps=fps)
+
+
+def track(images: Iterable[tuple[float, np.ndarray]], network: BlazePose, people: int = MAX_PEOPLE):
+  """(times [T], rows of (frame, person, Found)) of the images; a person's number is never used again."""
+  times, rows, active, count = [], [], {}, 0
+  for t, (time, image) in enumerate(images):
+    times.append(time)
+    if len(active) < people and (not active or t % EVERY == 0):
+      for region in network.find(image):
+        if len(active) < people and not any(_are_same(region, other) for other in active.values()):
+          active[count], count = region, count + 1
+    following: dict[int, Region] = {}
+    for number, region in active.items():
+      found = network.locate(image, region)
+      if found and not any(_are_same(found.region, other) for other in following.values()):
+        rows.append((t, number, found))
+        following[number] = found.region
+    active = following
+  return times, rows
+
+
+def _are_same(one: Region, other: Region) -> bool:
+  return bool(np.linalg.norm(one.centre - other.centre) < _SAME * min(one.side, other.side))
+
+
+def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.ndarray):
+  """(frame, person, joints, fps) at even times: videos of a variable rate are interpolated, person by person."""
+  steps = np.diff(times)
+  fps = float(1 / np.median(steps)) if len(steps) else 30.0
+  grid = (times - times[0]) * fps
+  if np.abs(grid - np.arange(len(grid))).max() < _OFF:
+    return frame, person, joints, fps
+  parts = []
+  for number in np.unique(person):
+    rows = person == number
+    at, values = grid[frame[rows]], joints[rows]
+    new = np.arange(np.ceil(at[0] - 1e-6), np.floor(at[-1] + 1e-6) + 1)
+    after = np.searchsorted(at, new).clip(1, max(len(at) - 1, 1)).clip(max=len(at) - 1)
+    gap = at[after] - at[np.maximum(after - 1, 0)]
+    new, after = new[gap <= EVERY], after[gap <= EVERY]
+    before = np.maximum(after - 1, 0)
+    share = np.clip((new - at[before]) / np.maximum(at[after] - at[before], 1e-9), 0, 1)[:, None, None]
+    parts.append((new.astype(np.int64), np.full(len(new), number), (1 - share) * values[before] + share * values[after]))
+  return *(np.concatenate(part) for part in zip(*parts, strict=True)), fps
+
+
+def save(path, found: Detections) -> None:
+  """Writes detections as an npz of format `keypoints_scores`: arrays by frame and person, and what the video said."""
+  numbers = np.unique(found.person)
+  shape = (int(found.frame.max()) + 1, len(numbers), found.points.shape[1])
+  points, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+  column = np.searchsorted(numbers, found.person)
+  points[found.frame, column], scores[found.frame, column] = np.nan_to_num(found.points), found.scores
+  with files.writing(pathlib.Path(path)) as file:
+    np.savez_compressed(
+        file, keypoints=points, scores=scores, tracked=np.array(True), resolution=np.array(found.resolution),
+        fps=np.array(found.fps))
