@@ -1,4 +1,4 @@
-"""Lifts of real footage against what four calibrated cameras saw: the demonstration of Pose2Sim, which anybody may fetch.
+"""Lifts of real footage against what four calibrated cameras saw, on Pose2Sim's demonstration, which anybody may fetch.
 
     pip download --no-deps pose2sim==0.10.49
     python -m experiments.footage --wheel=pose2sim-0.10.49-py3-none-any.whl --detector=DIR --json=footage.json
@@ -123,7 +123,7 @@ def lift(weights: lifter.Lifter, joints: np.ndarray, intrinsics: np.ndarray, siz
   base = weights.weights.base
   lifted = lifting.lift_record(
       weights.lift, weights.weights.params, weights.weights.measured, recording.record, base.clip_fps,
-      base.model.num_frames, 64, int(recording.frames[0]))
+      base.model.num_frames, 64)
   return recording, lifted
 
 
@@ -137,7 +137,8 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Lifter) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
   cameras = calibration(folder / "calibration" / "Calib.qca.txt")
-  found, info = detect(folder, network, cache), {view: reader.probe(folder / "videos" / f"{view}.mp4") for view in VIEWS}
+  found = detect(folder, network, cache)
+  info = {view: reader.probe(folder / "videos" / f"{view}.mp4") for view in VIEWS}
   mended = {view: {"joints": mend(found[view]["joints"], info[view].resolution)} for view in VIEWS}
   truth, residual, late = triangulate(mended, cameras)
   rows = []

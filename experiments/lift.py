@@ -1,5 +1,6 @@
 """Lifts the 2D keypoints of your own video to 3D, with the base that ships, your own, or an adapted run.
 
+    python -m experiments.lift --video=walk.mp4 --output=walk.npz
     python -m experiments.lift --keypoints=openpose/ --resolution=1920x1080 --fps=30 --output=walk.npz
     python -m experiments.lift --run=runs/hdm05_wild --keypoints=alphapose-results.json --resolution=1920x1080 \\
         --fps=30 --intrinsics=1450,1450,960,540 --person=1 --hypotheses=5 --output=walk.npz --bvh=walk.bvh
@@ -27,12 +28,14 @@ from absl import flags
 
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.interop import bvh_writer
+from posynda_jax.interop.video import reader
 from posynda_jax.runtime import files
 from posynda_jax.visuals import figures, pose_sequence
 
 from . import common, own_keypoints, sampling
 
 KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
+VIDEO = flags.DEFINE_string("video", None, "A video, in place of --keypoints; its 2D is kept beside --output.")
 OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame is not trusted.")
 BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file.")
@@ -43,23 +46,25 @@ for module in (own_keypoints, sampling):
 
 
 def main() -> None:
-  if KEYPOINTS.value is None or OUTPUT.value is None:
-    raise ValueError("--keypoints and --output are needed: what to lift, and where to write it")
+  if (KEYPOINTS.value is None) == (VIDEO.value is None) or OUTPUT.value is None:
+    raise ValueError("--keypoints or --video, and --output are needed: what to lift, and where to write it")
   output, bvh = common.output_path(OUTPUT.value), BVH.value and common.output_path(BVH.value)
   if output.suffix != ".npz":
     raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
-  found = own_keypoints.read(KEYPOINTS.value)
+  keypoints = KEYPOINTS.value
+  if VIDEO.value:
+    keypoints = own_keypoints.detect(VIDEO.value, output.with_name(f"{output.stem}_2d.npz"))
+  found = own_keypoints.read(keypoints)
   if len(found) > 1:
     names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
-    raise ValueError(f"{KEYPOINTS.value} holds {len(found)} videos: choose one with --sequence ({names})")
+    raise ValueError(f"{keypoints} holds {len(found)} videos: choose one with --sequence ({names})")
   recording, weights = found[0], sampling.load_weights()
   config, base = sampling.config(weights), weights.base
   for warning in (rate_warning := lifting.rate_warning(recording.record, base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
   lift = lifting.make_lifter(weights.make_denoiser, config)
   lifted = lifting.lift_record(
-      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size,
-      int(recording.frames[0]))
+      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size)
   metadata = recording.report | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
@@ -91,7 +96,9 @@ def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: i
   captions = {"lifted": [f"reprojection {error:.1f} px" for error in lifted.reprojection_px[picked]]}
   labels = [f"frame {frame}" for frame in recording.frames[picked]]
   keypoints, columns = recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]}
-  figures.save(path, figures.methods_figure(keypoints, columns, labels, captions))
+  fps = float(recording.record["fps"])
+  images = reader.pictures(VIDEO.value, recording.frames[picked] / fps) if VIDEO.value else ()
+  figures.save(path, figures.methods_figure(keypoints, columns, labels, captions, images))
 
 
 def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, metadata: dict) -> None:

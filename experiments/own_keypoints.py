@@ -1,12 +1,16 @@
 """Flags that describe the keypoints of your own video, for the scripts that read them."""
 
 import functools
+import pathlib
 
 from absl import flags
 
 from posynda_jax.adaptation import sources
 from posynda_jax.geometry import layouts
 from posynda_jax.interop.keypoints import formats, recordings, targets
+from posynda_jax.interop.video import blazepose, detection
+
+from . import common
 
 RESOLUTION = flags.DEFINE_string("resolution", None, "WIDTHxHEIGHT in px of the video of own keypoints.")
 INTRINSICS = flags.DEFINE_list(
@@ -21,7 +25,14 @@ JOINT_RULE = flags.DEFINE_enum(
     "joint_rule", "simple", layouts.RULES, "Rule that makes Human3.6M-17 of the detector's joints.")
 PERSON = flags.DEFINE_string(
     "person", "auto", "Person: auto (most confident, longest), or a number of the printed list.")
+DETECTOR = flags.DEFINE_string(
+    "detector", "~/.cache/posynda_jax/blazepose", "Folder of the models that find people in a video, which "
+    "data_prep.detector fetches.")
+MODEL = flags.DEFINE_enum("model", "full", list(blazepose.LANDMARKS), "Of these models, the one that finds joints.")
 SEQUENCE = flags.DEFINE_string("sequence", None, "Name of the video, if the file holds several.")
+
+
+VIDEO = "video:"
 
 
 def options_from_flags() -> recordings.Options:
@@ -50,8 +61,23 @@ def read(path: str) -> list[recordings.Recording]:
   return found
 
 
+def detect(video: str, kept: pathlib.Path) -> str:
+  """The file `kept` with the 2D of everybody in a video; a file that is there already is used again."""
+  if kept.exists():
+    print(f"2D of {video} is in {kept}: delete it to detect anew", flush=True)
+  else:
+    network = blazepose.BlazePose(DETECTOR.value, MODEL.value)
+    detection.save(kept, detection.detect(video, network))
+  return str(kept)
+
+
 def load_target(name: str) -> str | sources.Unlabelled:
-  """The target of a job: `keypoints:FILE` is read, and another name is returned as it is."""
+  """The target of a job: `keypoints:FILE` is read, `video:FILE` is detected, and another name is returned as it is."""
+  if name.startswith(VIDEO):
+    video = pathlib.Path(name.removeprefix(VIDEO))
+    folder = pathlib.Path(common.need_workdir()).expanduser()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    name = targets.PREFIX + detect(str(video), folder.parent / f"{video.stem}_2d.npz")
   if not targets.is_own(name):
     return name
   return targets.from_recordings(name, read(name.removeprefix(targets.PREFIX)), options_from_flags())

@@ -17,6 +17,7 @@ from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.evaluation.lifting import Lifted
 from posynda_jax.geometry import body
 from posynda_jax.interop.keypoints import recordings
+from posynda_jax.interop.video import blazepose, detection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +37,29 @@ class Lifter:
 
     `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.distort`; None takes
     the longest side as focal length. `fps` None means 30. `layout` names the joint order
-    (`interop.keypoints.layouts.LAYOUTS`). NaN, (0, 0) or score 0 mean a missing joint: such joints are interpolated,
-    and frames without a joint have a NaN reprojection error. Raises ValueError for another shape, unit or layout.
+    (`geometry.layouts.LAYOUTS`). NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
+    interpolated. `trust` of the answer says which frames and joints can be believed, and why not the others. Raises
+    ValueError for another shape, unit or layout.
     """
-    options = recordings.Options(resolution=resolution, fps=fps, intrinsics=intrinsics, layout=layout)
-    recording = recordings.from_array(keypoints_px, options)
+    numbers = {"resolution": resolution, "intrinsics": intrinsics}
+    numbers = {name: None if given is None else tuple(map(float, given)) for name, given in numbers.items()}
+    return self._lift(recordings.from_array(keypoints_px, recordings.Options(**numbers, fps=fps, layout=layout)))
+
+  def _lift(self, recording: recordings.Recording) -> Lifted:
     weights, base = self.weights, self.weights.base
     settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
-    first = int(recording.frames[0])
-    return lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings, first)
+    return lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings)
+
+  def from_video(
+      self, path, detector, *, model: str = "full", person: int = 0, intrinsics: tuple[float, ...] | None = None
+  ) -> Lifted:
+    """Poses of one person of a video file. `detector` is the folder of BlazePose's models (`data_prep.detector`).
+
+    `person` counts from the one who is seen longest and surest. Raises as `interop.video.detection.detect`.
+    """
+    found = detection.detect(path, blazepose.BlazePose(detector, model))
+    options = recordings.Options(intrinsics=intrinsics, person=str(person))
+    return self._lift(recordings.from_detections(found, options, str(path)))
 
 
 def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Lifter:

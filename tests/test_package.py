@@ -63,7 +63,7 @@ def test_the_wheel_is_one_package_that_holds_every_source_preset_weight_and_text
     ("adept", 1, ["error: 'adept' is no command of posynda"]),
     ("adapt --help", 1, ["--recipe: <posynda|", "Adapts a base to an unlabelled"]),  # absl's help ends with 1
     ("pretrain --flagfile=smoke_base.flags", 1, ["error: --workdir is not given: name a folder for this run"]),
-    ("lift --keypoints=a.json", 1, ["error: --keypoints and --output are needed"]),
+    ("lift --keypoints=a.json", 1, ["error: --keypoints or --video, and --output are needed"]),
     ("convert nowhere.bin out", 1, ["error: nowhere.bin"]),
     ("check --dataset=threedpw --path=nowhere", 1, ["error: nowhere is not a folder"]),
 ])
@@ -100,7 +100,7 @@ def test_the_package_needs_what_the_requirements_pin_except_the_tools_of_tests()
   lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
   pinned = {line.replace("==", ">=") for line in lines if line}
   tools = set(PROJECT["optional-dependencies"]["test"])
-  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "pytest-xdist", "setuptools", "ruff"}
+  assert {re.match(r"[\w-]+", tool)[0] for tool in tools} == {"pytest", "pytest-xdist", "setuptools", "ruff", "av"}
   assert set(PROJECT["dependencies"]) | tools == pinned and not set(PROJECT["dependencies"]) & tools
 
 

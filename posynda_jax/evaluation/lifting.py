@@ -60,11 +60,10 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Call
 
 
 def lift_record(
-    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int,
-    first_frame: int = 0,
+    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
-  order. `first_frame` is the number of the first in the video.
+  order. Frames are numbered from the record's `first_frame`, which may be absent.
   """
   found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
@@ -84,7 +83,7 @@ def lift_record(
       whole[field][phase :: len(found)] = values
   px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
   px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
-  frame = first_frame + np.arange(len(px))
+  frame = record.get("first_frame", 0) + np.arange(len(px))
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=trust.judge(record, whole["root"], px, frame))
 
 

@@ -103,9 +103,11 @@ def hypotheses_figure(sequence: PoseSequence, frames: Sequence[int]) -> Figure:
 
 def methods_figure(
     keypoints: Sequence[np.ndarray], columns: Mapping[str, Sequence[np.ndarray]], labels: Sequence[str] = (),
-    captions: Mapping[str, Sequence[str]] | None = None,
+    captions: Mapping[str, Sequence[str]] | None = None, images: Sequence[np.ndarray] = (),
 ) -> Figure:
   """Figure 4 of the paper, one row per frame: the 2D input [n 17 2], then the pose of each named column [n 17 3].
+
+  `images` [n h w 3] are drawn under the 2D inputs, which are then px of them.
 
   `labels` [n] are titles of the 2D inputs, and `captions`, name -> [n], are titles of poses. Where a column is named
   "ground truth", the default captions are the MPJPE in mm.
@@ -119,7 +121,12 @@ def methods_figure(
   figure = Figure(figsize=(2.6 * width, 2.7 * rows))
   for i in range(rows):
     label = labels[i] if len(labels) else "" if i else "2D input"
-    draw_2d(figure.add_subplot(rows, width, i * width + 1), keypoints[i], label)
+    flat = figure.add_subplot(rows, width, i * width + 1)
+    draw_2d(flat, keypoints[i], label)
+    if len(images):
+      low, high = _surroundings(keypoints[i], images[i].shape)
+      flat.imshow(images[i][low[1] : high[1], low[0] : high[0]], extent=(low[0], high[0], high[1], low[1]))
+      flat.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
     for n, (name, poses) in enumerate(columns.items()):
       axes = figure.add_subplot(rows, width, i * width + 2 + n, projection="3d")
       lines = ("" if i else name, captions[name][i] if name in captions else "")
@@ -127,6 +134,14 @@ def methods_figure(
       frame_3d(axes, [poses[i]], "\n".join(filter(None, lines)))
   figure.tight_layout()
   return figure
+
+
+def _surroundings(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+  """Two corners (px) of the part of an image of `shape` that shows the points [17 2] and half their size around."""
+  margin = np.ptp(points, 0).max() / 4
+  size = np.array(shape[1::-1])
+  low = np.clip(points.min(0) - margin, 0, size - 2).astype(int)
+  return low, np.clip(points.max(0) + margin, low + 2, size).astype(int)
 
 
 def curves_figure(scalars: Mapping[str, Mapping[int, float]], names: Sequence[str]) -> Figure:

@@ -46,6 +46,7 @@ def save_page(path, sequence: PoseSequence) -> int:
       "parents": skeleton.PARENTS, "left": skeleton.LEFT, "first_frame": int(sequence.first_frame),
       "width": float(sequence.resolution[0]), "height": float(sequence.resolution[1]),
       "valid": sequence.valid.astype(int).tolist(), "keypoints": _pack(keypoints), "series": series,
+      "doubts": [list(doubt) for doubt in sequence.doubts],
   }
   facts = {
       **sequence.notes,

@@ -38,6 +38,7 @@ class PoseSequence:
   confidence: np.ndarray | None = None  # [T 17], weight of each joint where roots are solved; default: ones
   valid: np.ndarray | None = None  # [T], False in frames without a detection; default: True
   first_frame: int = 0  # number of the first frame in its video
+  doubts: Sequence[tuple[int, int, str]] = ()  # (first, last, why) of frames, by number, that are not trusted
   title: str = "Poses"  # heading of the page
   notes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # protocol, file and guesses, listed on the page
   chosen_name: str = "chosen"  # name of the first pose in a figure of hypotheses
@@ -114,12 +115,14 @@ def read_lifted(path) -> PoseSequence:
   name = "lifted" if hypotheses is None else f"lifted, select={metadata['selection']}"
   notes = {
       name.replace("_", " "): "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-      for name, value in metadata.items() if name != "sequence"
+      for name, value in metadata.items() if name not in ("sequence", "untrusted")
   }
+  doubts = [(one["first"], one["last"], one["why"]) for one in metadata.get("untrusted", ())]
+  shown = metadata.get("sequence") or pathlib.Path(metadata.get("path", file)).name
   return PoseSequence(
       poses={name: data["pose_root_m"]}, hypotheses=hypotheses, valid=data["detected"], fps=float(data["fps"]),
-      first_frame=int(data["frame"][0]), title=f"Lifted: {metadata.get('sequence', file.stem)}", notes=notes,
-      chosen_name=name, **{name: data[name] for name in same},
+      first_frame=int(data["frame"][0]), title=f"Lifted: {shown}", notes=notes,
+      chosen_name=name, doubts=doubts, **{name: data[name] for name in same},
   )
 
 

@@ -27,7 +27,7 @@ def lift(small, name, **options):
   """(recording, Lifted, MPJPE mm over its frames) of a case."""
   (found,) = recordings.read(CASES / name, recordings.Options(**OPTIONS | options))
   weights, base = small.weights, small.weights.base
-  settings = (base.clip_fps, base.model.num_frames, 64, int(found.frames[0]))
+  settings = (base.clip_fps, base.model.num_frames, 64)
   lifted = lifting.lift_record(small.lift, weights.params, weights.measured, found.record, *settings)
   at = found.frames - (found.frames[0] if len(found.frames) == len(TRUTH) else 0)
   truth = (TRUTH - TRUTH[:, :1])[at]

@@ -112,7 +112,8 @@ def mhformer(path, layout=None) -> list[Detections]:
 
 def keypoints_scores(path, layout=None) -> list[Detections]:
   """Arrays `keypoints` (T,j,2) and `scores` (T,j), or (T,people,j,2) and (T,people,j), as rtmlib's users save them. The
-  number of joints gives the order; 17 are COCO's.
+  number of joints gives the order; 17 are COCO's. `resolution`, `fps` and `tracked` (a person keeps the place in the
+  arrays) are read where they are.
   """
   data = load(path)
   points, scores = (np.asarray(_get(data, name, path)) for name in ("keypoints", "scores"))
@@ -122,10 +123,14 @@ def keypoints_scores(path, layout=None) -> list[Detections]:
     expected = "expected (T, [people,] joints, 2) and (T, [people,] joints)"
     raise ValueError(f"{path} has keypoints {points.shape} and scores {scores.shape}, {expected}")
   collector = detections.Collector(path, layout)
-  for t, (people, of_people) in enumerate(zip(points, scores, strict=True)):
-    for person, score in zip(*((people, of_people) if points.ndim == 4 else ([people], [of_people])), strict=True):
-      collector.add(t, person, score)
-  return collector.finish(num_frames=len(points))
+  points, scores = (points, scores) if points.ndim == 4 else (points[:, None], scores[:, None])
+  tracked = bool(np.any(data.get("tracked", False)))
+  for t, i in np.ndindex(scores.shape[:2]):
+    if not tracked or (scores[t, i] > 0).any():
+      collector.add(t, points[t, i], scores[t, i], i if tracked else None)
+  said = {name: tuple(map(float, np.ravel(data[name]))) for name in ("resolution", "fps") if name in data}
+  return collector.finish(
+      num_frames=len(points), fps=said.get("fps", (None,))[0], resolution=said.get("resolution"))
 
 
 def plain(path, layout=None) -> list[Detections]:

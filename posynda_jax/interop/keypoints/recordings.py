@@ -134,7 +134,7 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
       "intrinsics": np.array([*intrinsics, *[0.0] * (9 - len(intrinsics))], np.float32),
       "resolution": np.array(resolution, np.float32), "fps": np.float32(fps),
       "subject": f"person {index}", "action": "own", "camera": report["intrinsics"].partition(":")[0],
-      "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name,
+      "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name, "first_frame": int(frames[0]),
   }
   return Recording(record, np.arange(frames[0], frames[-1] + 1), report)
 

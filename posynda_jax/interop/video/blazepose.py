@@ -51,8 +51,7 @@ class Region:
   def to_image(self, points: np.ndarray) -> np.ndarray:
     """Points [... 2] of the square (0 to 1) in the image (px)."""
     cosine, sine = np.cos(self.angle), np.sin(self.angle)
-    local = (points - 0.5) * self.side
-    turned = np.stack([local[..., 0] * cosine - local[..., 1] * sine, local[..., 0] * sine + local[..., 1] * cosine], -1)
+    turned = self.side * (points - 0.5) @ np.array([[cosine, sine], [-sine, cosine]])
     return turned + self.centre
 
 
@@ -83,7 +82,7 @@ def _anchors() -> np.ndarray:
 
 
 class BlazePose:
-  """The two networks. `model`: "lite", "full" or "heavy". Raises ValueError where the packages or models are missing."""
+  """The two networks. `model`: "lite", "full" or "heavy". Raises ValueError where packages or models are missing."""
 
   def __init__(self, folder, model: str = "full", threads: int | None = None):
     folder = pathlib.Path(folder).expanduser()
@@ -130,7 +129,8 @@ def _load(path: pathlib.Path, threads: int | None):
     network = Interpreter(str(path), num_threads=threads)
     network.allocate_tensors()
   except (ValueError, RuntimeError) as error:
-    raise ValueError(f"{path} is no model that can be run ({' '.join(str(error).split())[:200]}): fetch it again") from error
+    what = " ".join(str(error).split())[:200]
+    raise ValueError(f"{path} is no model that can be run ({what}): fetch it again") from error
   outputs = sorted(network.get_output_details(), key=lambda one: one["name"])
   entry = network.get_input_details()[0]["index"]
 

@@ -19,7 +19,7 @@ _OFF = 0.25  # of a frame's time: farther from an even grid, frames are resample
 
 
 def detect(path, network: BlazePose, people: int = MAX_PEOPLE) -> Detections:
-  """The people of a video file, at most `people` at a time. Raises as `reader.probe`, and ValueError if nobody is seen."""
+  """The people of a video file, at most `people` at a time. Raises as `reader.probe`, and ValueError without people."""
   info = reader.probe(path)
   shown = tqdm(reader.frames(path), total=info.num_frames or None, desc="detect", unit="frame", leave=False)
   times, rows = track(shown, network, people)
@@ -72,7 +72,8 @@ def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.nd
     new, after = new[gap <= EVERY], after[gap <= EVERY]
     before = np.maximum(after - 1, 0)
     share = np.clip((new - at[before]) / np.maximum(at[after] - at[before], 1e-9), 0, 1)[:, None, None]
-    parts.append((new.astype(np.int64), np.full(len(new), number), (1 - share) * values[before] + share * values[after]))
+    moved = (1 - share) * values[before] + share * values[after]
+    parts.append((new.astype(np.int64), np.full(len(new), number), moved))
   return *(np.concatenate(part) for part in zip(*parts, strict=True)), fps
 
 

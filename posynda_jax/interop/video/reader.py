@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -61,8 +61,30 @@ def frames(path) -> Iterator[tuple[float, np.ndarray]]:
   """(time in s, image [h w 3] of uint8, RGB, upright) of each frame. Frames after damage are left out."""
   with _open(path) as container:
     for number, frame in enumerate(_decode(container, path)):
-      image = np.rot90(frame.to_ndarray(format="rgb24"), int(round(frame.rotation / 90)) % 4)
-      yield frame.time if frame.time is not None else number / 30, np.ascontiguousarray(image)
+      yield frame.time if frame.time is not None else number / 30, _upright(frame)
+
+
+def _upright(frame) -> np.ndarray:
+  """The image [h w 3] of a decoded frame, turned as its container says."""
+  return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), int(round(frame.rotation / 90)) % 4))
+
+
+def pictures(path, seconds: Iterable[float]) -> list[np.ndarray]:
+  """The images, as of `frames`, that are shown at the given times after the first frame, which increase."""
+  found = []
+  with _open(path) as container:
+    stream = container.streams.video[0]
+    start = float((stream.start_time or 0) * stream.time_base)
+    for wanted in seconds:
+      container.seek(int(max(start + wanted - 0.1, 0) / stream.time_base), stream=stream)
+      shown = None
+      for shown in _decode(container, path):
+        if shown.time is None or shown.time >= start + wanted - 1e-3:
+          break
+      if shown is None:
+        raise ValueError(f"{path} has no frame at {wanted:.2f} s")
+      found.append(_upright(shown))
+  return found
 
 
 def _decode(container, path):

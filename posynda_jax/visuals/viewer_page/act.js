@@ -25,6 +25,8 @@ function draw() {
   const parts = [`${state.measured.name}:`];
   if (truth && state.measured !== truth) parts.push(`MPJPE ${mean(state.mm, state.t).toFixed(1)} mm,`);
   parts.push(data.valid[state.t] ? `reprojection ${mean(state.px, state.t).toFixed(1)} px` : "not detected here");
+  const doubts = data.doubts.filter(([first, last]) => first <= number && number <= last);
+  if (doubts.length) parts.push(`· not trusted: ${doubts.map(([, , why]) => why).join("; ")}`);
   $("numbers").textContent = parts.join(" ");
   drawSpace();
   drawImage();

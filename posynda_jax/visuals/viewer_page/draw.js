@@ -229,6 +229,11 @@ function drawHeat() {
     first += rows.length;
     y += row * rows.length + GAP;
   }
+  context.fillStyle = css("--alarm");
+  for (const [from, to] of data.doubts) {
+    const left = LABELS + ((from - data.first_frame) / T) * across;
+    context.fillRect(left, 0, ((to - from + 1) / T) * across, 4);
+  }
   const x = LABELS + ((state.t + 0.5) / T) * across;
   line(context, [x, 0], [x, height], css("--panel"), 5);
   line(context, [x, 0], [x, height], css("--text"), 2);
