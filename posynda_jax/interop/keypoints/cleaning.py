@@ -13,11 +13,12 @@ TRUSTED = {"detectron": 0.05, "openpose": 0.1}
 TRUSTED_ELSE = 0.2
 SHORT_S = 0.2  # gaps up to this many seconds are filled by joints that count as seen
 MAX_FRAMES = 1_000_000
-_TURN_COST, _TURNED_COST = 0.01, 1e-5  # of exchanging sides, and of each exchanged frame: shares of the box's diagonal
+_TURN_COST, _APART_COST, _TURNED_COST = 0.02, 0.001, 1e-5  # of the shortest path, as shares of the box's diagonal
 _NEW_AFTER = 10  # frames without a detection after which motion says nothing about sides
 _MIRROR = np.arange(17)
 _MIRROR[list(skeleton.LEFT + skeleton.RIGHT)] = skeleton.RIGHT + skeleton.LEFT
-_LIMBS = tuple(skeleton.LEFT[i : i + 3] + skeleton.RIGHT[i : i + 3] for i in (0, 3))  # legs, arms: exchanged apart
+_LIMBS = tuple(np.array(skeleton.LEFT[i : i + 3] + skeleton.RIGHT[i : i + 3]) for i in (0, 3))  # legs, arms
+_STATES = np.array([[False, False], [True, False], [False, True], [True, True]])  # legs, arms: mirrored
 # A person who stands, seen from the front, for joints that nobody saw: x, y with the hip at 0 and the thorax at -1.
 _STANDING = np.array([
     [0, 0], [-0.26, 0], [-0.26, 0.87], [-0.26, 1.77], [0.26, 0], [0.26, 0.87], [0.26, 1.77], [0, -0.5], [0, -1],
@@ -86,41 +87,44 @@ def complete(keypoints: np.ndarray) -> list[str]:
 
 
 def find_exchanged(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
-  """Where left and right of keypoints [T 17 2] are exchanged [T 17], by the shortest path of legs and of arms.
+  """Where left and right of keypoints [T 17 2] are exchanged [T 17], by the shortest path of legs and arms.
 
-  Every frame is taken as it is or mirrored. A path costs the mean motion of the limbs as a share of the person's size,
-  _TURN_COST at each exchange and _TURNED_COST for each mirrored frame. `seen` [T]: frames with a detection. Of a path
-  and its mirror image, the one with fewer mirrored frames counts.
+  In every frame the legs, and the arms, are as they are or mirrored. A path costs the mean motion of both as a share of
+  the person's size, _TURN_COST at each exchange, and for each frame _APART_COST if legs and arms differ and
+  _TURNED_COST if one is mirrored. `seen` [T]: frames with a detection. Of a path and its mirror image, the one with
+  fewer mirrored frames counts.
   """
   exchanged, frames = np.zeros(keypoints.shape[:2], bool), np.flatnonzero(seen)
-  if len(frames) > 2:
-    points = keypoints[frames]
-    size = np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1)) + 1e-9
-    new = np.diff(frames) > _NEW_AFTER
-    for limbs in _LIMBS:
-      exchanged[np.ix_(frames, limbs)] = _mirrored(points / size, np.array(limbs), new)[:, None]
-  return exchanged
+  if len(frames) < 3:
+    return exchanged
+  points = keypoints[frames]
+  points = points / (np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1)) + 1e-9)
+  new = np.diff(frames) > _NEW_AFTER  # motion says nothing
 
+  def motion(limbs, turned):
+    now = points[1:][:, _MIRROR[limbs] if turned else limbs]
+    return np.where(new, 0, np.linalg.norm(now - points[:-1][:, limbs], axis=-1).mean(-1))
 
-def _mirrored(points: np.ndarray, limbs: np.ndarray, new: np.ndarray) -> np.ndarray:
-  """Frames [n] in which the limbs of points [n 17 2] (shares of the person's size) are mirrored; `new` [n-1]: motion
-  between two frames says nothing.
-  """
-
-  def motion(joints):
-    return np.where(new, 0, np.linalg.norm(points[1:, joints] - points[:-1, limbs], axis=-1).mean(-1))
-
-  same, crossed = motion(limbs), motion(_MIRROR[limbs]) + _TURN_COST
-  cost, came = np.array([0.0, _TURNED_COST]), np.zeros((len(points), 2), bool)  # came: from the other state
+  step = sum(  # n-1 from to: of the four states of legs and arms
+      np.stack([motion(limbs, False), motion(limbs, True)])[(states[:, None] != states).astype(int)]
+      for limbs, states in zip(_LIMBS, _STATES.T, strict=True))
+  step = np.moveaxis(step, -1, 0) + _TURN_COST * (_STATES[:, None] != _STATES).any(-1)
+  rest = _APART_COST * (_STATES[:, 0] != _STATES[:, 1]) + _TURNED_COST * _STATES.sum(-1)
+  cost, came = rest.copy(), np.zeros((len(points), 4), int)
   for t in range(1, len(points)):
-    stay, change = cost + same[t - 1], cost[::-1] + crossed[t - 1]
-    came[t] = change < stay
-    cost = np.minimum(stay, change) + [0, _TURNED_COST]
-  state, mirrored = int(cost[1] < cost[0]), np.zeros(len(points), bool)
-  for t in range(len(points) - 1, -1, -1):
-    mirrored[t] = state
-    state ^= int(came[t, state])
-  return mirrored if mirrored.mean() <= 0.5 else ~mirrored
+    paths = cost[:, None] + step[t - 1]
+    came[t] = paths.argmin(0)
+    cost = paths.min(0) + rest
+  path = np.empty(len(points), int)
+  path[-1] = cost.argmin()
+  for t in range(len(points) - 1, 0, -1):
+    path[t - 1] = came[t, path[t]]
+  mirrored = _STATES[path]
+  if mirrored.mean() > 0.5:
+    mirrored = ~mirrored
+  for limbs, of_limbs in zip(_LIMBS, mirrored.T, strict=True):
+    exchanged[np.ix_(frames, limbs)] = of_limbs[:, None]
+  return exchanged
 
 
 def exchange(keypoints, confidence, exchanged, fps: float):
