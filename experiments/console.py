@@ -20,6 +20,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "tables": ("experiments.tables", "make the paper's tables, and the open benchmark"),
     "diagnose": ("experiments.diagnose", "split a gap into camera, motion and body"),
     "footage": ("experiments.footage", "score lifts of real footage against four calibrated cameras"),
+    "motion": ("experiments.motion", "measure the found up and smoothing on clips of a virtual rig"),
     "trust": ("experiments.trust", "measure which faults of 2D input are noticed"),
     "accounts": ("experiments.accounts", "measure what an account without labels tells"),
     "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),

@@ -12,6 +12,7 @@ frames:
     frame [T]                    number in the video, from the person's first sighting to the last
     pose_root_m [T 17 3]         root-relative pose, m, Human3.6M-17 order, camera frame (x right, y down, z forward)
     pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
+    pose_level_m [T 17 3]        the same in a level frame: x right, y up, floor at 0 (--up)
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
     reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
@@ -19,6 +20,7 @@ frames:
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 """
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -27,7 +29,8 @@ import numpy as np
 from absl import flags
 
 from posynda_jax.evaluation import lifting, scoring
-from posynda_jax.interop import bvh_writer
+from posynda_jax.geometry import gravity
+from posynda_jax.interop import bvh_writer, motion_tables
 from posynda_jax.interop.video import reader
 from posynda_jax.runtime import files
 from posynda_jax.visuals import figures, pose_sequence
@@ -38,8 +41,14 @@ KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D det
 VIDEO = flags.DEFINE_string("video", None, "A video, in place of --keypoints; its 2D is kept beside --output.")
 OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame is not trusted.")
+UP = flags.DEFINE_string(
+    "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
+    "camera takes the image's vertical, or x,y,z in the camera's axes.")
+SMOOTH = flags.DEFINE_float("smooth", 0.0, "Remove motion faster than this many Hz; 0 removes none.", lower_bound=0)
 BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file.")
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
+TRC = flags.DEFINE_string("trc", None, "Also write the motion as this TRC file, for OpenSim and Pose2Sim.")
+ANGLES = flags.DEFINE_string("angles", None, "Also write joint angles as this CSV file.")
 flags.DEFINE_alias("adapter", "run")
 for module in (own_keypoints, sampling):
   flags.adopt_module_key_flags(module)
@@ -48,7 +57,7 @@ for module in (own_keypoints, sampling):
 def main() -> None:
   if (KEYPOINTS.value is None) == (VIDEO.value is None) or OUTPUT.value is None:
     raise ValueError("--keypoints or --video, and --output are needed: what to lift, and where to write it")
-  output, bvh = common.output_path(OUTPUT.value), BVH.value and common.output_path(BVH.value)
+  output, *others = (one.value and common.output_path(one.value) for one in (OUTPUT, BVH, TRC, ANGLES))
   if output.suffix != ".npz":
     raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
   keypoints = KEYPOINTS.value
@@ -65,29 +74,66 @@ def main() -> None:
   lift = lifting.make_lifter(weights.make_denoiser, config)
   lifted = lifting.lift_record(
       lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size)
+  fps = float(recording.record["fps"])
+  if SMOOTH.value:
+    lifted = lifting.smooth(lifted, fps, SMOOTH.value)
+  up = _up(lifted)
   metadata = recording.report | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
+      "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()}, "smooth_hz": SMOOTH.value,
       "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
-  _write(output, recording, lifted, metadata)
+  joints = lifted.pose + lifted.root[:, None]
+  level = gravity.stand(joints, up.vector)
+  _write(output, recording, lifted, {"pose_camera_m": joints, "pose_level_m": level}, metadata)
   _save_picture(output.with_suffix(".png"), recording, lifted)
   errors = lifted.reprojection_px
   worst = int(np.nanargmax(errors))
   print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
   print(lifted.trust.summary[0].upper() + lifted.trust.summary[1:])
-  written = [str(output), str(output.with_suffix(".png"))]
-  if bvh:
-    joints = lifted.pose + lifted.root[:, None]
-    stray = bvh_writer.write(bvh, joints, float(recording.record["fps"]), BVH_UNIT.value)
-    print(f"The BVH file is in {BVH_UNIT.value}, Y up. Its bones have one length, the mean, so joints lie up to "
-          f"{1000 * stray:.0f} mm from the npz's.")
-    written.append(str(bvh))
-  print(f"{len(errors):,} frames in {', '.join(written)}", flush=True)
+  written = [output, output.with_suffix(".png"), *_export(others, lifted.pose, level, fps, int(lifted.frame[0]))]
+  print(f"{len(errors):,} frames in {', '.join(map(str, written))}", flush=True)
   if STRICT.value and not lifted.trust.frames.all():
     sys.exit(3)
+
+
+def _up(lifted: lifting.Lifted) -> gravity.Up:
+  """The up of --up, and a line that says where it comes from. Raises ValueError for another flag."""
+  if UP.value == "auto":
+    found = gravity.find_up(lifted.pose, lifted.trust.frames)
+    tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
+    how = f"from {found.frames:,} upright frames that differ by {found.spread_deg:.0f} degrees"
+    if found.is_sure:
+      print(f"Up: {tilt:.0f} degrees from the image's, {how}")
+      return found
+    print("Up: the image's, because few people stand upright; --up=x,y,z gives it")
+    return gravity.Up(gravity.CAMERA_UP, False, found.spread_deg, found.frames)
+  if UP.value == "camera":
+    return gravity.Up(gravity.CAMERA_UP, True, 0.0, 0)
+  try:
+    given = np.array([float(text) for text in UP.value.split(",")])
+  except ValueError:
+    given = np.zeros(0)
+  if given.shape != (3,) or not np.linalg.norm(given) > 0 or not np.isfinite(given).all():
+    raise ValueError(f"--up={UP.value} is neither auto, camera nor x,y,z: a level camera has 0,-1,0")
+  return gravity.Up(given / np.linalg.norm(given), True, 0.0, 0)
+
+
+def _export(paths: list, pose: np.ndarray, level: np.ndarray, fps: float, first: int) -> list[pathlib.Path]:
+  """Writes the files of --bvh, --trc and --angles that are asked for, and returns their paths."""
+  bvh, trc, angles = paths
+  if bvh:
+    stray = bvh_writer.write(bvh, level, fps, BVH_UNIT.value)
+    print(f"The BVH file is in {BVH_UNIT.value}, Y up. Its bones have one length, the mean, so joints lie up to "
+          f"{1000 * stray:.0f} mm from the npz's.")
+  if trc:
+    motion_tables.write_trc(trc, level, fps, first)
+  if angles:
+    motion_tables.write_angles(angles, pose, fps, first)
+  return [path for path in paths if path]
 
 
 def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
@@ -101,11 +147,11 @@ def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: i
   figures.save(path, figures.methods_figure(keypoints, columns, labels, captions, images))
 
 
-def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, metadata: dict) -> None:
-  """Writes the npz."""
+def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, placed: dict, metadata: dict) -> None:
+  """Writes the npz; `placed` has absolute joints by name."""
   record = recording.record
   arrays = {
-      "frame": recording.frames, "pose_root_m": lifted.pose, "pose_camera_m": lifted.pose + lifted.root[:, None],
+      "frame": recording.frames, "pose_root_m": lifted.pose, **placed,
       "keypoints_px": record["keypoints_px"], "confidence": record["confidence"], "detected": record["valid"],
       "reprojection_px": lifted.reprojection_px, "intrinsics": record["intrinsics"], "resolution": record["resolution"],
       "fps": record["fps"], "trusted": lifted.trust.frames, "trusted_joints": lifted.trust.joints,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy import signal
 from tqdm import tqdm
 
 from posynda_jax.data import clips, tracks
@@ -15,6 +16,8 @@ from posynda_jax.evaluation import scoring, trust
 from posynda_jax.evaluation.trust import Trust
 from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
+
+_LEAST_FILTERED = 10  # frames: the filter's padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +88,22 @@ def lift_record(
   px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
   frame = record.get("first_frame", 0) + np.arange(len(px))
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=trust.judge(record, whole["root"], px, frame))
+
+
+def smooth(lifted: Lifted, fps: float, cutoff_hz: float) -> Lifted:
+  """Poses and roots without motion faster than `cutoff_hz`: a Butterworth filter of order 2 runs forth and back.
+
+  The reprojection error and the trust stay those of the unfiltered poses. Raises ValueError for a cutoff that is not
+  below half of the frame rate, and for fewer frames than the filter needs.
+  """
+  if not 0 < cutoff_hz < fps / 2:
+    raise ValueError(f"{cutoff_hz:g} Hz cannot be filtered at {fps:g} frames a second: choose less than {fps / 2:g} Hz")
+  if len(lifted.pose) < _LEAST_FILTERED:
+    raise ValueError(f"{len(lifted.pose)} frames are too few to be filtered: give {_LEAST_FILTERED} or more")
+  sections = signal.butter(2, cutoff_hz, fs=fps, output="sos")
+  found = {name: signal.sosfiltfilt(sections, getattr(lifted, name), axis=0).astype(np.float32)
+           for name in ("pose", "hypotheses", "root")}
+  return dataclasses.replace(lifted, **found)
 
 
 def mean_reprojection(lifted: Sequence[Lifted]) -> dict[str, float]:

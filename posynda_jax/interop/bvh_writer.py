@@ -1,7 +1,7 @@
 """Lifted motion as a BVH file for Blender and game engines: a Human3.6M-17 hierarchy with rotations.
 
-Poses in the camera frame (x right, y down, z forward) become x right, y up, z towards the camera. Offsets are mean
-bone lengths along a T-pose that faces +Z. A bone keeps its direction in every frame, but BVH gives it one length for
+Joints come in a level frame: x right, y up, z towards the camera (`geometry.gravity.stand`). Offsets are mean bone
+lengths along a T-pose that faces +Z. A bone keeps its direction in every frame, but BVH gives it one length for
 all frames. Hip and thorax have several bones, and one rotation cannot aim them all. Such a joint takes the rotation
 nearest to all of them. Each of its bones has another joint at the same place, such as `hip_to_spine`, for the rest of
 the rotation.
@@ -26,17 +26,16 @@ _REST = np.array([
 ])  # fmt: skip
 
 
-def write(path, poses_camera_m: np.ndarray, fps: float, unit: str = "cm") -> float:
-  """The largest distance (m) of a joint from its place in the file of absolute poses [T 17 3] (camera frame, m).
+def write(path, joints: np.ndarray, fps: float, unit: str = "cm") -> float:
+  """The largest distance (m) of a joint from its place in the file of absolute joints [T 17 3] (m, y up).
 
   It is 0 if bones keep their lengths. Raises ValueError for non-finite poses, another shape, or an unknown unit.
   """
-  poses = np.asarray(poses_camera_m, np.float64)
+  poses = np.asarray(joints, np.float64)
   if poses.ndim != 3 or poses.shape[1:] != (17, 3) or not len(poses) or not np.isfinite(poses).all():
     raise ValueError(f"poses of shape {poses.shape} are not finite (T, 17, 3) with T of 1 or more")
   if unit not in UNITS or not fps > 0:
     raise ValueError(f"unit {unit!r}, fps {fps}: expected {' or '.join(UNITS)}, and a positive rate")
-  poses = poses * [1, -1, -1]
   bones = poses[:, 1:] - poses[:, np.array(skeleton.PARENTS[1:])]
   lengths = np.linalg.norm(bones, axis=-1)
   mean = lengths.mean(0)

@@ -1,5 +1,7 @@
 """Lifting of unlabelled records: frames stay in order, people stand in their place, and errors are in px."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -79,3 +81,18 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_fram
 def test_another_frame_rate_than_the_bases_is_a_warning(fps, clip_fps, warned):
   warnings = lifting.rate_warning({"fps": np.float32(fps)}, clip_fps)
   assert warned in warnings[0] if warned else warnings == []
+
+
+def test_smoothing_keeps_slow_motion_and_removes_fast():
+  time = np.arange(120) / 30
+  slow, fast = np.sin(2 * np.pi * 0.5 * time), 0.1 * np.sin(2 * np.pi * 12 * time)
+  one = np.broadcast_to((slow + fast)[:, None, None], (120, 17, 3)).astype(np.float32)
+  lifted = lifting.Lifted(one, one[:, None], one[:, 0], np.zeros(120), np.arange(120), None)
+  smooth = lifting.smooth(lifted, 30.0, 4.0)
+  for name in ("pose", "hypotheses", "root"):
+    found = getattr(smooth, name).reshape(120, -1)[10:-10]
+    assert np.abs(found - slow[10:-10, None]).max() < 0.01
+  for frames, cutoff, message in ((120, 15.0, "15 Hz cannot be filtered at 30"), (5, 4.0, "5 frames are too few")):
+    short = dataclasses.replace(lifted, pose=one[:frames], root=one[:frames, 0], hypotheses=one[:frames, None])
+    with pytest.raises(ValueError, match=message):
+      lifting.smooth(short, 30.0, cutoff)

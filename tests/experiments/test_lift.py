@@ -52,7 +52,8 @@ def test_adapting_to_own_keypoints_reports_reprojection_instead_of_errors(adapte
 
 def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
   options = (f"--run={adapted[0]}", f"--keypoints={walk[0]}", "--resolution=1920x1080", "--hypotheses=3")
-  out = run_well("lift", *options, "--select=joint", f"--output={tmp_path}/walk.npz", f"--bvh={tmp_path}/walk.bvh")
+  out = run_well("lift", *options, "--select=joint", f"--output={tmp_path}/walk.npz", f"--bvh={tmp_path}/walk.bvh",
+                 f"--trc={tmp_path}/walk.trc", f"--angles={tmp_path}/walk.csv", "--up=0,-1,0")
   assert "  warning: intrinsics not given: focal length guessed as 1920 px" in out
   assert "Reprojection error: mean" in out
   found = np.load(tmp_path / "walk.npz")  # without pickles
@@ -75,8 +76,16 @@ def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
   assert ["focal length" in line or "fps" in line for line in metadata["warnings"]] == [True, True]
   picture = plt.imread(tmp_path / "walk.png")
   assert picture.shape[0] > 400 and picture[..., :3].std() > 0.02
+  level = found["pose_level_m"]
+  np.testing.assert_allclose(np.diff(level, axis=0), np.diff(found["pose_camera_m"] * [1, -1, -1], axis=0), atol=1e-5)
+  assert abs(np.quantile(level[:, [3, 6], 1].min(-1), 0.05)) < 1e-5  # the floor
   positions, motion = read_bvh(tmp_path / "walk.bvh", 100.0)
-  np.testing.assert_allclose(positions[:, 0], root, atol=1e-4)
+  np.testing.assert_allclose(positions[:, 0], level[:, 0], atol=1e-4)
+  trc = (tmp_path / "walk.trc").read_text().splitlines()
+  assert trc[0].startswith("PathFileType\t4") and trc[2].split("\t")[2:5] == ["40", "17", "m"]
+  np.testing.assert_allclose(np.array(trc[6].split("\t"), float)[2:].reshape(17, 3), level[0], atol=1e-6)
+  angles = np.genfromtxt(tmp_path / "walk.csv", delimiter=",", names=True)
+  assert angles["frame"].tolist() == list(range(40)) and np.isfinite(angles["left_knee_deg"]).all()
   assert motion.fps == pytest.approx(30) and not list(tmp_path.glob("*.part"))
 
 
@@ -89,6 +98,8 @@ def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
       ("--resolution=wide", "write --resolution=1920x1080"),
       (f"--base={tmp_path}", "is not a run folder"),
       (f"--base={bare} --refine=body", "this base does not hold its source's bone lengths"),
+      ("--up=north", "--up=north is neither auto, camera nor x,y,z"),
+      ("--smooth=40", "40 Hz cannot be filtered at 30 frames a second: choose less than 15 Hz"),
       (f"--output={tmp_path}/none/a.npz", "none/a.npz does not exist: make it first"),
       (f"--output={tmp_path}/a.txt", "does not end in .npz"),
   ):

@@ -15,10 +15,10 @@ PARENTS = list(skeleton.PARENTS[1:])
 
 
 def read_bvh(path: pathlib.Path, unit: float) -> tuple[np.ndarray, bvh.Bvh]:
-  """Joint positions [T 17 3] (m, camera frame) of a file in `unit` units a metre, and the parsed file."""
+  """Joint positions [T 17 3] (m, y up) of a file in `unit` units a metre, and the parsed file."""
   motion = bvh.parse_bvh(path.read_text(), path.name)
   positions, _ = bvh.forward(motion)
-  return np.stack([positions[name] for name in skeleton.JOINTS], 1) / unit * [1, -1, -1], motion
+  return np.stack([positions[name] for name in skeleton.JOINTS], 1) / unit, motion
 
 
 def chain(root: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def random_poses(num_frames: int) -> np.ndarray:
   rng = np.random.default_rng(0)
   directions = rng.standard_normal((num_frames, 16, 3))
   directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-  rest = bvh_writer._REST[1:] * [1, -1, -1]
+  rest = bvh_writer._REST[1:]
   directions[:2] = [rest, -rest]  # the opposite needs half turns everywhere
   return chain(rng.uniform(-2, 2, (num_frames, 3)), directions)
 
@@ -55,7 +55,7 @@ def test_bvh_returns_every_joint_where_bones_keep_their_lengths(unit, scale, tmp
 
 
 def test_bvh_keeps_directions_and_mean_lengths_where_bones_vary(tmp_path):
-  poses = (scene.motion(80) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
+  poses = (scene.motion(80) + [0, 0, 4]).astype(np.float32)
   stray = bvh_writer.write(tmp_path / "a.bvh", poses, 30.0)
   got, motion = read_bvh(tmp_path / "a.bvh", 100.0)
   bones, want = got[:, 1:] - got[:, PARENTS], poses[:, 1:] - poses[:, PARENTS]

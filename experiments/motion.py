@@ -1,0 +1,92 @@
+"""What animators and analysts get: how far the found up is from the true one, and what --smooth does.
+
+    python -m experiments.motion --dataset=cmu_mocap/wild_rig_detected --manual_dir=DIR --json=motion.json
+
+Lifts clips of a virtual rig, whose true up follows from the motion that it rendered. For each action the table has the
+median angle (degrees) between the found and the true up, of clips where `gravity.find_up` is sure, beside that of a
+camera taken as level. Then it has, for each cutoff, MPJPE and the mean error of joints' acceleration (m/s^2).
+"""
+
+import numpy as np
+from absl import flags
+
+from posynda_jax import lifter
+from posynda_jax.adaptation import sources
+from posynda_jax.evaluation import lifting
+from posynda_jax.geometry import gravity, skeleton
+from posynda_jax.runtime import files
+from posynda_jax.runtime.text import markdown_table
+
+from . import common
+
+DATASET = flags.DEFINE_string("dataset", "cmu_mocap/wild_rig_detected", "dataset/config of a virtual rig.")
+CLIPS = flags.DEFINE_integer("clips", 200, "Clips, spread over the test split.", lower_bound=2)
+CUTOFFS = flags.DEFINE_list("cutoffs", ["0", "10", "6", "4", "2"], "Values of lift --smooth, in Hz.")
+JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+for flag in ("base", "data_dir", "manual_dir"):
+  flags.declare_key_flag(flag)
+
+
+def true_up(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
+  """The up [3] in the camera's axes of poses [T 17 3] that render a part of the motion `world` [S 17 3], Y up."""
+  def shape(motion):
+    return np.linalg.norm(motion[:, 3] - motion[:, 13], axis=-1)
+
+  windows = np.lib.stride_tricks.sliding_window_view(shape(world), len(poses))
+  first = int(np.abs(windows - shape(poses)).sum(-1).argmin())
+  part = world[first : first + len(poses)]
+  a, b = ((x - x[:, :1]).reshape(-1, 3) for x in (part, poses))
+  u, _, vt = np.linalg.svd(a.T @ b)
+  return (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T @ np.array([0.0, 1.0, 0.0])
+
+
+def angle(a: np.ndarray, b: np.ndarray) -> float:
+  return float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
+
+
+def acceleration(poses: np.ndarray, fps: float) -> np.ndarray:
+  return np.diff(poses, 2, axis=0) * fps**2
+
+
+def main() -> None:
+  dataset, folders, lift = DATASET.value.partition("/")[0], common.folders(), lifter.load(common.BASE.value)
+  worlds = {one["sequence"]: one["poses_world_m"] for one in sources.load_records(f"{dataset}/world", "test", folders)}
+  records = [one for one in sources.load_records(DATASET.value, "test", folders) if one["valid"].all()]
+  records = [records[i] for i in np.linspace(0, len(records) - 1, min(CLIPS.value, len(records))).astype(int)]
+  tilts, smoothed = [], {float(cutoff): [] for cutoff in CUTOFFS.value}
+  weights, base = lift.weights, lift.weights.base
+  for record in records:
+    lifted = lifting.lift_record(
+        lift.lift, weights.params, weights.measured, record, base.clip_fps, base.model.num_frames, 64)
+    up = true_up(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
+    found = gravity.find_up(lifted.pose, lifted.trust.frames)
+    tilts.append({"action": record["action"], "sure": found.is_sure, "found_deg": angle(found.vector, up),
+                  "level_deg": angle(gravity.CAMERA_UP, up)})
+    fps, truth = float(record["fps"]), np.asarray(skeleton.root_centre(record["poses_camera_m"]))
+    for cutoff, errors in smoothed.items():
+      pose = (lifting.smooth(lifted, fps, cutoff) if cutoff else lifted).pose
+      errors.append((1000 * np.linalg.norm(pose - truth, axis=-1).mean(), np.linalg.norm(
+          acceleration(pose, fps) - acceleration(truth, fps), axis=-1).mean(), len(truth)))
+  rows = []
+  for action in sorted({one["action"] for one in tilts}):
+    of_action = [one for one in tilts if one["action"] == action]
+    sure = [one["found_deg"] for one in of_action if one["sure"]]
+    rows.append({"action": action, "clips": len(of_action), "sure": len(sure),
+                 "found_deg": float(np.median(sure)) if sure else None,
+                 "level_deg": float(np.median([one["level_deg"] for one in of_action]))})
+  print(markdown_table(["action", "clips", "sure", "found up, degrees", "camera as level, degrees"], [
+      [row["action"], str(row["clips"]), str(row["sure"]), "" if row["found_deg"] is None else f"{row['found_deg']:.1f}",
+       f"{row['level_deg']:.1f}"] for row in rows]))
+  effects = []
+  for cutoff, errors in smoothed.items():
+    mpjpe, accel, frames = np.array(errors).T
+    effects.append({"smooth_hz": cutoff, "mpjpe_mm": float(np.average(mpjpe, weights=frames)),
+                    "acceleration_error": float(np.average(accel, weights=frames))})
+  print(markdown_table(["--smooth, Hz", "MPJPE mm", "acceleration error m/s^2"], [
+      [f"{row['smooth_hz']:g}", f"{row['mpjpe_mm']:.1f}", f"{row['acceleration_error']:.2f}"] for row in effects]))
+  if JSON.value:
+    files.write_json(JSON.value, {"dataset": DATASET.value, "base": base.digest, "up": rows, "smooth": effects})
+
+
+if __name__ == "__main__":
+  common.run(main)
