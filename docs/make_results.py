@@ -19,7 +19,7 @@ from posynda_jax.adaptation import tables
 from posynda_jax.runtime.text import markdown_table
 
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmark.md", "docs/tables.md", "docs/results.md")
+PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
 EXACT = ("cmu_wild", "hdm05_wild", "hdm05_dhp", "bandai_namco_wild", "bandai_namco_dhp")
 DETECTED = tuple(f"{pair}_detected" for pair in EXACT[1:])
@@ -151,6 +151,37 @@ def choosing() -> str:
       if wanted and one.get("detected", False) == pair.endswith("detected"):
         rows.append([pair, *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)])
   return markdown(("pair, source-only", *names.values()), rows)
+
+
+def trust() -> str:
+  """Clips of which a planted fault was caught, by dataset and fault; and clips as they are that were doubted."""
+  found = read("trust")
+  faults = [row["fault"] for row in next(iter(found.values()))][1:]
+  as_they_are = (rows[0].get("untrusted", 0) + rows[0].get("refused", 0) for rows in found.values())
+  rows = [["doubted as they are", *map(str, as_they_are)]]
+  for i, fault in enumerate(faults, 1):
+    rows.append([f"caught: {fault}", *(str(rows[i].get("caught", 0)) for rows in found.values())])
+  return markdown(("clips", *(name.replace("_mocap", "").removesuffix("_detected") for name in found)), rows)
+
+
+def footage() -> str:
+  """Each view's scores by method, and their mean."""
+  found = read("footage")["rows"]
+  views, rows = list(dict.fromkeys(row["view"] for row in found)), []
+  for method in dict.fromkeys(row["method"] for row in found):
+    of_method = [row for row in found if row["method"] == method]
+    mean = {name: sum(row[name] for row in of_method) / len(of_method) for name in ("mpjpe_mm", "p_mpjpe_mm")}
+    rows.append([method, *(f"{row['mpjpe_mm']:.1f} ({row['p_mpjpe_mm']:.1f})" for row in [*of_method, mean])])
+  return markdown(("lift", *views, "mean"), rows)
+
+
+def smoothing() -> str:
+  """MPJPE and the error of acceleration by cutoff."""
+  rows = read("motion")["smooth"]
+  return markdown(("`--smooth`, Hz", *(f"{row['smooth_hz']:g}" for row in rows)), [
+      ["MPJPE, mm", *(f"{row['mpjpe_mm']:.1f}" for row in rows)],
+      ["error of acceleration, m/s2", *(f"{row['acceleration_error']:.1f}" for row in rows)],
+  ])
 
 
 def filled(text: str) -> str:

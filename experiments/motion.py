@@ -14,10 +14,11 @@ from posynda_jax import lifter
 from posynda_jax.adaptation import sources
 from posynda_jax.evaluation import lifting
 from posynda_jax.geometry import gravity, skeleton
+from posynda_jax.interop.keypoints import recordings
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common
+from . import common, own_keypoints
 
 DATASET = flags.DEFINE_string("dataset", "cmu_mocap/wild_rig_detected", "dataset/config of a virtual rig.")
 CLIPS = flags.DEFINE_integer("clips", 200, "Clips, spread over the test split.", lower_bound=2)
@@ -29,6 +30,7 @@ for flag in ("base", "data_dir", "manual_dir"):
 
 def true_up(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
   """The up [3] in the camera's axes of poses [T 17 3] that render a part of the motion `world` [S 17 3], Y up."""
+
   def shape(motion):
     return np.linalg.norm(motion[:, 3] - motion[:, 13], axis=-1)
 
@@ -51,13 +53,17 @@ def acceleration(poses: np.ndarray, fps: float) -> np.ndarray:
 def main() -> None:
   dataset, folders, lift = DATASET.value.partition("/")[0], common.folders(), lifter.load(common.BASE.value)
   worlds = {one["sequence"]: one["poses_world_m"] for one in sources.load_records(f"{dataset}/world", "test", folders)}
-  records = [one for one in sources.load_records(DATASET.value, "test", folders) if one["valid"].all()]
+  records = list(filter(own_keypoints.is_inside, sources.load_records(DATASET.value, "test", folders)))
   records = [records[i] for i in np.linspace(0, len(records) - 1, min(CLIPS.value, len(records))).astype(int)]
   tilts, smoothed = [], {float(cutoff): [] for cutoff in CUTOFFS.value}
   weights, base = lift.weights, lift.weights.base
   for record in records:
+    points, told = own_keypoints.as_detected(record)
+    seen = recordings.from_array(points, recordings.Options(**told)).record
     lifted = lifting.lift_record(
-        lift.lift, weights.params, weights.measured, record, base.clip_fps, base.model.num_frames, 64)
+        lift.lift, weights.params, weights.measured, seen, base.clip_fps, base.model.num_frames, 64)
+    if len(lifted.pose) != len(record["valid"]):
+      continue  # nobody was detected in the first or last frames
     up = true_up(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
     found = gravity.find_up(lifted.pose, lifted.trust.frames)
     tilts.append({"action": record["action"], "sure": found.is_sure, "found_deg": angle(found.vector, up),
@@ -75,7 +81,7 @@ def main() -> None:
                  "found_deg": float(np.median(sure)) if sure else None,
                  "level_deg": float(np.median([one["level_deg"] for one in of_action]))})
   print(markdown_table(["action", "clips", "sure", "found up, degrees", "camera as level, degrees"], [
-      [row["action"], str(row["clips"]), str(row["sure"]), "" if row["found_deg"] is None else f"{row['found_deg']:.1f}",
+      [row["action"], str(row["clips"]), str(row["sure"]), f"{row['found_deg']:.1f}" if row["sure"] else "",
        f"{row['level_deg']:.1f}"] for row in rows]))
   effects = []
   for cutoff, errors in smoothed.items():

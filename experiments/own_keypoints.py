@@ -3,6 +3,7 @@
 import functools
 import pathlib
 
+import numpy as np
 from absl import flags
 
 from posynda_jax.adaptation import sources
@@ -59,6 +60,21 @@ def read(path: str) -> list[recordings.Recording]:
   found = recordings.read(path, options_from_flags())
   print(targets.describe(found), flush=True)
   return found
+
+
+def as_detected(record: dict) -> tuple[np.ndarray, dict]:
+  """(points [T 17 3] of px and score, fields of `recordings.Options`) of a dataset's record, as a detector's file would
+  have them.
+  """
+  points = np.concatenate([record["keypoints_px"], record["confidence"][..., None]], -1).astype(np.float64)
+  told = {name: tuple(map(float, record[name])) for name in ("resolution", "intrinsics")}
+  return points, told | {"fps": float(record["fps"]), "layout": "h36m17"}
+
+
+def is_inside(record: dict) -> bool:
+  """Whether a detector could see the person of a record in all frames."""
+  points = record["keypoints_px"]
+  return bool(record["valid"].all() and ((points >= 0) & (points <= record["resolution"])).all(-1).mean() > 0.98)
 
 
 def detect(video: str, kept: pathlib.Path) -> str:

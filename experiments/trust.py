@@ -21,7 +21,7 @@ from posynda_jax.interop.keypoints import recordings
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common
+from . import common, own_keypoints
 
 DATASET = flags.DEFINE_list("dataset", None, "dataset/config of one or more test splits.")
 SPLIT = flags.DEFINE_string("split", "test", "Their split.")
@@ -81,9 +81,7 @@ def study(lift: lifter.Lifter, records: list[dict], rng: np.random.Generator) ->
   for name, plant in FAULTS.items():
     counts, errors, doubts = collections.Counter(clips=len(records)), [], []
     for i, record in enumerate(records):
-      points, other = (_points(one) for one in (record, records[i - 1]))
-      options = {"resolution": tuple(record["resolution"].tolist()), "intrinsics": tuple(record["intrinsics"].tolist()),
-                 "fps": float(record["fps"]), "layout": "h36m17"}
+      (points, options), (other, _) = (own_keypoints.as_detected(one) for one in (record, records[i - 1]))
       try:
         planted, told = plant(points, other, options, rng)
         found = recordings.from_array(planted, recordings.Options(**told))
@@ -110,23 +108,13 @@ def study(lift: lifter.Lifter, records: list[dict], rng: np.random.Generator) ->
   return rows
 
 
-def _points(record: dict) -> np.ndarray:
-  return np.concatenate([record["keypoints_px"], record["confidence"][..., None]], -1).astype(np.float64)
-
-
-def _is_inside(record: dict) -> bool:
-  """Whether a detector could see the person in all frames."""
-  points = record["keypoints_px"]
-  return bool(((points >= 0) & (points <= record["resolution"])).all(-1).mean() > 0.98)
-
-
 def main() -> None:
   if not DATASET.value:
     raise ValueError("--dataset is not given: name the test splits, as in cmu_mocap/wild_rig_detected")
   lift, found = lifter.load(common.BASE.value), {}
   for dataset in DATASET.value:
     records = list(sources.load_records(dataset, SPLIT.value, common.folders()))
-    records = [one for one in records if one["valid"].all() and len(one["valid"]) >= 60 and _is_inside(one)]
+    records = [one for one in records if len(one["valid"]) >= 60 and own_keypoints.is_inside(one)]
     picked = [records[i] for i in np.linspace(0, len(records) - 1, min(CLIPS.value, len(records))).astype(int)]
     found[dataset] = study(lift, picked, np.random.default_rng(common.SEED.value))
     head = ["fault", "clips", "refused", "untrusted", "mended", "caught", "MPJPE mm"]
