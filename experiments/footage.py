@@ -9,12 +9,10 @@ them, relative to the middle of the hips, in the axes of its camera. Beside it s
 frames. `cam04` is held out: nothing may be chosen on it.
 """
 
-import itertools
 import json
 import pathlib
 import tempfile
 import zipfile
-from xml.etree import ElementTree
 
 import numpy as np
 from absl import flags
@@ -22,41 +20,24 @@ from absl import flags
 from posynda_jax import lifter
 from posynda_jax.evaluation import lifting
 from posynda_jax.geometry import metrics, triangulation
+from posynda_jax.interop import qualisys
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.keypoints.detections import Detections
 from posynda_jax.interop.video import blazepose, detection, reader
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common
+from . import common, own_keypoints
 
 WHEEL = flags.DEFINE_string("wheel", None, "Pose2Sim's wheel, or a folder with its Demo_SinglePerson unpacked.")
-DETECTOR = flags.DEFINE_string("detector", None, "Folder of BlazePose's models, as data_prep.detector writes it.")
-MODEL = flags.DEFINE_enum("model", "full", list(blazepose.LANDMARKS), "BlazePose's second network.")
 CACHE = flags.DEFINE_string("cache", None, "Folder that keeps the detections between calls.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
-for flag in ("base",):
+for flag in ("base", "detector", "model"):
   flags.declare_key_flag(flag)
 VIEWS = ("cam01", "cam02", "cam03", "cam04")
 LIMBS = np.array([11, 13, 15, 12, 14, 16, 23, 25, 27, 24, 26, 28])  # of BlazePose's 33: left before right
 IN_H36M = np.array([11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3])  # the same joints
 HIPS = (6, 9)  # places of the hips among them
-OFFSETS = range(-6, 7)  # frames by which a camera may be late
-_UNIT = 64  # of Qualisys' sub-pixels
-
-
-def calibration(path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """{camera: (intrinsics [fx fy cx cy] px, [R | t] [3 4] from the world to the camera, metres)} of a Qualisys file."""
-  found = {}
-  for camera in ElementTree.parse(path).getroot().iter("camera"):
-    inner, outer = camera.find("intrinsic").attrib, camera.find("transform").attrib
-    names = ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
-    intrinsics = np.array([float(inner[name]) / _UNIT for name in names])
-    axes = np.array([[float(outer[f"r{i}{j}"]) for j in (1, 2, 3)] for i in (1, 2, 3)])  # rows: the camera's axes
-    position = np.array([float(outer[axis]) / 1000 for axis in "xyz"])
-    rotation = np.diag([1.0, -1.0, -1.0]) @ axes  # Qualisys looks along -z, with y up
-    found[camera.attrib["serial"]] = intrinsics, np.concatenate([rotation, -(rotation @ position)[:, None]], 1)
-  return found
 
 
 def detect(folder: pathlib.Path, network: blazepose.BlazePose | None, cache: pathlib.Path) -> dict[str, dict]:
@@ -91,22 +72,9 @@ def mend(joints: np.ndarray, size) -> np.ndarray:
 def triangulate(found: dict[str, dict], cameras: dict) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
   """(limb joints [T 12 3] m in the world, residuals [T 12] px, frames by which each view is late)."""
   matrices = np.stack([_matrix(intrinsics) @ outer for intrinsics, outer in (cameras[view] for view in VIEWS)])
-  late = dict.fromkeys(VIEWS, 0)
-
-  def solve():
-    num = min(len(one["joints"]) for one in found.values())
-    rows = [np.clip(np.arange(num) + late[view], 0, num - 1) for view in VIEWS]
-    seen = np.stack([found[view]["joints"][at][:, LIMBS] for view, at in zip(VIEWS, rows, strict=True)])  # v T 12 3
-    flat = np.nan_to_num(seen.reshape(len(VIEWS), -1, 3))
-    points, residual = triangulation.triangulate(flat[..., :2], flat[..., 2], matrices)
-    return points.reshape(num, 12, 3), residual.reshape(num, 12)
-
-  for view in itertools.chain(VIEWS[1:], VIEWS[1:]):  # each in turn, twice; the first view is the clock
-    errors = {}
-    for late[view] in OFFSETS:
-      errors[late[view]] = np.median(solve()[1])
-    late[view] = min(errors, key=errors.get)
-  return *solve(), late
+  seen = [np.nan_to_num(found[view]["joints"][:, LIMBS]) for view in VIEWS]
+  points, residual, late = triangulation.synchronise(seen, matrices)
+  return points, residual, dict(zip(VIEWS, late, strict=True))
 
 
 def _matrix(intrinsics: np.ndarray) -> np.ndarray:
@@ -136,7 +104,7 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Lifter) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
-  cameras = calibration(folder / "calibration" / "Calib.qca.txt")
+  cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")
   found = detect(folder, network, cache)
   info = {view: reader.probe(folder / "videos" / f"{view}.mp4") for view in VIEWS}
   mended = {view: {"joints": mend(found[view]["joints"], info[view].resolution)} for view in VIEWS}
@@ -158,7 +126,7 @@ def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Li
         row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
         row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
       rows.append(row)
-  return {"rows": rows, "residual_px": float(np.median(residual)), "late": late, "model": MODEL.value,
+  return {"rows": rows, "residual_px": float(np.median(residual)), "late": late, "model": own_keypoints.MODEL.value,
           "base": weights.weights.base.digest}
 
 
@@ -174,7 +142,8 @@ def main() -> None:
         archive.extractall(temporary, [name for name in archive.namelist() if "Demo_SinglePerson/" in name])
       folder = pathlib.Path(temporary) / "Pose2Sim"
     folder = folder / "Demo_SinglePerson" if (folder / "Demo_SinglePerson").is_dir() else folder
-    network = blazepose.BlazePose(DETECTOR.value, MODEL.value) if DETECTOR.value else None
+    has_all = all((cache / f"{view}.npz").exists() for view in VIEWS)
+    network = None if has_all else blazepose.BlazePose(own_keypoints.DETECTOR.value, own_keypoints.MODEL.value)
     found = study(folder, network, cache, lifter.load(common.BASE.value))
   print(f"triangulated from four views: median residual {found['residual_px']:.1f} px; frames late: {found['late']}")
   print(markdown_table(["view", *(name for name in ("method", "MPJPE mm", "P-MPJPE mm", "sides exchanged back"))], [

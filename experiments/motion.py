@@ -28,20 +28,6 @@ for flag in ("base", "data_dir", "manual_dir"):
   flags.declare_key_flag(flag)
 
 
-def true_up(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
-  """The up [3] in the camera's axes of poses [T 17 3] that render a part of the motion `world` [S 17 3], Y up."""
-
-  def shape(motion):
-    return np.linalg.norm(motion[:, 3] - motion[:, 13], axis=-1)
-
-  windows = np.lib.stride_tricks.sliding_window_view(shape(world), len(poses))
-  first = int(np.abs(windows - shape(poses)).sum(-1).argmin())
-  part = world[first : first + len(poses)]
-  a, b = ((x - x[:, :1]).reshape(-1, 3) for x in (part, poses))
-  u, _, vt = np.linalg.svd(a.T @ b)
-  return (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T @ np.array([0.0, 1.0, 0.0])
-
-
 def angle(a: np.ndarray, b: np.ndarray) -> float:
   return float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
 
@@ -64,7 +50,7 @@ def main() -> None:
         lift.lift, weights.params, weights.measured, seen, base.clip_fps, base.model.num_frames, 64)
     if len(lifted.pose) != len(record["valid"]):
       continue  # nobody was detected in the first or last frames
-    up = true_up(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
+    up = gravity.up_of_motion(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
     found = gravity.find_up(lifted.pose, lifted.trust.frames)
     tilts.append({"action": record["action"], "sure": found.is_sure, "found_deg": angle(found.vector, up),
                   "level_deg": angle(gravity.CAMERA_UP, up)})

@@ -53,6 +53,20 @@ def find_up(poses: Float[np.ndarray, "t 17 3"], trusted: np.ndarray | None = Non
   return Up(middle, spread < SURE_DEG, spread, len(found))
 
 
+def up_of_motion(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
+  """The up [3] in the camera's axes of poses [T 17 3] that render a part of the motion `world` [S 17 3], Y up."""
+
+  def shape(motion):
+    return np.linalg.norm(motion[:, 3] - motion[:, 13], axis=-1)
+
+  windows = np.lib.stride_tricks.sliding_window_view(shape(world), len(poses))
+  first = int(np.abs(windows - shape(poses)).sum(-1).argmin())
+  part = world[first : first + len(poses)]
+  a, b = ((x - x[:, :1]).reshape(-1, 3) for x in (part, poses))
+  u, _, vt = np.linalg.svd(a.T @ b)
+  return (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T @ np.array([0.0, 1.0, 0.0])
+
+
 def stand(joints: Float[np.ndarray, "t 17 3"], up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "t 17 3"]:
   """Joints (m, camera's axes, absolute) in a level frame: x right, y up, z towards the camera, which is at x = z = 0.
   The floor, y = 0, is at the lowest ankles, of which a twentieth may be lower.

@@ -46,6 +46,30 @@ def _solve(points, weight, cameras):
   return np.where(alone[:, None], np.nan, found), np.where(alone, np.inf, residual)
 
 
+def synchronise(
+    seen: list[Float[np.ndarray, "t k 3"]], cameras: Float[np.ndarray, "v 3 4"], most: int = 6
+) -> tuple[Float[np.ndarray, "t k 3"], Float[np.ndarray, "t k"], list[int]]:
+  """(points, residuals (px), frames by which each view is late) of k joints (px and weight) in views whose clocks may
+  differ by `most` frames. The first view is the clock; a view that is late shows frame t at t + late.
+  """
+  late, num_frames = [0] * len(seen), min(map(len, seen))
+
+  def solve(views, how):
+    rows = {view: np.clip(np.arange(num_frames) + late[view], 0, len(seen[view]) - 1) for view in views}
+    flat = np.stack([seen[view][at].reshape(-1, 3) for view, at in rows.items()])
+    points, residual = how(flat[..., :2], flat[..., 2], cameras[list(views)])
+    return points.reshape(num_frames, -1, 3), residual.reshape(num_frames, -1)
+
+  everyone = range(len(seen))
+  for together in (False, True):  # each view beside the clock alone, then beside all
+    for view in everyone[1:]:
+      errors = {}
+      for late[view] in range(-most, most + 1):
+        errors[late[view]] = np.median(solve(everyone if together else (0, view), _solve)[1])
+      late[view] = min(errors, key=errors.get)
+  return *solve(everyone, triangulate), late
+
+
 def project(points: Float[np.ndarray, "n 3"], cameras: Float[np.ndarray, "v 3 4"]) -> Float[np.ndarray, "v n 2"]:
   """Images (px) of the points in each view."""
   image = np.einsum("vij,nj->vni", cameras, np.concatenate([points, np.ones((len(points), 1))], -1))

@@ -8,6 +8,8 @@ bvh_writer: `write` poses as a BVH file
 keypoints: `recordings.read` a keypoint file of a known detector; a new format is a row of `formats.FORMATS` with its
   reader, a new joint order a layout in `geometry.layouts`
 video: `detection.detect` the 2D of everybody in a video, with BlazePose
+qualisys: `read_calibration` of several cameras
+motion_tables: `write_trc`, `write_angles`
 torch_file: `load_torch`, `save_torch`, without PyTorch
 torch_names: the reference's names, `params_from_torch`, `params_to_torch`, `lora_from_torch`, `lora_to_torch`
 torch_networks: `recognise` the network of a state dict; `torch_modules`, `state_shapes`

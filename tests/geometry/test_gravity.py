@@ -42,6 +42,13 @@ def test_a_level_person_stands_on_the_floor_upright_and_is_not_deformed():
   np.testing.assert_allclose(np.diff(straight, axis=0), np.diff(STANDING * [1, -1, -1], axis=0), atol=1e-12)
 
 
+def test_the_true_up_follows_from_the_motion_that_was_rendered():
+  world = scene.motion(90)
+  turn = Rotation.from_euler("xyz", (200, 30, 5), degrees=True)
+  poses = turn.apply(world[30:60].reshape(-1, 3)).reshape(-1, 17, 3) + [0, 0, 4]
+  np.testing.assert_allclose(gravity.up_of_motion(poses, world), turn.apply([0, 1, 0]), atol=1e-6)
+
+
 def test_angles_of_a_figure_with_known_bends():
   pose = np.zeros((1, 17, 3))
   pose[:, [1, 4, 8, 14, 11], :2] = [[-1, 0], [1, 0], [0, -4], [-1, -4], [1, -4]]  # hips, thorax, shoulders; y down

@@ -35,3 +35,18 @@ def test_a_view_that_disagrees_is_left_out_and_too_few_views_give_no_point():
   found, residual = triangulation.triangulate(seen, weight, views)
   np.testing.assert_allclose(found[:19], points[:19], atol=1e-9)
   assert np.isnan(found[19]).all() and residual[19] == np.inf
+
+
+def test_views_that_start_late_are_found():
+  late, views = [0, 2, -3, 0], cameras(4)
+  time = np.arange(80)[:, None, None]
+  motion = RNG.uniform(-0.5, 0.5, (1, 6, 3)) + 0.3 * np.sin(time / 4 + RNG.uniform(0, 6, (1, 6, 3)))
+  seen = []
+  for offset, view in zip(late, views):
+    part = motion[10 - offset : 70 - offset]
+    image = triangulation.project(part.reshape(-1, 3), view[None])[0].reshape(60, 6, 2)
+    seen.append(np.concatenate([image, np.ones((60, 6, 1))], -1))
+  points, residual, found = triangulation.synchronise(seen, views)
+  assert found == late
+  np.testing.assert_allclose(points[4:-4], motion[14:66], atol=1e-6)
+  assert residual[4:-4].max() < 1e-6
