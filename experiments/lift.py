@@ -13,6 +13,7 @@ frames:
     pose_root_m [T 17 3]         root-relative pose, m, Human3.6M-17 order, camera frame (x right, y down, z forward)
     pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
     pose_level_m [T 17 3]        the same in a level frame: x right, y up, floor at 0 (--up)
+    picture_frames, _ends, _bytes   with --video: frames of it as JPEG, for the page
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
     reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
@@ -21,12 +22,14 @@ frames:
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 import sys
 
 import numpy as np
 from absl import flags
+from PIL import Image
 
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import gravity
@@ -49,6 +52,7 @@ BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file."
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
 TRC = flags.DEFINE_string("trc", None, "Also write the motion as this TRC file, for OpenSim and Pose2Sim.")
 ANGLES = flags.DEFINE_string("angles", None, "Also write joint angles as this CSV file.")
+PICTURE_S, MOST_PICTURES, PICTURE_PX = 0.2, 120, 400  # seconds between pictures, how many, their longest side
 flags.DEFINE_alias("adapter", "run")
 for module in (own_keypoints, sampling):
   flags.adopt_module_key_flags(module)
@@ -78,7 +82,7 @@ def main() -> None:
   if SMOOTH.value:
     lifted = lifting.smooth(lifted, fps, SMOOTH.value)
   up = _up(lifted)
-  metadata = recording.report | {
+  metadata = recording.report | ({"path": VIDEO.value} if VIDEO.value else {}) | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
@@ -87,7 +91,8 @@ def main() -> None:
   }
   joints = lifted.pose + lifted.root[:, None]
   level = gravity.stand(joints, up.vector)
-  _write(output, recording, lifted, {"pose_camera_m": joints, "pose_level_m": level}, metadata)
+  more = {"pose_camera_m": joints, "pose_level_m": level} | (_pictures(recording) if VIDEO.value else {})
+  _write(output, recording, lifted, more, metadata)
   _save_picture(output.with_suffix(".png"), recording, lifted)
   errors = lifted.reprojection_px
   worst = int(np.nanargmax(errors))
@@ -136,6 +141,20 @@ def _export(paths: list, pose: np.ndarray, level: np.ndarray, fps: float, first:
   return [path for path in paths if path]
 
 
+def _pictures(recording) -> dict[str, np.ndarray]:
+  """Frames of the video for the page: their numbers, and one array of all JPEG bytes with the end of each."""
+  fps, length = float(recording.record["fps"]), len(recording.frames)
+  frames = recording.frames[:: max(round(PICTURE_S * fps), -(-length // MOST_PICTURES))]
+  jpegs = []
+  for shown in reader.pictures(VIDEO.value, frames / fps):
+    small = Image.fromarray(shown)
+    small.thumbnail((PICTURE_PX, PICTURE_PX))
+    small.save(file := io.BytesIO(), "JPEG", quality=80)
+    jpegs.append(np.frombuffer(file.getvalue(), np.uint8))
+  return {"picture_frames": frames, "picture_ends": np.cumsum([len(jpeg) for jpeg in jpegs]),
+          "picture_bytes": np.concatenate(jpegs)}
+
+
 def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
   """A few frames, spread over those with a detection: the 2D input and the 3D pose."""
   picked = pose_sequence.spread_frames(np.isfinite(lifted.reprojection_px), rows)
@@ -147,11 +166,11 @@ def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: i
   figures.save(path, figures.methods_figure(keypoints, columns, labels, captions, images))
 
 
-def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, placed: dict, metadata: dict) -> None:
-  """Writes the npz; `placed` has absolute joints by name."""
+def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, more: dict, metadata: dict) -> None:
+  """Writes the npz, with `more` arrays by name."""
   record = recording.record
   arrays = {
-      "frame": recording.frames, "pose_root_m": lifted.pose, **placed,
+      "frame": recording.frames, "pose_root_m": lifted.pose, **more,
       "keypoints_px": record["keypoints_px"], "confidence": record["confidence"], "detected": record["valid"],
       "reprojection_px": lifted.reprojection_px, "intrinsics": record["intrinsics"], "resolution": record["resolution"],
       "fps": record["fps"], "trusted": lifted.trust.frames, "trusted_joints": lifted.trust.joints,

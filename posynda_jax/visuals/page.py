@@ -47,6 +47,7 @@ def save_page(path, sequence: PoseSequence) -> int:
       "width": float(sequence.resolution[0]), "height": float(sequence.resolution[1]),
       "valid": sequence.valid.astype(int).tolist(), "keypoints": _pack(keypoints), "series": series,
       "doubts": [list(doubt) for doubt in sequence.doubts],
+      "pictures": [[frame, base64.b64encode(picture).decode()] for frame, picture in sequence.pictures],
   }
   facts = {
       **sequence.notes,

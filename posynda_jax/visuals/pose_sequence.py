@@ -39,6 +39,7 @@ class PoseSequence:
   valid: np.ndarray | None = None  # [T], False in frames without a detection; default: True
   first_frame: int = 0  # number of the first frame in its video
   doubts: Sequence[tuple[int, int, str]] = ()  # (first, last, why) of frames, by number, that are not trusted
+  pictures: Sequence[tuple[int, bytes]] = ()  # (number, JPEG) of some frames of the video, which the page shows
   title: str = "Poses"  # heading of the page
   notes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # protocol, file and guesses, listed on the page
   chosen_name: str = "chosen"  # name of the first pose in a figure of hypotheses
@@ -118,11 +119,16 @@ def read_lifted(path) -> PoseSequence:
       for name, value in metadata.items() if name not in ("sequence", "untrusted")
   }
   doubts = [(one["first"], one["last"], one["why"]) for one in metadata.get("untrusted", ())]
+  if "picture_frames" in data:
+    jpegs = np.split(data["picture_bytes"], data["picture_ends"][:-1])
+    pictures = [(int(frame), jpeg.tobytes()) for frame, jpeg in zip(data["picture_frames"], jpegs, strict=True)]
+  else:
+    pictures = []
   shown = metadata.get("sequence") or pathlib.Path(metadata.get("path", file)).name
   return PoseSequence(
       poses={name: data["pose_root_m"]}, hypotheses=hypotheses, valid=data["detected"], fps=float(data["fps"]),
       first_frame=int(data["frame"][0]), title=f"Lifted: {shown}", notes=notes,
-      chosen_name=name, doubts=doubts, **{name: data[name] for name in same},
+      chosen_name=name, doubts=doubts, pictures=pictures, **{name: data[name] for name in same},
   )
 
 

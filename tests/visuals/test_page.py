@@ -57,6 +57,14 @@ def test_the_projection_shown_is_that_of_the_pose_shown(walk):
   np.testing.assert_allclose(truth["projection"], data["keypoints"], atol=0.3)
 
 
+def test_the_page_holds_pictures_of_the_video_and_what_is_not_trusted(tmp_path):
+  given = PoseSequence(**swaying(6), pictures=[(0, b"jpeg"), (4, b"more")], doubts=[(2, 3, "the <head> is below")])
+  page.save_page(tmp_path / "a.html", given)
+  data, _ = read(tmp_path / "a.html")
+  assert [(frame, base64.b64decode(code)) for frame, code in data["pictures"]] == given.pictures
+  assert data["doubts"] == [[2, 3, "the <head> is below"]]
+
+
 def test_absent_values_stay_absent(tmp_path):
   given = swaying(4, 2)
   given["truth"][1] = np.nan

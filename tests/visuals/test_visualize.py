@@ -48,6 +48,15 @@ def test_a_lifted_file_is_read_unchanged_and_other_files_are_refused_in_one_line
   found = pose_sequence.read_lifted(tmp_path / "one.npz")
   assert found.hypotheses is found.truth is None and list(found.poses) == ["lifted"] and found.first_frame == 7
   np.testing.assert_array_equal(found.poses["lifted"], arrays["pose_root_m"])
+  assert found.doubts == [] == found.pictures
+  jpegs = [b"one", b"another"]
+  metadata = json.loads(str(arrays["metadata"])) | {"untrusted": [{"first": 8, "last": 9, "why": "dark"}]}
+  np.savez(tmp_path / "video.npz", **arrays | {
+      "metadata": np.array(json.dumps(metadata)), "picture_frames": np.array([7, 12]),
+      "picture_ends": np.array([3, 10]),
+      "picture_bytes": np.frombuffer(b"".join(jpegs), np.uint8)})
+  of_video = pose_sequence.read_lifted(tmp_path / "video.npz")
+  assert of_video.pictures == [(7, jpegs[0]), (12, jpegs[1])] and of_video.doubts == [(8, 9, "dark")]
   cut = found.first_seconds(0.2)
   assert len(cut.poses["lifted"]) == len(cut.valid) == len(cut.keypoints_px) == 5
   np.savez(tmp_path / "other.npz", poses=np.zeros(3))

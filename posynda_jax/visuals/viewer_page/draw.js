@@ -130,6 +130,12 @@ function drawSpace() {
 const imageCanvas = $("image").querySelector("canvas");
 const fromHip = keypoints.map((v, i) => Math.abs(v - keypoints[2 * J * Math.floor(i / (2 * J)) + (i % 2)]));
 const reach = quantile(fromHip, 0.995) || imageWidth / 2;
+const pictures = data.pictures.map(([frame, code]) => {
+  const image = new Image();
+  image.src = `data:image/jpeg;base64,${code}`;
+  image.onload = () => redraw();
+  return { t: frame - data.first_frame, image };
+});
 let lastHip = [imageWidth / 2, imageHeight / 2];
 
 function drawImage() {
@@ -144,6 +150,12 @@ function drawImage() {
   context.strokeStyle = css("--line");
   context.lineWidth = 1;
   context.strokeRect(corner[0], corner[1], opposite[0] - corner[0], opposite[1] - corner[1]);
+  const shown = pictures.reduce((a, b) => (Math.abs(b.t - state.t) < Math.abs(a.t - state.t) ? b : a), { t: Infinity });
+  if (shown.image && shown.image.complete) {
+    context.globalAlpha = 0.8;
+    context.drawImage(shown.image, corner[0], corner[1], opposite[0] - corner[0], opposite[1] - corner[1]);
+    context.globalAlpha = 1;
+  }
   const at = (values, j) => place(values[2 * (state.t * J + j)], values[2 * (state.t * J + j) + 1]);
   const size = state.whole ? 2.5 : 4.5;
   const layers = [[keypoints, css("--quiet"), size + 1.5], [state.measured.projection, colourOf(state.measured), 2]];
@@ -161,8 +173,13 @@ function drawImage() {
     context.fill();
     context.stroke();
   }
+  const behind = shown.image ? `; behind: frame ${shown.t + data.first_frame}` : "";
+  const caption = data.valid[state.t] ? `grey: 2D input; coloured: reprojection${behind}` : "nobody detected in this frame";
+  context.fillStyle = css("--panel");
+  context.globalAlpha = 0.8;
+  context.fillRect(4, height - 22, context.measureText(caption).width + 12, 19);
+  context.globalAlpha = 1;
   context.fillStyle = css("--quiet");
-  const caption = data.valid[state.t] ? "grey: 2D input; coloured: reprojection" : "no person detected in this frame";
   context.fillText(caption, 10, height - 9);
 }
 
