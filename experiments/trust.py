@@ -25,7 +25,7 @@ from . import common, own_keypoints
 
 DATASET = flags.DEFINE_list("dataset", None, "dataset/config of one or more test splits.")
 SPLIT = flags.DEFINE_string("split", "test", "Their split.")
-CLIPS = flags.DEFINE_integer("clips", 60, "Clips of each, spread over the split.", lower_bound=2)
+CLIPS = flags.DEFINE_integer("clips", 100, "Clips of each, spread over the split.", lower_bound=2)
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 ALIKE = 1.1  # times the clean clip's error, of a fault that did no harm
 for flag in ("base", "data_dir", "manual_dir", "seed"):
@@ -104,6 +104,7 @@ def study(lift: lifter.Lifter, records: list[dict], rng: np.random.Generator) ->
       counts["untrusted"] += not lifted.trust.frames.all()
       counts["mended"] += found.report["exchanged_frames"] > 0 and right
       counts["caught"] += right or not lifted.trust.frames.all()
+    counts = {key: int(value) for key, value in counts.items()}
     rows.append({"fault": name, **counts, "mpjpe_mm": float(np.mean(errors)) if errors else None, "doubts": doubts})
   return rows
 

@@ -120,6 +120,17 @@ def test_scores_above_one_are_limited_and_a_made_joint_has_the_least_of_its_inpu
   np.testing.assert_allclose(recording.record["confidence"], confidence)
 
 
+def test_scores_of_a_hundred_are_shares_and_images_of_two_videos_are_two_recordings(tmp_path):
+  seen = detect(4)
+  hundred = seen * [1, 1, 100]
+  check(read_one(write("alphapose", tmp_path / "a.json", hundred)), seen, "alphapose")
+  entries = list(files.alphapose_entries([[person] for person in seen]))
+  for entry, name in zip(entries, ("a_5.jpg", "a_6.jpg", "b_1.jpg", "b_3.jpg")):
+    entry["image_id"] = name
+  found = read(files.write_json(tmp_path / "two.json", entries))
+  assert [(one.report["sequence"], one.frames.tolist()) for one in found] == [("a", [5, 6]), ("b", [1, 2, 3])]
+
+
 def test_a_videopose3d_file_of_human36m_and_one_of_many_videos(tmp_path):
   seen = detect(4)
   h36m = expected(seen, "simple")[0].astype(np.float32)

@@ -114,19 +114,16 @@ class Collector:
       seen = np.where(joints[..., 2:] > 0, joints[..., :2], np.nan)
       layout = layouts.told_apart(seen, layout)
     person = None if None in self._persons or not self._persons else np.array(self._persons)
-    images, found = list(self._names), []
-    fields = {"resolution": self.resolution} | fields
-    for video, numbers in (numbering.videos(images) if images else {"": None}).items():
-      of_video = np.full(len(frames), numbers is None)
-      number = frames
-      if numbers is not None:
-        place = np.array([numbers.get(image, -1) for image in images])
-        of_video = np.array([images[frame] in numbers for frame in frames], bool)
-        number = place[frames] if len(frames) else frames
-      sequence = fields.get("sequence", "") or video
+    numbered = {"": frames}
+    if self._names:  # frames are places of names: each video gives its own names their numbers, and others -1
+      videos = numbering.videos(self._names).items()
+      numbered = {v: np.array([frame.get(name, -1) for name in self._names])[frames] for v, frame in videos}
+    fields, found = {"resolution": self.resolution} | fields, []
+    for video, number in numbered.items():
+      of_video = number >= 0
       found.append(Detections(
           number[of_video], joints[of_video, :, :2], joints[of_video, :, 2], layout,
-          None if person is None else person[of_video], **fields | {"sequence": sequence}))
+          None if person is None else person[of_video], **fields | {"sequence": fields.get("sequence") or video}))
     return found
 
 
