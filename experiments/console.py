@@ -21,6 +21,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "diagnose": ("experiments.diagnose", "split a gap into camera, motion and body"),
     "footage": ("experiments.footage", "score lifts of real footage against four calibrated cameras"),
     "motion": ("experiments.motion", "measure the found up and smoothing on clips of a virtual rig"),
+    "detector-errors": ("experiments.detector_errors", "fit the errors of a real detector on real footage"),
     "trust": ("experiments.trust", "measure which faults of 2D input are noticed"),
     "accounts": ("experiments.accounts", "measure what an account without labels tells"),
     "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),

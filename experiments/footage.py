@@ -9,10 +9,12 @@ them, relative to the middle of the hips, in the axes of its camera. Beside it s
 frames. `cam04` is held out: nothing may be chosen on it.
 """
 
+import contextlib
 import json
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
@@ -38,6 +40,7 @@ VIEWS = ("cam01", "cam02", "cam03", "cam04")
 LIMBS = np.array([11, 13, 15, 12, 14, 16, 23, 25, 27, 24, 26, 28])  # of BlazePose's 33: left before right
 IN_H36M = np.array([11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3])  # the same joints
 HIPS = (6, 9)  # places of the hips among them
+FPS = 60.0
 
 
 def detect(folder: pathlib.Path, network: blazepose.BlazePose | None, cache: pathlib.Path) -> dict[str, dict]:
@@ -62,7 +65,7 @@ def mend(joints: np.ndarray, size) -> np.ndarray:
   """A view's joints [T 33 3] with exchanged limbs exchanged back, for the triangulation."""
   seen = np.isfinite(joints).all((1, 2))
   made = Detections(np.flatnonzero(seen), joints[seen, :, :2], joints[seen, :, 2], detection.LAYOUT)
-  record = recordings.from_detections(made, recordings.Options(resolution=size, fps=60.0), "blazepose").record
+  record = recordings.from_detections(made, recordings.Options(resolution=size, fps=FPS), "blazepose").record
   mended, first = joints.copy(), np.flatnonzero(seen)[0]
   values = np.concatenate([record["keypoints_px"], record["confidence"][..., None]], -1)[:, IN_H36M]
   mended[first : first + len(values), LIMBS] = values
@@ -71,13 +74,14 @@ def mend(joints: np.ndarray, size) -> np.ndarray:
 
 def triangulate(found: dict[str, dict], cameras: dict) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
   """(limb joints [T 12 3] m in the world, residuals [T 12] px, frames by which each view is late)."""
-  matrices = np.stack([_matrix(intrinsics) @ outer for intrinsics, outer in (cameras[view] for view in VIEWS)])
+  matrices = np.stack([intrinsic_matrix(intrinsics) @ outer for intrinsics, outer in (cameras[view] for view in VIEWS)])
   seen = [np.nan_to_num(found[view]["joints"][:, LIMBS]) for view in VIEWS]
   points, residual, late = triangulation.synchronise(seen, matrices)
   return points, residual, dict(zip(VIEWS, late, strict=True))
 
 
-def _matrix(intrinsics: np.ndarray) -> np.ndarray:
+def intrinsic_matrix(intrinsics: np.ndarray) -> np.ndarray:
+  """[3 3] of fx, fy, cx, cy (px)."""
   fx, fy, cx, cy = intrinsics
   return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
@@ -102,12 +106,11 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
           "p_mpjpe_mm": 1000 * float(np.mean(metrics.p_mpjpe(poses, truth)))}
 
 
-def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Lifter) -> dict:
+def study(folder: pathlib.Path, found: dict[str, dict], weights: lifter.Lifter) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
   cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")
-  found = detect(folder, network, cache)
-  info = {view: reader.probe(folder / "videos" / f"{view}.mp4") for view in VIEWS}
-  mended = {view: {"joints": mend(found[view]["joints"], info[view].resolution)} for view in VIEWS}
+  size = sizes(folder)
+  mended = {view: {"joints": mend(found[view]["joints"], size[view])} for view in VIEWS}
   truth, residual, late = triangulate(mended, cameras)
   rows = []
   for view in VIEWS:
@@ -121,7 +124,7 @@ def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Li
       if method == "BlazePose's 3D":
         row |= score(own, in_camera)
       else:
-        video = (info[view].resolution, info[view].fps)
+        video = (size[view], FPS)
         recording, lifted = lift(weights, found[view]["joints"], intrinsics, *video, mended=method == "ours")
         row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
         row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
@@ -130,7 +133,9 @@ def study(folder: pathlib.Path, network, cache: pathlib.Path, weights: lifter.Li
           "base": weights.weights.base.digest}
 
 
-def main() -> None:
+@contextlib.contextmanager
+def opened() -> Iterator[tuple[pathlib.Path, dict[str, dict]]]:
+  """(folder of the demonstration, what is detected in each view), of the flags. Raises ValueError without --wheel."""
   if WHEEL.value is None:
     raise ValueError("--wheel is not given: pip download --no-deps pose2sim==0.10.49, and name the file")
   with tempfile.TemporaryDirectory() as temporary:
@@ -144,7 +149,17 @@ def main() -> None:
     folder = folder / "Demo_SinglePerson" if (folder / "Demo_SinglePerson").is_dir() else folder
     has_all = all((cache / f"{view}.npz").exists() for view in VIEWS)
     network = None if has_all else blazepose.BlazePose(own_keypoints.DETECTOR.value, own_keypoints.MODEL.value)
-    found = study(folder, network, cache, lifter.load(common.BASE.value))
+    yield folder, detect(folder, network, cache)
+
+
+def sizes(folder: pathlib.Path) -> dict[str, tuple[float, float]]:
+  """Width and height (px) of each view."""
+  return {view: reader.probe(folder / "videos" / f"{view}.mp4").resolution for view in VIEWS}
+
+
+def main() -> None:
+  with opened() as (folder, detected):
+    found = study(folder, detected, lifter.load(common.BASE.value))
   print(f"triangulated from four views: median residual {found['residual_px']:.1f} px; frames late: {found['late']}")
   print(markdown_table(["view", *(name for name in ("method", "MPJPE mm", "P-MPJPE mm", "sides exchanged back"))], [
       [row["view"], row["method"], f"{row['mpjpe_mm']:.1f}", f"{row['p_mpjpe_mm']:.1f}", str(row.get("exchanged", ""))]

@@ -15,6 +15,7 @@ from absl import flags
 
 from posynda_jax.adaptation import base_job, pretraining
 from posynda_jax.diffusion.denoisers import DENOISERS
+from posynda_jax.geometry import detector
 
 from . import common
 
@@ -36,6 +37,8 @@ EMA = flags.DEFINE_float("ema", None, "Decay of the weight average that becomes 
 LOSS = flags.DEFINE_enum("loss", None, pretraining.LOSSES, "Eq. 9 as mean square error, or the field's MPJPE.")
 FINAL_SHARE = flags.DEFINE_float("final_step_share", None, "Share of clips trained at t = T-1.")
 DETECTED_SHARE = flags.DEFINE_float("detected_share", None, "Share of rendered clips with a detector's errors in 2D.")
+DETECTOR = flags.DEFINE_enum(
+    "detector", None, list(detector.ERRORS), "Whose errors: simulated, or BlazePose's on real footage.")
 MUON_RATE = flags.DEFINE_float("muon_rate", None, "Peak rate of Muon for large kernels; 0: AdamW trains all.")
 TURNED = flags.DEFINE_float("turned", None, "Share of clips of world motion that are turned about a random axis.")
 REPROPORTIONED = flags.DEFINE_float("reproportioned", None, "Share of clips of world motion with other proportions.")
@@ -69,7 +72,7 @@ OF_TRAINING = {
     "weight_decay": WEIGHT_DECAY, "ema": EMA, "loss": LOSS, "final_step_share": FINAL_SHARE,
     "detected_share": DETECTED_SHARE, "diffusion_steps": DIFFUSION_STEPS, "muon_rate": MUON_RATE, "turned": TURNED,
     "reproportioned": REPROPORTIONED, "hidden": HIDDEN, "mixed": MIXED, "offset": OFFSET,
-    "resized": RESIZED, "noise_std": NOISE_STD,
+    "resized": RESIZED, "noise_std": NOISE_STD, "detector": DETECTOR,
 }
 OF_ANY_MODEL = {"inputs": INPUTS, "diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
 OF_MODEL = {

@@ -20,7 +20,7 @@ from posynda_jax.adaptation import augmentations
 from posynda_jax.adaptation.bases import init_variables
 from posynda_jax.adaptation.sources import render_source
 from posynda_jax.diffusion import process
-from posynda_jax.geometry import rigs, skeleton, virtual_camera
+from posynda_jax.geometry import detector, rigs, skeleton, virtual_camera
 from posynda_jax.geometry.measured import make, see
 from posynda_jax.runtime import parallel
 
@@ -36,12 +36,12 @@ class PretrainConfig:
   """Optimization of the base. Raises ValueError for an unknown decay or loss.
 
   `muon_rate`: peak rate of Muon for kernels of MUON_LEAST x MUON_LEAST and more; the rest is trained by AdamW at
-  `learning_rate`. 0: AdamW trains all. `turned`, `reproportioned`, `hidden`: shares of clips that `augmentations`
-  changes.
+  `learning_rate`. 0: AdamW trains all. `turned`, `reproportioned`, `hidden`, `mixed`, `offset`, `resized`: shares of
+  clips that `augmentations` changes.
   `ema`: decay of the weight average that becomes the base; 0 keeps the last weights. `final_step_share`: share of
   clips trained at t = T-1, where inference with K = 1 happens. `diffusion_steps`, `noise_std`: of `process.Diffusion`.
-  `detected_share`: share of rendered clips whose 2D
-  gets a detector's errors.
+  `detected_share`: share of rendered clips whose 2D gets a detector's errors; `detector`: whose, a name of
+  `geometry.detector.ERRORS`.
   """
 
   learning_rate: float = 1.5e-3
@@ -57,6 +57,7 @@ class PretrainConfig:
   noise_std: float = 1.0
   flip: bool = True
   detected_share: float = 0.0
+  detector: str = "simulated"
   muon_rate: float = 0.0
   turned: float = 0.0
   reproportioned: float = 0.0
@@ -66,7 +67,7 @@ class PretrainConfig:
   resized: float = 0.0
 
   def __post_init__(self):
-    for name, choices in (("decay", LR_DECAYS), ("loss", LOSSES)):
+    for name, choices in (("decay", LR_DECAYS), ("loss", LOSSES), ("detector", tuple(detector.ERRORS))):
       if getattr(self, name) not in choices:
         raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
 
@@ -147,7 +148,7 @@ def pretrain_step(
     source["motion"] = augmentations.turn(keys[_TURN], source["motion"], config.turned)
   if config.reproportioned:
     source["motion"] = augmentations.reproportion(keys[_PROPORTIONS], source["motion"], config.reproportioned)
-  source = render_source(keys[_VIEW], source, rig, config.detected_share)
+  source = render_source(keys[_VIEW], source, rig, config.detected_share, detector.ERRORS[config.detector])
   keypoints = source["keypoints"]
   if model.inputs == virtual_camera.CHANNELS:
     if config.hidden:

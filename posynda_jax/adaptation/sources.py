@@ -62,13 +62,14 @@ class Unlabelled:
 
 
 def render_source(
-    keys: Array, batch: dict, rig: rigs.Rig | rigs.Mixture | None, detected_share: float = 0.0
+    keys: Array, batch: dict, rig: rigs.Rig | rigs.Mixture | None, detected_share: float = 0.0,
+    errors: detector.Errors = detector.SIMULATED,
 ) -> dict[str, Float[Array, "b f ..."]]:
   """Source clips with `keypoints` and `intrinsics` (screen-normalised), `confidence`, absolute camera-frame `poses` (m)
   and `valid`.
 
   World motion (`motion` [b f j 3]) is rendered by the rig, with a view drawn from each clip's key; `detected_share`
-  of these clips get a detector's errors in 2D. Recorded views are returned as they are.
+  of these clips get a detector's `errors` in 2D. Recorded views are returned as they are.
   """
   if "motion" not in batch:
     return {name: batch[name] for name in tracks.LABELLED}
@@ -77,7 +78,7 @@ def render_source(
   if detected_share:
     detect_keys, share_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2))
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, detected_share))(share_keys)
-    detected, trust = jax.vmap(detector.detect)(detect_keys, keypoints_px)
+    detected, trust = jax.vmap(lambda *it: detector.detect(*it, errors))(detect_keys, keypoints_px)
     keypoints_px = jnp.where(chosen[:, None, None, None], detected, keypoints_px)
     confidence = jnp.where(chosen[:, None, None], trust, confidence)
   return {

@@ -98,7 +98,7 @@ def test_your_own_video_becomes_poses_a_page_and_an_adapted_run(data_dir, tmp_pa
   motion = scene.motion(40) * [1, -1, 1] + [0, 1, 4]  # camera frame: y down, 4 m away
   points = (motion[..., :2] / motion[..., 2:] * 250 + [160, 90]).astype(np.float32)
   points = points[:, [0] * 5 + [11, 14, 12, 15, 13, 16, 4, 1, 5, 2, 6, 3]]
-  kept = {"keypoints": points, "scores": np.full((40, 17), 0.9), "resolution": np.array([320, 180]), "fps": np.array(30)}
+  kept = {"keypoints": points, "scores": np.full((40, 17), 0.9), "resolution": np.array([320, 180]), "fps": 30.0}
   for name in ("walk_2d.npz", "runs/walk_2d.npz"):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     np.savez(tmp_path / name, **kept)
