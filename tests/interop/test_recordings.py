@@ -147,6 +147,26 @@ def test_a_detectors_own_ids_are_used_unless_they_repeat_in_a_frame(tmp_path):
     check(untracked, a, "alphapose")
 
 
+def test_a_number_that_ends_where_another_begins_is_one_person_and_one_that_returns_is_not():
+  frames, boxes = np.repeat(np.arange(20), 2), boxes_at([[0, 0], [400, 0]] * 20)
+  own = np.stack([np.where(np.arange(20) < 8, 3, 5), np.full(20, 4)], 1).ravel()  # 3 becomes 5
+  assert (people.track(frames, boxes, own=own).reshape(20, 2) == [0, 1]).all()
+  own[::2] = 3
+  own[[10, 12, 14]] = 9  # somebody else stands there for three frames, and 3 comes again
+  found = people.track(frames, boxes, own=own).reshape(20, 2)[:, 0]
+  assert (found[:5] == found[8:13]).all() and not set(found[5:8]) & set(found[:5])
+
+
+def test_a_bystander_in_one_frame_does_not_cut_a_track(tmp_path):
+  seen, other = detect(120), detect(120, 3, (1.3, 0, 5.0))
+  frames = [[person] for person in seen]
+  frames[40:90] = [[] for _ in range(50)]  # the person is hidden for longer than MAX_LOST
+  frames[20] = [seen[20], other[20]]
+  recording = read_one(files.write_alphapose(tmp_path / "a.json", frames))
+  assert len(recording.frames) == 120 and recording.report["num_people"] == 2
+  assert recording.report["interpolated_frames"] == 50 and not recording.record["valid"][40:90].any()
+
+
 def test_crowds_are_refused_and_long_videos_of_many_take_linear_time():
   with pytest.raises(ValueError, match="101 people, more than 100"):
     people.track(np.zeros(101, int), boxes_at(np.zeros((101, 2))))

@@ -87,11 +87,9 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.nda
     frame = int(frames[start])
     if end - start > MAX_PEOPLE:
       raise ValueError(f"{label}, frame {frame}: {end - start} people, more than {MAX_PEOPLE}: keep those of interest")
-    here = set() if own is None else set(own[start:end].tolist())
-    recent = sorted(
-        (before, number) for number, (before, _, who) in last.items() if frame - before <= MAX_LOST or who in here)
-    last = {number: last[number] for _, number in recent[-MAX_PEOPLE:]} if own is None else last
-    near = [number for _, number in recent[-MAX_PEOPLE:]]
+    last = {  # those seen lately, and those whose own number comes again
+        number: seen for number, seen in last.items() if frame - seen[0] <= MAX_LOST or final.get(seen[2], -1) >= frame}
+    near = sorted(last, key=lambda number: last[number][0])[-MAX_PEOPLE:]
     costs = ((cost(row, *last[number][1:]), row, number) for row in range(start, end) for number in near)
     given, taken = {}, set()
     for _, row, number in sorted(pair for pair in costs if pair[0] is not None):
