@@ -127,8 +127,9 @@ def check_plan(plan: Plan) -> None:
   settings, inputs = plan.pretrain, plan.model.get("inputs", 2)
   if inputs not in (2, virtual_camera.CHANNELS):
     raise ValueError(f"inputs {inputs} is unknown; choose 2 for keypoints, 5 for the canonical camera's channels")
-  if (settings.turned or settings.reproportioned) and sources.is_fixed(plan.source):
-    raise ValueError(f"{plan.source} is recorded views: only world motion can be turned or get other proportions")
+  changes = [name for name in pretraining.MOTION_CHANGES if getattr(settings, name)]
+  if changes and sources.is_fixed(plan.source):
+    raise ValueError(f"{plan.source} is recorded views: only world motion can be {', '.join(changes)}; set them to 0")
   if settings.hidden and inputs == 2:
     raise ValueError("a denoiser of keypoints alone has no input for hidden joints: give it inputs=5, or hidden=0")
 

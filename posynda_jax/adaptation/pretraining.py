@@ -26,6 +26,11 @@ from posynda_jax.runtime import parallel
 
 # Purposes of the step's keys.
 _VIEW, _NOISE, _TIME, _FLIP, _DROP, _DROPOUT, _TURN, _PROPORTIONS, _HIDE, _MIX, _OFFSET, _SIZE = range(12)
+MOTION_CHANGES = {  # share in PretrainConfig -> (change of world motion, purpose of its keys), in this order
+    "mixed": (augmentations.mix, _MIX), "offset": (augmentations.offset, _OFFSET),
+    "resized": (augmentations.resize, _SIZE), "turned": (augmentations.turn, _TURN),
+    "reproportioned": (augmentations.reproportion, _PROPORTIONS),
+}
 MUON_LEAST = 32  # least size of both axes of a kernel that Muon trains
 LOSSES = ("mse", "mpjpe")
 LR_DECAYS = ("cosine", "exponential")
@@ -138,16 +143,9 @@ def pretrain_step(
   num_clips = len(batch["source"]["valid"])
   keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(_SIZE + 1)]
   source = dict(batch["source"])
-  if config.mixed:
-    source["motion"] = augmentations.mix(keys[_MIX], source["motion"], config.mixed)
-  if config.offset:
-    source["motion"] = augmentations.offset(keys[_OFFSET], source["motion"], config.offset)
-  if config.resized:
-    source["motion"] = augmentations.resize(keys[_SIZE], source["motion"], config.resized)
-  if config.turned:
-    source["motion"] = augmentations.turn(keys[_TURN], source["motion"], config.turned)
-  if config.reproportioned:
-    source["motion"] = augmentations.reproportion(keys[_PROPORTIONS], source["motion"], config.reproportioned)
+  for name, (change, purpose) in MOTION_CHANGES.items():
+    if share := getattr(config, name):
+      source["motion"] = change(keys[purpose], source["motion"], share)
   source = render_source(keys[_VIEW], source, rig, config.detected_share, detector.ERRORS[config.detector])
   keypoints = source["keypoints"]
   if model.inputs == virtual_camera.CHANNELS:

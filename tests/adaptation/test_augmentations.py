@@ -1,11 +1,13 @@
 """Laws of the augmentations: what each changes, what it keeps, and in how many clips."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import augmentations, placement
+from posynda_jax.adaptation import augmentations, base_job, placement, pretraining
 from posynda_jax.geometry import camera, skeleton
 from tests import scene
 from tests.tolerance import assert_close
@@ -86,6 +88,14 @@ def test_offset_joints_move_with_the_body_and_stay_symmetric():
   both = mirrored[:, :1] / 2 + PEOPLE[:, :1] / 2  # people that are their own mirror images
   again = np.asarray(augmentations.offset(KEYS, both, 1.0))
   assert_close(again, skeleton.flip(again))
+
+
+@pytest.mark.parametrize("name", pretraining.MOTION_CHANGES)
+def test_recorded_views_have_no_motion_to_change(name):
+  plan = dataclasses.replace(base_job.get("smoke"), source="human36m/gt")
+  base_job.check_plan(plan)
+  with pytest.raises(ValueError, match=f"human36m/gt is recorded views: only world motion can be {name}"):
+    base_job.check_plan(base_job.changed(plan, **{name: 0.1}))
 
 
 def test_hidden_joints_are_hidden_in_all_frames_of_a_share_of_clips():

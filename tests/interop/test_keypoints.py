@@ -131,6 +131,14 @@ def test_scores_of_a_hundred_are_shares_and_images_of_two_videos_are_two_recordi
   assert [(one.report["sequence"], one.frames.tolist()) for one in found] == [("a", [5, 6]), ("b", [1, 2, 3])]
 
 
+def test_a_wide_table_that_repeats_a_frame_is_refused(tmp_path):
+  path = files.write_csv(tmp_path / "wide.csv", [[person] for person in detect(2)])
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([*lines, lines[-1]]))
+  with pytest.raises(ValueError, match="frame 1 has 34 joints"):
+    read(path)
+
+
 def test_a_videopose3d_file_of_human36m_and_one_of_many_videos(tmp_path):
   seen = detect(4)
   h36m = expected(seen, "simple")[0].astype(np.float32)

@@ -41,16 +41,19 @@ def _read(path, layout, head: list[str], rows) -> list[Detections]:
   frame = next((i for i, name in enumerate(head) if name in _FRAMES), None)
   person = next((i for i, name in enumerate(head) if name in _PEOPLE), None)
   joint = next((i for i, name in enumerate(head) if name in _JOINTS), None)
-  collector, found = Collector(path, layout), {}
   columns = _columns(head)
   if joint is not None and {0, 1} <= set(columns.get("", {})):
-    found = _long(path, rows, (frame, person, joint), columns[""])
-  elif joints := [axes for name, axes in columns.items() if name and {0, 1} <= set(axes)]:
-    found = _wide(path, rows, (frame, person), joints)
-  else:
+    joints = [columns[""]]  # one of each row
+  elif not (joints := [axes for name, axes in columns.items() if name and {0, 1} <= set(axes)]):
     shown = ", ".join(head[:6]) + (", ..." if len(head) > 6 else "")
     raise ValueError(
         f"{path} has columns {shown}: expected x_0, y_0, x_1, ... or frame, landmark, x, y; or convert it to npz")
+  found: dict[tuple, list] = {}
+  for line, row in enumerate(rows, 2):
+    if row:
+      values = found.setdefault(_keys(path, line, row, frame, person), [])
+      values += [_numbers(path, line, row, axes) for axes in joints]
+  collector = Collector(path, layout)
   for (number, who), values in found.items():
     points = np.array(values, np.float32)
     collector.add(number, points[:, :2], points[:, 2], who)
@@ -83,19 +86,3 @@ def _keys(path, line: int, row: list[str], frame: int | None, person: int | None
     return number, None if person is None or not row[person] else int(float(row[person]))
   except (ValueError, IndexError, OverflowError) as error:
     raise ValueError(f"{path}, line {line}: {error}; expected whole numbers of frame and person") from error
-
-
-def _wide(path, rows, keys, joints) -> dict[tuple, list]:
-  found: dict[tuple, list] = {}
-  for line, row in enumerate(rows, 2):
-    if row:
-      found[_keys(path, line, row, *keys)] = [_numbers(path, line, row, columns) for columns in joints]
-  return found
-
-
-def _long(path, rows, keys, columns) -> dict[tuple, list]:
-  found: dict[tuple, list] = {}
-  for line, row in enumerate(rows, 2):
-    if row:
-      found.setdefault(_keys(path, line, row, *keys[:2]), []).append(_numbers(path, line, row, columns))
-  return found
