@@ -18,6 +18,8 @@ from posynda_jax.runtime import files
 
 SOURCE = flags.DEFINE_string("source", None, "The wheel, or a folder with the models somewhere in it.", required=True)
 OUTPUT = flags.DEFINE_string("output", "~/.cache/posynda_jax/blazepose", "Folder to write the models to.")
+
+
 def main(argv) -> None:
   del argv
   folder = pathlib.Path(OUTPUT.value).expanduser()

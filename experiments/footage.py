@@ -20,7 +20,6 @@ import numpy as np
 from absl import flags
 
 from posynda_jax import lifter
-from posynda_jax.evaluation import lifting
 from posynda_jax.geometry import metrics, triangulation
 from posynda_jax.interop import qualisys
 from posynda_jax.interop.keypoints import recordings
@@ -61,14 +60,18 @@ def detect(folder: pathlib.Path, network: blazepose.BlazePose | None, cache: pat
   return found
 
 
-def mend(joints: np.ndarray, size) -> np.ndarray:
-  """A view's joints [T 33 3] with exchanged limbs exchanged back, for the triangulation."""
+def read(joints: np.ndarray, **options) -> recordings.Recording:
+  """The recording of one view's joints [T 33 3]; `options` are fields of `recordings.Options`."""
   seen = np.isfinite(joints).all((1, 2))
   made = Detections(np.flatnonzero(seen), joints[seen, :, :2], joints[seen, :, 2], detection.LAYOUT)
-  record = recordings.from_detections(made, recordings.Options(resolution=size, fps=FPS), "blazepose").record
-  mended, first = joints.copy(), np.flatnonzero(seen)[0]
-  values = np.concatenate([record["keypoints_px"], record["confidence"][..., None]], -1)[:, IN_H36M]
-  mended[first : first + len(values), LIMBS] = values
+  return recordings.from_detections(made, recordings.Options(fps=FPS, **options), "blazepose")
+
+
+def mend(joints: np.ndarray, size) -> np.ndarray:
+  """A view's joints [T 33 3] with exchanged limbs exchanged back, for the triangulation."""
+  recording = read(joints, resolution=size)
+  mended, points = joints.copy(), own_keypoints.as_detected(recording.record)[0]
+  mended[np.ix_(recording.frames, LIMBS)] = points[:, IN_H36M]
   return mended
 
 
@@ -86,19 +89,6 @@ def intrinsic_matrix(intrinsics: np.ndarray) -> np.ndarray:
   return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 
-def lift(weights: lifter.Lifter, joints: np.ndarray, intrinsics: np.ndarray, size, fps: float, mended: bool):
-  """(Recording, Lifted) of one view's joints [T 33 3]."""
-  seen = np.isfinite(joints).all((1, 2))
-  made = Detections(np.flatnonzero(seen), joints[seen, :, :2], joints[seen, :, 2], detection.LAYOUT)
-  options = recordings.Options(resolution=size, intrinsics=tuple(intrinsics.tolist()), fps=fps, mend=mended)
-  recording = recordings.from_detections(made, options, "blazepose")
-  base = weights.weights.base
-  lifted = lifting.lift_record(
-      weights.lift, weights.weights.params, weights.weights.measured, recording.record, base.clip_fps,
-      base.model.num_frames, 64)
-  return recording, lifted
-
-
 def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
   """MPJPE and P-MPJPE (mm) of twelve joints [T 12 3] relative to the middle of the hips."""
   poses, truth = (np.float32(x - x[:, HIPS].mean(1, keepdims=True)) for x in (poses, truth))
@@ -106,7 +96,7 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
           "p_mpjpe_mm": 1000 * float(np.mean(metrics.p_mpjpe(poses, truth)))}
 
 
-def study(folder: pathlib.Path, found: dict[str, dict], weights: lifter.Lifter) -> dict:
+def study(folder: pathlib.Path, found: dict[str, dict], lift: lifter.Lifter) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
   cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")
   size = sizes(folder)
@@ -124,13 +114,14 @@ def study(folder: pathlib.Path, found: dict[str, dict], weights: lifter.Lifter) 
       if method == "BlazePose's 3D":
         row |= score(own, in_camera)
       else:
-        video = (size[view], FPS)
-        recording, lifted = lift(weights, found[view]["joints"], intrinsics, *video, mended=method == "ours")
+        camera = {"resolution": size[view], "intrinsics": tuple(intrinsics.tolist())}
+        recording = read(found[view]["joints"], **camera, mend=method == "ours")
+        lifted = lift.lift_recording(recording)
         row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
         row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
       rows.append(row)
   return {"rows": rows, "residual_px": float(np.median(residual)), "late": late, "model": own_keypoints.MODEL.value,
-          "base": weights.weights.base.digest}
+          "base": lift.weights.base.digest}
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from posynda_jax import lifter
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import gravity
 from posynda_jax.interop import bvh_writer, motion_tables
@@ -75,9 +76,8 @@ def main() -> None:
   config, base = sampling.config(weights), weights.base
   for warning in (rate_warning := lifting.rate_warning(recording.record, base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  lift = lifting.make_lifter(weights.make_denoiser, config)
-  lifted = lifting.lift_record(
-      lift, weights.params, weights.measured, recording.record, base.clip_fps, base.model.num_frames, config.batch_size)
+  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_denoiser, config), config)
+  lifted = lift.lift_recording(recording)
   fps = float(recording.record["fps"])
   if SMOOTH.value:
     lifted = lifting.smooth(lifted, fps, SMOOTH.value)

@@ -42,12 +42,9 @@ def main() -> None:
   records = list(filter(own_keypoints.is_inside, sources.load_records(DATASET.value, "test", folders)))
   records = [records[i] for i in np.linspace(0, len(records) - 1, min(CLIPS.value, len(records))).astype(int)]
   tilts, smoothed = [], {float(cutoff): [] for cutoff in CUTOFFS.value}
-  weights, base = lift.weights, lift.weights.base
   for record in records:
     points, told = own_keypoints.as_detected(record)
-    seen = recordings.from_array(points, recordings.Options(**told)).record
-    lifted = lifting.lift_record(
-        lift.lift, weights.params, weights.measured, seen, base.clip_fps, base.model.num_frames, 64)
+    lifted = lift.lift_recording(recordings.from_array(points, recordings.Options(**told)))
     if len(lifted.pose) != len(record["valid"]):
       continue  # nobody was detected in the first or last frames
     up = gravity.up_of_motion(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
@@ -77,7 +74,8 @@ def main() -> None:
   print(markdown_table(["--smooth, Hz", "MPJPE mm", "acceleration error m/s^2"], [
       [f"{row['smooth_hz']:g}", f"{row['mpjpe_mm']:.1f}", f"{row['acceleration_error']:.2f}"] for row in effects]))
   if JSON.value:
-    files.write_json(JSON.value, {"dataset": DATASET.value, "base": base.digest, "up": rows, "smooth": effects})
+    base = lift.weights.base.digest
+    files.write_json(JSON.value, {"dataset": DATASET.value, "base": base, "up": rows, "smooth": effects})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from absl import flags
 
 from posynda_jax import lifter
 from posynda_jax.adaptation import sources
-from posynda_jax.evaluation import lifting
 from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.runtime import files
@@ -77,7 +76,7 @@ FAULTS = {  # name -> (points [T 17 3] px and score, points of another clip, opt
 
 def study(lift: lifter.Lifter, records: list[dict], rng: np.random.Generator) -> list[dict]:
   """A row for each fault over the records, with the reasons for doubt in those as they are."""
-  rows, clean = [], []
+  rows, clean = [], {}  # clip -> its error as it is
   for name, plant in FAULTS.items():
     counts, errors, doubts = collections.Counter(clips=len(records)), [], []
     for i, record in enumerate(records):
@@ -89,18 +88,15 @@ def study(lift: lifter.Lifter, records: list[dict], rng: np.random.Generator) ->
         counts["refused"] += 1
         counts["caught"] += 1
         continue
-      weights, base = lift.weights, lift.weights.base
-      lifted = lifting.lift_record(
-          lift.lift, weights.params, weights.measured, found.record, base.clip_fps, base.model.num_frames, 64)
-      error = None
+      lifted, error = lift.lift_recording(found), None
       if len(lifted.pose) == len(record["poses_camera_m"]):
         truth = record["poses_camera_m"] - record["poses_camera_m"][:, :1]
         error = 1000 * np.linalg.norm(lifted.pose - truth, axis=-1).mean()
         errors.append(error)
       if name == "none":
-        clean.append(error)
+        clean[i] = error
         doubts += [f"{record['sequence']}, {record['camera']}: {why}" for _, _, why in lifted.trust.reasons]
-      right = error is not None and error < ALIKE * clean[i]
+      right = error is not None and i in clean and error < ALIKE * clean[i]
       counts["untrusted"] += not lifted.trust.frames.all()
       counts["mended"] += found.report["exchanged_frames"] > 0 and right
       counts["caught"] += right or not lifted.trust.frames.all()

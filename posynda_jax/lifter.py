@@ -43,9 +43,11 @@ class Lifter:
     """
     numbers = {"resolution": resolution, "intrinsics": intrinsics}
     numbers = {name: None if given is None else tuple(map(float, given)) for name, given in numbers.items()}
-    return self._lift(recordings.from_array(keypoints_px, recordings.Options(**numbers, fps=fps, layout=layout)))
+    options = recordings.Options(**numbers, fps=fps, layout=layout)
+    return self.lift_recording(recordings.from_array(keypoints_px, options))
 
-  def _lift(self, recording: recordings.Recording) -> Lifted:
+  def lift_recording(self, recording: recordings.Recording) -> Lifted:
+    """Poses of a recording that was read from a file or made of detections."""
     weights, base = self.weights, self.weights.base
     settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
     return lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings)
@@ -59,7 +61,7 @@ class Lifter:
     """
     found = detection.detect(path, blazepose.BlazePose(detector, model))
     options = recordings.Options(intrinsics=intrinsics, person=str(person))
-    return self._lift(recordings.from_detections(found, options, str(path)))
+    return self.lift_recording(recordings.from_detections(found, options, str(path)))
 
 
 def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Lifter:

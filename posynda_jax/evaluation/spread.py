@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
 
+from posynda_jax.diffusion import hypotheses
+
 SHARES = (0.5, 0.9)  # of the credible regions whose coverage is measured
 _LEAST_M = 1e-4  # least standard deviation, so that equal hypotheses cover nothing
 
@@ -25,14 +27,14 @@ def measure(
   distribution. Joints: `error` of the mean and `spread`, the mean distance from it (m); `covered_depth_50%`, ...:
   whether the target lies in the normal credible region of that share, along the camera's depth and across it.
   """
-  mean = poses.mean(0)
+  mean, made = poses.mean(0), hypotheses.aggregate(poses, target)
   errors = jnp.linalg.norm(poses - target, axis=-1)  # h b f j
   distance = jnp.linalg.norm(poses - mean, axis=-1).mean(0)
   apart = jax.lax.map(lambda one: jnp.linalg.norm(poses - one, axis=-1).mean(0), poses).mean(0)
-  off = jnp.linalg.norm(mean - target, axis=-1)
+  off = made["p_agg"]
   frames = {
       "one": errors[0].mean(-1), "mean": off.mean(-1), "best_pose": errors.mean(-1).min(0),
-      "best_joint": errors.min(0).mean(-1), "energy": (errors.mean(0) - apart / 2).mean(-1),
+      "best_joint": made["j_best"].mean(-1), "energy": (errors.mean(0) - apart / 2).mean(-1),
   }
   deviation = jnp.maximum(poses.std(0, ddof=1), _LEAST_M)
   depth = jnp.abs(mean - target)[..., 2] / deviation[..., 2]

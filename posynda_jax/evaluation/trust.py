@@ -178,8 +178,7 @@ def _motion(video: _Video) -> tuple[np.ndarray, Reason]:
     for at in np.flatnonzero((motion > JUMP) & (motion > SUDDEN * usual)):
       wrong[frames[at] : frames[at + 1] + 1] = True
     jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
-    speed = np.linalg.norm(step, axis=-1).mean(-1)[1:] / scale[1:]
-    if np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(speed):
+    if np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(motion[1:]):
       wrong[:] = True
   return wrong, "the motion jumps: frames out of order, or another person's?"
 

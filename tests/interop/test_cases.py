@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.evaluation import lifting
 from posynda_jax.interop.keypoints import recordings
 
 CASES = pathlib.Path(__file__).parent / "cases"
@@ -26,9 +25,7 @@ def small():
 def lift(small, name, **options):
   """(recording, Lifted, MPJPE mm over its frames) of a case."""
   (found,) = recordings.read(CASES / name, recordings.Options(**OPTIONS | options))
-  weights, base = small.weights, small.weights.base
-  settings = (base.clip_fps, base.model.num_frames, 64)
-  lifted = lifting.lift_record(small.lift, weights.params, weights.measured, found.record, *settings)
+  lifted = small.lift_recording(found)
   at = found.frames - (found.frames[0] if len(found.frames) == len(TRUTH) else 0)
   truth = (TRUTH - TRUTH[:, :1])[at]
   return found, lifted, 1000 * np.linalg.norm(lifted.pose - truth, axis=-1).mean()

@@ -50,12 +50,12 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, fps: float,
   seen = np.zeros(length, bool)
   seen[at[(scores > 0).any(-1)]] = True
   for joint in range(points.shape[1]):
-    known = at[np.isfinite(points[:, joint]).all(-1)]
+    there = np.isfinite(points[:, joint]).all(-1)
+    known = at[there]
     if not len(known):
       continue
     for axis in range(2):
-      values = points[:, joint, axis]
-      out[:, joint, axis] = np.interp(every, known, values[np.isfinite(values)])
+      out[:, joint, axis] = np.interp(every, known, points[there, joint, axis])
     after = np.searchsorted(known, every).clip(1, max(len(known) - 1, 1))
     inside = seen & (every > known[0]) & (every < known[-1])
     short = inside & (known[np.minimum(after, len(known) - 1)] - known[after - 1] - 1 <= SHORT_S * fps)
