@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -198,6 +199,14 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
       patch.setattr(target, name, value)
       read(place)
+
+
+def test_an_archive_in_an_archive_is_refused(tmp_path):
+  inner = write("zip", tmp_path / "inner.zip", detect(2))
+  with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+    archive.write(inner, "inner.zip")
+  with pytest.raises(ValueError, match="outer.zip holds another archive, inner.zip: unpack it"):
+    read(tmp_path / "outer.zip")
 
 
 @pytest.mark.parametrize("name", NPZ)

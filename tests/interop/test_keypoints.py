@@ -131,6 +131,15 @@ def test_scores_of_a_hundred_are_shares_and_images_of_two_videos_are_two_recordi
   assert [(one.report["sequence"], one.frames.tolist()) for one in found] == [("a", [5, 6]), ("b", [1, 2, 3])]
 
 
+@pytest.mark.parametrize("name", ["mediapipe", "ultralytics", "skeletons"])
+def test_joints_far_outside_do_not_change_the_unit(name, tmp_path):
+  """Of somebody who is cut off by the image's edge, ankles may be guessed at more than twice its height."""
+  seen = detect(3)
+  seen[:, [ALL.index("l_ank"), ALL.index("r_ank")], 1] = 2.4 * files.H
+  recording = read_one(write(name, tmp_path / name, seen))
+  np.testing.assert_allclose(recording.record["keypoints_px"], expected(seen, "simple")[0], rtol=1e-4, atol=0.5)
+
+
 def test_a_wide_table_that_repeats_a_frame_is_refused(tmp_path):
   path = files.write_csv(tmp_path / "wide.csv", [[person] for person in detect(2)])
   lines = path.read_text().splitlines()

@@ -223,12 +223,9 @@ def recognise(path) -> str | None:
       if element:
         return _recognise_list(element) if isinstance(element, list) else _recognise_element(element)
     return name
-  keys = set()
   for key in reader.members():
-    keys.add(key)
-    for name, known in _BY_KEYS.items():
-      if known & keys:
-        return name
+    if key in _BY_KEY:
+      return _BY_KEY[key]
     first = reader.value()
     if "/" in key or "." in key:  # images' names
       people = first[0] if isinstance(first, list) and first else first
@@ -241,9 +238,9 @@ def recognise(path) -> str | None:
 
 _FRAME = ("frame", "frame_id", "frame_index", "frame_number", "frameNumber")
 _LANDMARKS = ("landmarks", "pose_landmarks", "poseLandmarks", "pose", "keypoints")
-_BY_KEYS = {  # a key of the whole document -> format
-    "mmpose": {"meta_info", "instance_info"}, "openpose": {"version", "people", "bodies"},
-    "coco_annotations": {"annotations"}, "skeletons": {"data"},
+_BY_KEY = {  # a key of the whole document -> format
+    "meta_info": "mmpose", "instance_info": "mmpose", "version": "openpose", "people": "openpose",
+    "bodies": "openpose", "annotations": "coco_annotations", "data": "skeletons",
 }
 
 

@@ -75,7 +75,10 @@ def _unpacked(path: pathlib.Path) -> Iterator[pathlib.Path]:
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
       raise ValueError(f"{path} cannot be unpacked ({error}): damaged, or locked by a password") from error
     inside = [entry for entry in pathlib.Path(folder).iterdir() if not entry.name.startswith(".")]
-    yield inside[0] if len(inside) == 1 else pathlib.Path(folder)
+    unpacked = inside[0] if len(inside) == 1 else pathlib.Path(folder)
+    if unpacked.is_file() and _is_packed(unpacked):
+      raise ValueError(f"{path} holds another archive, {unpacked.name}: unpack it and give that")
+    yield unpacked
 
 
 def read(path, name: str | None = None, layout: str | None = None) -> tuple[str, list[Detections]]:
