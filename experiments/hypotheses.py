@@ -3,13 +3,14 @@
     python -m experiments.hypotheses --dataset=cmu_mocap/wild_rig_gt --manual_dir=DIR --hypotheses=20 --steps=1,2,5,10
 
 Prints, for each K: MPJPE of one hypothesis, of the mean of H, of the best pose and of the best hypothesis of each
-joint, chosen by the truth; the energy score; the spread and its rank correlation with the error; and how many joints
-lie in the credible regions of 50% and 90%, along the camera's depth and across it.
+joint, chosen by the truth; the energy score; what the hypotheses and the doubt head leave open (sigma) and its rank
+correlation with the error; and how many joints lie in the regions of 50% and 90%, along depth and across it.
 """
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -31,7 +32,7 @@ for flag in ("run", "weights", "base", "hypotheses", "batch", "hypothesis_chunk"
   flags.declare_key_flag(flag)
 COLUMNS = {
     "one": "one_mm", "mean of H": "mean_mm", "best pose": "best_pose_mm", "best joints": "best_joint_mm",
-    "energy": "energy_mm", "spread": "spread_mm", "rank": "rank", "50% depth": "covered_depth_50%",
+    "energy": "energy_mm", "sigma": "sigma_mm", "rank": "rank", "50% depth": "covered_depth_50%",
     "90% depth": "covered_depth_90%", "50% across": "covered_across_50%", "90% across": "covered_across_90%",
 }
 
@@ -42,8 +43,11 @@ def study(weights, clips, config: scoring.SamplingConfig, num_clips: int) -> dic
 
   @jax.jit
   def measure(params, measured, clip):
-    poses = skeleton.root_centre(scoring.propose(weights.make_denoiser(params), measured, clip, key, config))
-    return spread.measure(poses, skeleton.root_centre(clip["poses"]))
+    found = scoring.propose(weights.make_doubting(params), measured, clip, key, config)
+    found = jnp.concatenate([skeleton.root_centre(found[..., :3]), found[..., 3:]], -1)
+    root = clip["poses"][..., skeleton.ROOT, :]
+    axis = root / jnp.linalg.norm(root, axis=-1, keepdims=True)
+    return spread.measure(found, skeleton.root_centre(clip["poses"]), axis)
 
   picked = np.unique(np.linspace(0, len(clips) - 1, num_clips).astype(int))
   for first in range(0, len(picked), config.batch_size):

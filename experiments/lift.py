@@ -14,6 +14,8 @@ frames:
     pose_camera_m [T 17 3]       the same at its place before the camera (`solve_root`)
     pose_level_m [T 17 3]        the same in a level frame: x right, y up, floor at 0 (--up)
     picture_frames, _ends, _bytes   with --video: frames of it as JPEG, for the page
+    sigma_m [T 17]               how far off each joint may be, m: root of the expected square distance (doubt)
+    deviation_m [T 17 2]         the same as standard deviations across the image and along depth
     hypotheses_root_m [H T 17 3] all hypotheses, with --hypotheses above 1
     keypoints_px, confidence     the input [T 17 2] and [T 17]; `detected` [T] is False where frames were interpolated
     reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
@@ -76,7 +78,7 @@ def main() -> None:
   config, base = sampling.config(weights), weights.base
   for warning in (rate_warning := lifting.rate_warning(recording.record, base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_denoiser, config), config)
+  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)
   lifted = lift.lift_recording(recording)
   fps = float(recording.record["fps"])
   if SMOOTH.value:
@@ -176,6 +178,8 @@ def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, more: dict, me
       "fps": record["fps"], "trusted": lifted.trust.frames, "trusted_joints": lifted.trust.joints,
       "metadata": np.array(json.dumps(metadata)),
   }
+  if np.isfinite(lifted.deviation).all():
+    arrays |= {"sigma_m": lifted.sigma_m, "deviation_m": lifted.deviation}
   if lifted.hypotheses.shape[1] > 1:
     arrays["hypotheses_root_m"] = np.moveaxis(lifted.hypotheses, 1, 0)
   with files.writing(path) as file:

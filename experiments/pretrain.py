@@ -23,6 +23,7 @@ PLAN = flags.DEFINE_enum("plan", "paper", list(base_job.PLANS), "The settings th
 SOURCE = flags.DEFINE_string(
     "source", None, "Labelled source: dataset/rig, dataset/rig+rig or dataset/config; "
     "dataset/rig+2*other/rig counts clips of the other twice.")
+START = flags.DEFINE_string("start", None, "A base of the same denoiser, whose weights training starts from.")
 SPLIT = flags.DEFINE_string("split", None, "Its training split.")
 EVAL_ON = flags.DEFINE_string("eval_on", None, "dataset/config that scores the base; default: the source's exact 2D.")
 EVAL_SPLIT = flags.DEFINE_string("eval_split", None, "Split of it, in TFDS syntax.")
@@ -58,6 +59,7 @@ WIDTH = flags.DEFINE_integer("width", None, "mixste: width.", lower_bound=4)
 DEPTH = flags.DEFINE_integer("depth", None, "mixste: spatial and temporal block pairs.")
 HEADS = flags.DEFINE_integer("heads", None, "mixste: attention heads; use heads of 32 numbers or more.", lower_bound=1)
 DROP_PATH = flags.DEFINE_float("drop_path", None, "mixste: stochastic depth of the last block.")
+DOUBT = flags.DEFINE_bool("doubt", None, "mixste: a second head that states how far off each joint may be.")
 CHANNELS = flags.DEFINE_integer("channels", None, "videopose: channels.")
 FILTER_WIDTHS = flags.DEFINE_list("filter_widths", None, "videopose: widths whose product is the receptive field.")
 CAUSAL = flags.DEFINE_bool("causal", None, "videopose: no frame sees later ones.")
@@ -65,7 +67,7 @@ DROPOUT = flags.DEFINE_float("dropout", None, "videopose: dropout.")
 flags.adopt_module_key_flags(common)
 OF_PLAN = {
     "source": SOURCE, "split": SPLIT, "eval_on": EVAL_ON, "eval_split": EVAL_SPLIT, "batch": BATCH,
-    "clip_fps": CLIP_FPS,
+    "clip_fps": CLIP_FPS, "start": START,
 }
 OF_TRAINING = {
     "num_steps": STEPS, "learning_rate": LEARNING_RATE, "warmup_steps": WARMUP, "decay": DECAY,
@@ -76,7 +78,7 @@ OF_TRAINING = {
 }
 OF_ANY_MODEL = {"inputs": INPUTS, "diffusion": DIFFUSION, "num_frames": NUM_FRAMES, "dtype": DTYPE}
 OF_MODEL = {
-    "mixste": {"width": WIDTH, "depth": DEPTH, "num_heads": HEADS, "drop_path": DROP_PATH},
+    "mixste": {"width": WIDTH, "depth": DEPTH, "num_heads": HEADS, "drop_path": DROP_PATH, "doubt": DOUBT},
     "videopose": {"channels": CHANNELS, "filter_widths": FILTER_WIDTHS, "causal": CAUSAL, "dropout": DROPOUT},
 }
 

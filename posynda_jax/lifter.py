@@ -79,4 +79,4 @@ def load(base=bases.DEFAULT, adapter=None, scale: float = 1.0, **settings) -> Li
     weights = bases.Weights(base, adapter, AdapterConfig(scale=scale), base.body)
   body.check_refinement(settings.get("refine", "none"), weights.body)
   config = scoring.SamplingConfig(**{"diffusion": weights.base.diffusion, **settings})
-  return Lifter(weights, lifting.make_lifter(weights.make_denoiser, config), config)
+  return Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)

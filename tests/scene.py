@@ -34,17 +34,17 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
   return (body + 0.05 * rng.standard_normal(batch + (17, 3)) + place).astype(np.float32)
 
 
-def tiny_model(num_frames: int = 3, inputs: int = 2) -> tuple[MixSTE, dict]:
+def tiny_model(num_frames: int = 3, inputs: int = 2, doubt: bool = False) -> tuple[MixSTE, dict]:
   """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the
   caller's own.
   """
-  model, params = _tiny_model(num_frames, inputs)
+  model, params = _tiny_model(num_frames, inputs, doubt)
   return model, jax.tree.map(lambda leaf: leaf, params)
 
 
 @functools.cache
-def _tiny_model(num_frames: int, inputs: int) -> tuple[MixSTE, dict]:
-  model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2, inputs=inputs)
+def _tiny_model(num_frames: int, inputs: int, doubt: bool) -> tuple[MixSTE, dict]:
+  model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2, inputs=inputs, doubt=doubt)
   shape = (1, num_frames, 17)
   arguments = np.zeros((*shape, inputs)), np.zeros((*shape, 3)), np.zeros(1, np.int32)
   shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *arguments), np.random.default_rng(1)

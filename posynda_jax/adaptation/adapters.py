@@ -7,6 +7,7 @@ A fresh adapter changes nothing: `b`, the deltas and the bias start at zero.
 """
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -69,22 +70,25 @@ def num_trainable(base: PyTree, config: AdapterConfig) -> int:
 
 
 def make_denoiser(
-    model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float = 1.0, form: str = "merged"
+    model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float = 1.0, form: str = "merged",
+    with_doubt: bool = False,
 ) -> sampler.Denoiser:
   """P_theta of Eq. 11 as `(keypoints [b f j 2], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter
   None.
 
   All forms give the same numbers. "merged" folds the update into the kernels once, for inference. "layerwise" is for
   training (`lora.bind(frozen=True)`). "factorised" shares the products with the base among the members of a vmap over
-  adapters.
+  adapters. `with_doubt` returns [b f j 5] of a model that has this head.
   """
+  asked = {"with_doubt": True} if with_doubt else {}
   if adapter is None:
-    return lora.bind(model, base, None)
+    return functools.partial(lora.bind(model, base, None), **asked)
   if form == "merged" or "lora" not in adapter:
     denoise = lora.bind(model, merge(base, adapter, scale), None)
   else:
     denoise = lora.bind(model, base, adapter["lora"], scale, frozen=form == "layerwise")
-  return lambda keypoints, noisy, t: denoise(keypoints, noisy, t) + adapter["bias"]
+  bias = jnp.pad(adapter["bias"], ((0, 0), (0, 2 if with_doubt else 0)))
+  return lambda keypoints, noisy, t: denoise(keypoints, noisy, t, **asked) + bias
 
 
 def merge(base: PyTree, adapter: PyTree, scale: float) -> PyTree:

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from posynda_jax.adaptation import adapters, bases, pretraining, sources
 from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
+from posynda_jax.diffusion import process
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.evaluation import results, scoring
 from posynda_jax.geometry import virtual_camera
@@ -22,7 +24,8 @@ class Plan:
   """All that defines a base.
 
   `model`: fields of the denoiser, for `denoisers.make_model`. `source`: for `sources.load_source`. `eval_on`:
-  dataset/config that scores the base; None is the source's exact 2D.
+  dataset/config that scores the base; None is the source's exact 2D. `start`: base whose weights training starts
+  from, for `bases.load`; None starts afresh.
   """
 
   model: dict[str, Any]
@@ -34,6 +37,7 @@ class Plan:
   clip_fps: float = 50.0
   eval_on: str | None = None
   eval_split: str = "test"
+  start: str | None = None
 
 
 MODELS = {  # fields of the paper's size
@@ -64,6 +68,12 @@ _BASE = dataclasses.replace(
     pretrain=dataclasses.replace(
         _SMALL.pretrain, num_steps=6500, final_step_share=0.5, noise_std=0.25, mixed=0.3, offset=0.5, resized=0.5),
 )
+# The end of the base's training, with a real detector's errors in half of the clips' 2D and the doubt head; it needs
+# `start`.
+_BASE_DETECTED = dataclasses.replace(
+    _BASE, model=_BASE.model | {"doubt": True}, pretrain=dataclasses.replace(
+        _BASE.pretrain, num_steps=2000, detector="real", muon_rate=0.004, learning_rate=6e-4),
+)
 PLANS = {
     "paper": Plan(_FRAMES | MODELS["mixste"] | {"num_frames": 27}, pretraining.PretrainConfig(learning_rate=1e-3)),
     # A compact base on real motion: 33 minutes on two cores.
@@ -71,6 +81,7 @@ PLANS = {
     # The base that ships: 80 minutes on two cores.
     "small": _SMALL,
     "base": _BASE,
+    "base_detected": _BASE_DETECTED,
     # VideoPose on the same clips. Every view is fresh and the base is an average of updates, so dropout only slowed it.
     "cmu_videopose": dataclasses.replace(
         _CMU, model=_FRAMES | MODELS["videopose"] | {"filter_widths": [3, 3], "channels": 512, "dropout": 0.0},
@@ -103,7 +114,7 @@ def plan_of(base: bases.Base) -> Plan:
   """The plan that the base was trained by. Raises ValueError for a base that was not trained here."""
   names = {field.name for field in dataclasses.fields(Plan)}
   found = {name: value for name, value in base.config.items() if name in names}
-  if set(found) != names:
+  if set(found) | {"start"} != names:  # older bases have none
     raise ValueError(f"base {base.digest} does not say how it was trained: give one that `pretrain` made")
   return Plan(**found | {"pretrain": pretraining.PretrainConfig(**found["pretrain"])})
 
@@ -153,13 +164,13 @@ def train_base(
     return bases.load(run.folder)
   source = sources.load_source(plan.source, plan.split, plan.clip_fps, folders)
   found = clips.ClipSource(source.tracks, model.num_frames)
-  state = pretraining.init_state(jax.random.key(plan.seed), model, plan.pretrain)
+  state, started = _first_state(plan, model)
   size = counting.count(state.params["params"])
   print(f"Base: {size:,} parameters, {len(found):,} clips of {model.num_frames} frames from {plan.source}", flush=True)
   step = parallel.make_parallel_step(
       functools.partial(pretraining.pretrain_step, model=model, config=plan.pretrain, rig=source.rig)
   )
-  identity = run.config | {"data": checkpoint.describe_data({"source": found})}
+  identity = run.config | started | {"data": checkpoint.describe_data({"source": found})}
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", saving.keep, identity)
   batches = feed.batches({"source": found}, {"source": plan.batch}, plan.seed)
   settings = loop.LoopSettings(
@@ -182,6 +193,24 @@ def train_base(
         f"{scores['p_mpjpe_mm']:.1f} mm, {scores['frames']:,} frames ({seconds:.0f} s of training)", flush=True)
   processes.wait()  # for metrics.json
   return bases.load(run.folder)
+
+
+def _first_state(plan: Plan, model) -> tuple[pretraining.PretrainState, dict[str, str]]:
+  """The state before the first update, and the digest of the base that it starts from; empty where it starts afresh.
+
+  Raises ValueError for a base of another denoiser or another process.
+  """
+  state = pretraining.init_state(jax.random.key(plan.seed), model, plan.pretrain)
+  if plan.start is None:
+    return state, {}
+  base = bases.load(plan.start)
+  without_doubt = model.clone(doubt=False) if getattr(model, "doubt", False) else model
+  diffusion = process.Diffusion(plan.pretrain.diffusion_steps, plan.pretrain.noise_std)
+  if base.model not in (model, without_doubt) or base.diffusion != diffusion:
+    raise ValueError(f"training starts from {plan.start}, which has {base.model} and {base.diffusion}, but the plan "
+                     f"has {model} and {diffusion}: give the plan and the flags that this base was made with")
+  params = {**base.params, "params": {**state.params["params"], **base.params["params"]}}
+  return state.replace(params=params, ema=jax.tree.map(jnp.copy, params)), {"start": base.digest}
 
 
 def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Folders) -> tuple[dict, dict]:

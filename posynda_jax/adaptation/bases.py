@@ -46,6 +46,11 @@ class Base:
     return virtual_camera.CANONICAL if inputs == virtual_camera.CHANNELS else ()
 
   @property
+  def has_doubt(self) -> bool:
+    """Whether it states how far off each joint may be."""
+    return getattr(self.model, "doubt", False)
+
+  @property
   def clip_fps(self) -> float:
     """Frame rate of its clips."""
     return self.config["clip_fps"]
@@ -91,9 +96,13 @@ class Weights:
     """Body and view as arrays."""
     return measured.make(self.body, self.view, self.base.model.inputs)
 
-  def make_denoiser(self, params_and_adapter: tuple):
+  def make_denoiser(self, params_and_adapter: tuple, with_doubt: bool = False):
     """The denoiser of (base variables, adapter), for programs that take both as an argument."""
-    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale)
+    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale, with_doubt=with_doubt)
+
+  def make_doubting(self, params_and_adapter: tuple):
+    """The same with the channels of a base's doubt head, where it has one."""
+    return self.make_denoiser(params_and_adapter, self.base.has_doubt)
 
   def save(self, path) -> None:
     """Writes the adapter as one `.safetensors` file, for `load_weights`."""

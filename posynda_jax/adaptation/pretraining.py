@@ -13,6 +13,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -32,6 +33,7 @@ MOTION_CHANGES = {  # share in PretrainConfig -> (change of world motion, purpos
     "reproportioned": (augmentations.reproportion, _PROPORTIONS),
 }
 MUON_LEAST = 32  # least size of both axes of a kernel that Muon trains
+DOUBT_WEIGHT = 0.01  # of the doubt head's loss: it shares the bound on the gradient's norm with the base
 LOSSES = ("mse", "mpjpe")
 LR_DECAYS = ("cosine", "exponential")
 
@@ -132,6 +134,16 @@ def pose_loss(pred, target, weight: Float[Array, "b f"], kind: str) -> Float[Arr
   return (weight * distance.mean(-1)).sum()
 
 
+def doubt_loss(
+    error: Float[Array, "b f j 3"], log_deviation: Float[Array, "b f j 2"]
+) -> Float[Array, "b f"]:
+  """Mean over joints of the negative log likelihood of an error (m), normal with the stated deviations (m) across the
+  image (x, y) and along depth (z), without its constant. The root, which has no error, does not count.
+  """
+  scaled = error * jnp.exp(-log_deviation)[..., np.array([0, 0, 1])]
+  return (0.5 * (scaled**2).sum(-1) + log_deviation @ jnp.array([2.0, 1.0]))[..., 1:].mean(-1)
+
+
 def pretrain_step(
     state: PretrainState, frozen, batch: dict, seed_key: Array, *, model: nn.Module, config: PretrainConfig,
     rig: rigs.Rig | rigs.Mixture | None,
@@ -161,6 +173,7 @@ def pretrain_step(
   t = jax.vmap(lambda key: _draw_time(key, config))(keys[_TIME])
   noise = config.noise_std * jax.vmap(lambda key: jax.random.normal(key, x_0.shape[1:]))(keys[_NOISE])
   x_t = process.clamp(process.q_sample(process.cosine_schedule(config.diffusion_steps), x_0, t, noise))
+  has_doubt = getattr(model, "doubt", False)
   weight = source["valid"] / jnp.maximum(jax.lax.psum(source["valid"].sum(), parallel.AXIS), 1e-9)
 
   trained = {"params": state.params["params"]}
@@ -169,8 +182,12 @@ def pretrain_step(
 
   def loss_fn(trained):
     variables = {**trained, **statistics}
-    pred, moved = model.apply(variables, keypoints, x_t, t, train=True, rngs=rngs, mutable=list(statistics))
+    asked = {"with_doubt": True} if has_doubt else {}
+    pred, moved = model.apply(variables, keypoints, x_t, t, train=True, rngs=rngs, mutable=list(statistics), **asked)
+    pred, doubt = pred[..., :3], pred[..., 3:]
     loss = pose_loss(pred, x_0, weight, config.loss)
+    if has_doubt:
+      loss += DOUBT_WEIGHT * (weight * doubt_loss(jax.lax.stop_gradient(pred) - x_0, doubt)).sum()
     return loss, ((weight * jnp.linalg.norm(pred - x_0, axis=-1).mean(-1)).sum(), moved)
 
   (loss, (mpjpe, moved)), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)

@@ -14,6 +14,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+USUAL_ERROR = 0.05  # metres: the standard deviation that an untrained doubt head states
 _KEPT = ("qkv", "proj", "mlp_in")  # outputs of large products, kept for the backward pass of a rematerialised block
 
 
@@ -22,7 +23,8 @@ class MixSTE(nn.Module):
 
   `drop_path` is the rate of stochastic depth. It rises linearly from 0 in the first depth, and applies with
   `train=True` and an rng named `drop_path`. With `remat` the backward pass computes norms, GELU and attention again
-  instead of keeping them: the same numbers in about a third of the memory.
+  instead of keeping them: the same numbers in about a third of the memory. `doubt` adds a second head, which is asked
+  by `with_doubt`; the network in front of it does not learn from it.
   """
 
   num_joints: int = 17
@@ -35,13 +37,17 @@ class MixSTE(nn.Module):
   diffusion: bool = True
   inputs: int = 2  # channels of the 2D input: keypoints, or 5 of `virtual_camera.channels`
   remat: bool = False
+  doubt: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
       self, keypoints: Float[Array, "b f j i"], noisy: Float[Array, "b f j 3"] | None = None,
-      t: Int[Array, "b"] | None = None, *, train: bool = False,
-  ) -> Float[Array, "b f j 3"]:
+      t: Int[Array, "b"] | None = None, *, train: bool = False, with_doubt: bool = False,
+  ) -> Float[Array, "b f j c"]:
+    """x_0 [b f j 3] (m); `with_doubt` [b f j 5], with the logarithm of its error's standard deviations (m), across the
+    image and along depth.
+    """
     spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")  # all depths share it
     temporal_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")
     shape = keypoints.shape[:-1]  # b f j
@@ -67,7 +73,11 @@ class MixSTE(nn.Module):
         x = (x.reshape(shape + (-1,)) + frame_position[:, None]).reshape(x.shape)
       x = temporal_norm(temporal(x, shape, train))
     x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="head_norm")(x)
-    return nn.Dense(3, dtype=self.dtype, name="head")(x).astype(jnp.float32).reshape(shape + (-1,))
+    pose = nn.Dense(3, dtype=self.dtype, name="head")(x).astype(jnp.float32).reshape(shape + (-1,))
+    if not self.doubt:
+      return pose
+    doubt = nn.Dense(2, dtype=jnp.float32, name="doubt")(jax.lax.stop_gradient(x)).reshape(shape + (-1,))
+    return jnp.concatenate([pose, doubt + np.log(USUAL_ERROR)], -1) if with_doubt else pose
 
   def _position(self, name: str, length: int) -> Array:
     return self.param(name, nn.initializers.zeros_init(), (length, self.width)).astype(self.dtype)

@@ -32,9 +32,11 @@ def with_flip(denoise: Denoiser, left=skeleton.LEFT, right=skeleton.RIGHT) -> De
 
 
 def predict(denoise: Denoiser, keypoints, x_t, t) -> Float[Array, "b f j 3"]:
-  """x_0 as inference computes it: input and output clamped, one t for the whole batch."""
-  t = jnp.full(x_t.shape[0], t, jnp.int32)
-  return clamp(denoise(keypoints, clamp(x_t), t))
+  """x_0 as inference computes it: input and output clamped, one t for the whole batch. Channels that a denoiser
+  gives beside the pose stay as they are.
+  """
+  answer = denoise(keypoints, clamp(x_t), jnp.full(x_t.shape[0], t, jnp.int32))
+  return jnp.concatenate([clamp(answer[..., :3]), answer[..., 3:]], -1) if answer.shape[-1] > 3 else clamp(answer)
 
 
 def ddim_step(x_t, x_0, step: DdimSteps, noise):
@@ -53,7 +55,7 @@ def sample(
   def body(x_t, inputs):
     step, noise = inputs
     x_0 = predict(denoise, keypoints, x_t, step.t)
-    x_next, implied = ddim_step(x_t, x_0, step, noise)
+    x_next, implied = ddim_step(x_t, x_0[..., :3], step, noise)
     return x_next, {"x_t": x_t, "pred_x0": x_0, "pred_noise": implied}
 
   steps = jax.tree.map(jnp.asarray, steps)
@@ -74,7 +76,8 @@ def propose(
   """H hypotheses of the clean pose, vmapped over H noise samples with the denoiser's weights unmapped.
 
   `keys` [b] belong to the clips, so a clip's hypotheses depend neither on its batch nor on its device. `chunk`
-  hypotheses are computed at a time, which bounds the memory; 0 computes all at once.
+  hypotheses are computed at a time, which bounds the memory; 0 computes all at once. Channels that the denoiser gives
+  beside the pose come with it.
   """
   shape = keypoints.shape[1:-1] + (3,)
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import hypotheses
-from posynda_jax.evaluation import scoring, trust
+from posynda_jax.evaluation import scoring, spread, trust
 from posynda_jax.evaluation.trust import Trust
 from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
@@ -23,15 +23,22 @@ _LEAST_FILTERED = 10  # frames: the filter's padding
 @dataclasses.dataclass(frozen=True)
 class Lifted:
   """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root`
-  [T 3] solved (m, camera frame); `reprojection_px` [T], NaN in frames that were interpolated; `frame` [T], their
-  numbers in the video; which of them can be believed."""
+  [T 3] solved (m, camera frame); `deviation` [T 17 2], standard deviations of the pose (m) across the image and along
+  depth, NaN for a base that does not state them; `reprojection_px` [T], NaN in frames that were interpolated; `frame`
+  [T], their numbers in the video; which of them can be believed."""
 
   pose: np.ndarray
   hypotheses: np.ndarray
   root: np.ndarray
+  deviation: np.ndarray
   reprojection_px: np.ndarray
   frame: np.ndarray
   trust: Trust
+
+  @property
+  def sigma_m(self) -> np.ndarray:
+    """How far off each joint [T 17] may be (m): the root of the mean square distance that is expected."""
+    return spread.distance(self.deviation)
 
 
 def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "b f 3"], Float[Array, "b f"]]:
@@ -43,8 +50,8 @@ def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "
 
 
 def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
-  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, reprojection}`, each [b f ...], for
-  `make_denoiser(weights)`.
+  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, deviation, reprojection}`, each [b f ...], for
+  `make_denoiser(weights)`, which may give the channels of a doubt head too.
 
   Joints are weighted by confidence; in frames without a detection, where all are 0, they are weighted alike.
   """
@@ -54,10 +61,16 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Call
   def lift(weights, measured, clip):
     detected = clip["confidence"].max(-1, keepdims=True) > 0
     clip = clip | {"confidence": jnp.where(detected, clip["confidence"], 1.0)}
-    poses = skeleton.root_centre(scoring.propose(make_denoiser(weights), measured, clip, key, config))
+    found = scoring.propose(make_denoiser(weights), measured, clip, key, config)
+    poses = skeleton.root_centre(found[..., :3])
     pose = skeleton.root_centre(scoring.combine(poses, measured, clip, config))
     root, error = reproject(pose, clip)
-    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root, "reprojection": error}
+    deviation = spread.deviations(found, root / jnp.maximum(jnp.linalg.norm(root, axis=-1, keepdims=True), 1e-6))
+    deviation = deviation if found.shape[-1] > 3 else jnp.full_like(deviation, jnp.nan)
+    return {
+        "pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root, "deviation": deviation,
+        "reprojection": error,
+    }
 
   return lift
 
@@ -78,7 +91,7 @@ def lift_record(
     for row in range(min(batch_size, len(source) - first)):
       parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
   whole = {}
-  for field in ("pose", "hypotheses", "root", "reprojection"):
+  for field in ("pose", "hypotheses", "root", "deviation", "reprojection"):
     of_clips = [np.stack([one[field] for one in part]) for part in parts]
     stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, found, strict=True)]
     whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -49,7 +50,7 @@ def propose(
 ) -> Float[Array, "h b f j 3"]:
   """Hypotheses for a batch of clips, in the axes of their own cameras; with `measured.view` through that camera.
 
-  A clip's noise depends on the seed and its `index` alone.
+  A clip's noise depends on the seed and its `index` alone. Channels that a denoiser gives beside the pose come with it.
   """
   seen = see(clip, measured)
   if config.flip:
@@ -57,7 +58,10 @@ def propose(
   steps = process.ddim_steps(config.diffusion.schedule, config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
   poses = sampler.propose(keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk)
-  return poses if measured.view is None else virtual_camera.to_camera_axes(poses, seen["rotation"])
+  if measured.view is None:
+    return poses
+  turned = virtual_camera.to_camera_axes(poses[..., :3], seen["rotation"])
+  return jnp.concatenate([turned, poses[..., 3:]], -1) if poses.shape[-1] > 3 else turned
 
 
 def combine(

@@ -80,3 +80,23 @@ def test_muon_trains_large_kernels_and_adamw_the_rest():
 def test_unknown_settings_list_the_choices(field, value):
   with pytest.raises(ValueError, match=f"{field} '{value}' is unknown; choose one of"):
     pretraining.PretrainConfig(**{field: value})
+
+
+def test_a_doubt_head_states_the_deviations_of_errors_across_and_along_depth_and_changes_no_pose():
+  deviations = np.array([0.01, 0.01, 0.04], np.float32)
+  error = jnp.asarray(np.random.default_rng(0).normal(size=(64, 9, 17, 3)) * deviations)
+  stated = jnp.log(jnp.asarray(deviations[1:]))
+
+  def loss(log_deviation):
+    return pretraining.doubt_loss(error, jnp.broadcast_to(log_deviation, (64, 9, 17, 2))).mean()
+
+  assert float(jnp.abs(jax.grad(loss)(stated)).max()) < 0.05  # least at the true deviations
+  assert float(loss(stated)) < min(float(loss(stated + change)) for change in (0.3, -0.3))
+
+  with_doubt, params = scene.tiny_model(FRAMES, doubt=True)
+  without, config = with_doubt.clone(doubt=False), pretraining.PretrainConfig(warmup_steps=0, clip_norm=1e9)
+  bare = {"params": {name: part for name, part in params["params"].items() if name != "doubt"}}
+  learnt, plain = (pretrain(model, tree, config, MOTION, 1, rigs.get_rig("h36m_rig")).params["params"]
+                   for model, tree in ((with_doubt, params), (without, bare)))
+  assert np.abs(learnt["doubt"]["kernel"] - params["params"]["doubt"]["kernel"]).max() > 1e-4
+  assert_close({name: part for name, part in learnt.items() if name != "doubt"}, plain, updates=1)

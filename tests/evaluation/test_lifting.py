@@ -52,7 +52,20 @@ def test_lifting_keeps_frames_in_order_and_finds_their_place(lift, num_frames, f
   np.testing.assert_allclose(lifted.root, poses[:, 0], atol=1e-3)
   assert lifted.hypotheses.shape == (num_frames, 2, 17, 3)
   assert_close(lifted.hypotheses, np.stack([lifted.pose] * 2, 1))
-  assert lifted.reprojection_px.max() < 0.05
+  assert lifted.reprojection_px.max() < 0.05 and np.isnan(lifted.deviation).all()
+
+
+def test_a_doubt_head_comes_with_every_joint():
+  def doubting(keypoints, noisy, t):
+    stated = jnp.log(jnp.stack([0.01 + 0.001 * jnp.arange(17.0), jnp.full(17, 0.04)], -1))
+    stated = jnp.broadcast_to(stated, (*keypoints.shape[:-1], 2))
+    return jnp.concatenate([flat_denoiser(keypoints, noisy, t), stated], -1)
+
+  record, _ = flat_scene(23, 25.0)
+  program = lifting.make_lifter(lambda weights: doubting, SamplingConfig())
+  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  assert_close(lifted.deviation[..., 0], np.broadcast_to(0.01 + 0.001 * np.arange(17.0), (23, 17)))
+  assert_close(lifted.sigma_m, np.sqrt(2 * lifted.deviation[..., 0] ** 2 + 0.04**2))
 
 
 def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_frames():
@@ -87,7 +100,7 @@ def test_smoothing_keeps_slow_motion_and_removes_fast():
   time = np.arange(120) / 30
   slow, fast = np.sin(2 * np.pi * 0.5 * time), 0.1 * np.sin(2 * np.pi * 12 * time)
   one = np.broadcast_to((slow + fast)[:, None, None], (120, 17, 3)).astype(np.float32)
-  lifted = lifting.Lifted(one, one[:, None], one[:, 0], np.zeros(120), np.arange(120), None)
+  lifted = lifting.Lifted(one, one[:, None], one[:, 0], one[..., :2], np.zeros(120), np.arange(120), None)
   smooth = lifting.smooth(lifted, 30.0, 4.0)
   for name in ("pose", "hypotheses", "root"):
     found = getattr(smooth, name).reshape(120, -1)[10:-10]

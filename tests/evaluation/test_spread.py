@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from posynda_jax.evaluation import spread
+from tests.tolerance import assert_close
 
 SHAPE = (40, 5, 17, 3)  # b f j 3
+AXIS = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), (40, 5, 3))  # of depth
 
 
 def drawn(scale, num: int = 60):
@@ -23,7 +25,7 @@ def row(scale, num: int = 60) -> dict:
   poses, target, valid = drawn(scale, num)
   totals = spread.Totals()
   for part in (slice(0, 25), slice(25, 40)):
-    totals.add(*spread.measure(poses[:, part], target[part]), valid[part])
+    totals.add(*spread.measure(poses[:, part], target[part], AXIS[part]), valid[part])
   return totals.row()
 
 
@@ -42,12 +44,31 @@ def test_the_energy_score_is_least_for_the_true_distribution(scale):
   assert (row(scale)["covered_depth_90%"] < 0.6) == (scale < 1)
 
 
+def test_what_a_head_states_adds_to_the_variance_of_hypotheses():
+  poses, target, valid = drawn(1.0, 61)
+  own = jnp.log((poses - poses.mean(0)).std(0))[..., 1:]  # across and along depth, of each joint
+  stated = jnp.concatenate([poses.mean(0, keepdims=True), own[None]], -1)
+  totals = spread.Totals()
+  totals.add(*spread.measure(stated, target, AXIS), valid)
+  for where in ("depth", "across"):
+    assert totals.row()[f"covered_{where}_90%"] == pytest.approx(0.9, abs=0.06)
+  both = jnp.concatenate([poses[:20], jnp.broadcast_to(own, (20, *own.shape))], -1)
+  apart = spread.deviations(poses[:20], AXIS)
+  assert_close(spread.deviations(both, AXIS) ** 2, apart**2 + jnp.exp(2 * own))
+
+
+def test_depth_is_along_the_given_axis():
+  poses, _, _ = drawn(1.0)
+  turned = jnp.broadcast_to(jnp.array([1.0, 0.0, 0.0]), (40, 5, 3))
+  assert_close(spread.deviations(poses, AXIS), spread.deviations(jnp.roll(poses, 1, -1), turned))
+
+
 def test_equal_hypotheses_cover_nothing_and_have_no_rank():
   poses, target, valid = drawn(0.0, 4)
   totals = spread.Totals()
-  totals.add(*spread.measure(poses, target), valid)
+  totals.add(*spread.measure(poses, target, AXIS), valid)
   found = totals.row()
-  assert found["covered_depth_90%"] < 0.05 and found["spread_mm"] < 1e-3
+  assert found["covered_depth_90%"] < 0.05 and found["sigma_mm"] < 1e-3
   assert found["best_pose_mm"] == pytest.approx(found["mean_mm"], rel=1e-3)
 
 
@@ -58,5 +79,5 @@ def test_invalid_frames_do_not_count():
   totals = spread.Totals()
   with pytest.raises(ValueError, match="no valid frame"):
     totals.row()
-  totals.add(*spread.measure(poses, target), valid)
+  totals.add(*spread.measure(poses, target, AXIS), valid)
   assert totals.row()["one_mm"] < 1000 and totals.row()["frames"] == 195
