@@ -46,6 +46,7 @@ def save_page(path, sequence: PoseSequence) -> int:
       "parents": skeleton.PARENTS, "left": skeleton.LEFT, "first_frame": int(sequence.first_frame),
       "width": float(sequence.resolution[0]), "height": float(sequence.resolution[1]),
       "valid": sequence.valid.astype(int).tolist(), "keypoints": _pack(keypoints), "series": series,
+      "sigma": None if sequence.sigma_m is None else _pack(np.asarray(sequence.sigma_m)),
       "doubts": [list(doubt) for doubt in sequence.doubts],
       "pictures": [[frame, base64.b64encode(picture).decode()] for frame, picture in sequence.pictures],
   }

@@ -36,6 +36,7 @@ class PoseSequence:
   hypotheses: np.ndarray | None = None  # [H T 17 3]
   truth: np.ndarray | None = None  # [T 17 3]; without it only the reprojection error is measured
   confidence: np.ndarray | None = None  # [T 17], weight of each joint where roots are solved; default: ones
+  sigma_m: np.ndarray | None = None  # [T 17], how far off each joint of the first pose may be
   valid: np.ndarray | None = None  # [T], False in frames without a detection; default: True
   first_frame: int = 0  # number of the first frame in its video
   doubts: Sequence[tuple[int, int, str]] = ()  # (first, last, why) of frames, by number, that are not trusted
@@ -55,6 +56,7 @@ class PoseSequence:
     if not (np.isfinite(self.fps) and self.fps > 0):
       raise ValueError(f"fps {self.fps}: expected a positive rate")
     arrays = [("keypoints", self.keypoints_px, (num_frames, 17, 2)), ("intrinsics", self.intrinsics, (9,))]
+    arrays += [] if self.sigma_m is None else [("sigma", self.sigma_m, (num_frames, 17))]
     for name, values, shape in [*arrays, *((name, pose, (num_frames, 17, 3)) for name, _, _, pose in self.series())]:
       if np.shape(values) != shape:
         raise ValueError(f"{name} of shape {np.shape(values)}: expected {shape}")
@@ -76,6 +78,7 @@ class PoseSequence:
         self, keypoints_px=self.keypoints_px[first], confidence=self.confidence[first], valid=self.valid[first],
         poses={name: pose[first] for name, pose in self.poses.items()},
         hypotheses=None if self.hypotheses is None else self.hypotheses[:, first],
+        sigma_m=None if self.sigma_m is None else self.sigma_m[first],
         truth=None if self.truth is None else self.truth[first],
     )
 
@@ -126,8 +129,8 @@ def read_lifted(path) -> PoseSequence:
     pictures = []
   shown = metadata.get("sequence") or pathlib.Path(metadata.get("path", file)).name
   return PoseSequence(
-      poses={name: data["pose_root_m"]}, hypotheses=hypotheses, valid=data["detected"], fps=float(data["fps"]),
-      first_frame=int(data["frame"][0]), title=f"Lifted: {shown}", notes=notes,
+      poses={name: data["pose_root_m"]}, hypotheses=hypotheses, sigma_m=data.get("sigma_m"), valid=data["detected"],
+      fps=float(data["fps"]), first_frame=int(data["frame"][0]), title=f"Lifted: {shown}", notes=notes,
       chosen_name=name, doubts=doubts, pictures=pictures, **{name: data[name] for name in same},
   )
 

@@ -214,6 +214,22 @@ def test_a_phone_needs_no_sideways_scrolling_and_pinches_to_zoom(browser, walk):
   assert gesture((0,), (50,))[1] == pytest.approx(yaw - 0.5, abs=0.02)
 
 
+def test_the_expected_error_is_a_haze_around_joints_and_a_choice_of_the_strip(shown, tmp_path):
+  given, pictures = swaying(4), []
+  for size in (None, 0.02, 0.2):
+    sigma = None if size is None else np.broadcast_to(size * (1 + np.arange(17) / 17), (4, 17))
+    page.save_page(tmp_path / "a.html", PoseSequence(**given, sigma_m=sigma))
+    show(shown, tmp_path / "a.html")
+    pictures.append(picture(shown))
+  assert len(set(pictures)) == 3
+  shown.execute_script("$('measure').value = 'expected'; measure()")
+  np.testing.assert_allclose(per_joint(shown, "errors"), 1000 * sigma, atol=0.02)
+  assert f"expected error {1000 * sigma[0].mean():.0f} mm" in find(shown, "#numbers").text
+  assert find(shown, "#scale").text.endswith("mm or more")
+  shown.execute_script("$('measured').value = 1; measure()")
+  assert shown.execute_script("return $('measure').value") == "px"
+
+
 def test_one_frame_of_one_pose_makes_a_page(shown, tmp_path):
   given = swaying(1, 1) | {"hypotheses": None, "truth": None, "title": '<b>"x"</b>'}
   given["poses"] = {"</script><i>": given["poses"]["chosen"]}

@@ -25,6 +25,7 @@ function draw() {
   const parts = [`${state.measured.name}:`];
   if (truth && state.measured !== truth) parts.push(`MPJPE ${mean(state.mm, state.t).toFixed(1)} mm,`);
   parts.push(data.valid[state.t] ? `reprojection ${mean(state.px, state.t).toFixed(1)} px` : "not detected here");
+  if (sigma && state.measured === series[0]) parts.push(`· expected error ${(1000 * mean(sigma, state.t)).toFixed(0)} mm`);
   const doubts = data.doubts.filter(([first, last]) => first <= number && number <= last);
   if (doubts.length) parts.push(`· not trusted: ${doubts.map(([, , why]) => why).join("; ")}`);
   $("numbers").textContent = parts.join(" ");
@@ -64,9 +65,10 @@ function view(name) {
 
 function measure() {
   state.measured = series[Number($("measured").value)];
-  const isTruth = state.measured === truth;
-  $("measure").querySelectorAll("option").forEach((option) => (option.disabled = isTruth && option.value === "mm"));
-  if (isTruth) $("measure").value = "px";
+  // The truth has no 3D error, and the base states the expected error of the first series alone.
+  const absent = { mm: state.measured === truth, expected: state.measured !== series[0] };
+  $("measure").querySelectorAll("option").forEach((option) => (option.disabled = absent[option.value]));
+  if (absent[$("measure").value]) $("measure").value = "px";
   state.unit = $("measure").value;
   state.px = errorsOf(state.measured, "px");
   if (truth) state.mm = errorsOf(state.measured, "mm");
@@ -107,6 +109,7 @@ for (const one of series) {
 series.forEach((one, i) => $("measured").append(new Option(one.name, i)));
 if (truth) $("measure").append(new Option("3D error", "mm"));
 $("measure").append(new Option("reprojection", "px"));
+if (sigma) $("measure").append(new Option("expected 3D error", "expected"));
 $("frame").max = T - 1;
 
 $("play").addEventListener("click", () => play(!state.playing));
@@ -152,7 +155,7 @@ heatCanvas.addEventListener("pointerdown", (event) => {
 heatCanvas.addEventListener("pointermove", (event) => {
   const [t, j] = underPointer(event);
   if (event.buttons) seek(t);
-  const error = errors[t * J + j], value = Number.isFinite(error) ? `${error.toFixed(1)} ${state.unit}` : "none";
+  const error = errors[t * J + j], value = Number.isFinite(error) ? `${error.toFixed(1)} ${UNITS[state.unit]}` : "none";
   $("reading").textContent = j === undefined ? "" : `${joints[j]}, frame ${data.first_frame + t}: ${value}`;
 });
 heatCanvas.addEventListener("pointerleave", () => ($("reading").textContent = ""));

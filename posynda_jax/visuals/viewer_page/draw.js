@@ -9,6 +9,7 @@ const keypoints = unpack(data.keypoints), T = keypoints.length / (2 * joints.len
 const series = data.series.map((one) => ({
   ...one, pose: unpack(one.pose), projection: unpack(one.projection), root: unpack(one.root),
 }));
+const sigma = data.sigma && unpack(data.sigma); // m, of each joint of the first series [T J]
 const truth = series.find((one) => one.kind === "truth");
 const state = {
   t: 0, playing: false, clock: 0, yaw: 0.5, pitch: 0.2, zoom: 1, travel: false, whole: false,
@@ -77,14 +78,14 @@ function measureScene(travel) {
   return { middle: low.map((v, i) => (v + high[i]) / 2), size, floor: high[1] };
 }
 
-// Canvas position of a 3D point: [x px, y px, depth m].
+// Canvas position of a 3D point: [x px, y px, depth m, px a metre there].
 function toCanvas(p, width, height) {
   const { middle, size } = bounds[Number(state.travel)];
   const x = p[0] - middle[0], y = p[1] - middle[1], z = p[2] - middle[2];
   const [cy, sy, cp, sp] = [Math.cos(state.yaw), Math.sin(state.yaw), Math.cos(state.pitch), Math.sin(state.pitch)];
   const x1 = x * cy + z * sy, z1 = z * cy - x * sy, depth = y * sp + z1 * cp, far = 4 * size;
   const scale = ((0.88 * Math.min(width, height - 40)) / size) * state.zoom * (far / Math.max(far + depth, 0.1 * far));
-  return [width / 2 + x1 * scale, height / 2 + 10 + (y * cp - z1 * sp) * scale, depth];
+  return [width / 2 + x1 * scale, height / 2 + 10 + (y * cp - z1 * sp) * scale, depth, scale];
 }
 
 function joint(one, j) {
@@ -112,6 +113,7 @@ function drawSpace() {
   const strokes = [];
   for (const one of series.filter((s) => s.shown)) {
     const points = joints.map((_, j) => toCanvas(joint(one, j), width, height));
+    if (one === series[0] && sigma) points.forEach((point, j) => drawHaze(context, point, sigma[state.t * J + j]));
     const style = { ...(one === series[0] ? STYLES.chosen : STYLES[one.kind]), colour: colourOf(one) };
     for (const [child, parent] of bones) {
       const [a, b] = [points[child], points[parent]], depth = (a[2] + b[2]) / 2 - style.nearer;
@@ -124,6 +126,19 @@ function drawSpace() {
     line(context, s.a, s.b, s.colour, s.width);
     if (s.hollow) line(context, s.a, s.b, css("--panel"), s.width * 0.4);
   }
+}
+
+// A disc that fades to nothing at twice the expected error (m) around a joint of the first series.
+function drawHaze(context, [x, y, , scale], expected) {
+  const radius = 2 * expected * scale;
+  if (!Number.isFinite(x + y + radius) || radius < 1) return;
+  const fade = context.createRadialGradient(x, y, 0, x, y, radius), colour = colourOf(series[0]);
+  fade.addColorStop(0, `${colour}66`);
+  fade.addColorStop(1, `${colour}00`);
+  context.fillStyle = fade;
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.fill();
 }
 
 // ---- the image ----
@@ -193,8 +208,11 @@ const LABELS = 72, GAP = 3;
 const heatCanvas = $("heat").querySelector("canvas"), heatImage = document.createElement("canvas");
 let errors = new Float32Array(0), highest = 1;
 
-// Error of each joint in each frame [T J]: distance to the truth in mm, or from projection to keypoints in px.
+// Error of each joint in each frame [T J]: distance to the truth in mm, from projection to keypoints in px, or what the
+// base expects in mm.
+const UNITS = { mm: "mm", px: "px", expected: "mm" };
 function errorsOf(one, unit) {
+  if (unit === "expected") return sigma.map((metres) => 1000 * metres);
   const [a, b, axes, scale] = unit === "mm" ? [one.pose, truth.pose, 3, 1000] : [one.projection, keypoints, 2, 1];
   return Float32Array.from({ length: T * J }, (_, i) => {
     if (unit === "px" && !data.valid[Math.floor(i / J)]) return NaN;
@@ -230,7 +248,7 @@ function paintHeat() {
   context.putImageData(pixels, 0, 0);
   const stops = COLOURS.map((c) => `rgb(${c})`).join(", ");
   $("scale").querySelector("i").style.background = `linear-gradient(90deg, ${stops})`;
-  $("scale").lastElementChild.textContent = `${Number(highest.toPrecision(2))} ${state.unit} or more`;
+  $("scale").lastElementChild.textContent = `${Number(highest.toPrecision(2))} ${UNITS[state.unit]} or more`;
 }
 
 function drawHeat() {
