@@ -17,7 +17,7 @@ from absl import flags
 
 from posynda_jax.adaptation import sources
 from posynda_jax.data import tracks
-from posynda_jax.evaluation import protocols, scoring, tally
+from posynda_jax.evaluation import people, protocols, scoring, tally
 from posynda_jax.runtime import files, processes
 
 from . import common, sampling
@@ -46,6 +46,9 @@ def main() -> None:
   rows = []
   for dataset in datasets:
     test = sources.open_clips(dataset, split, fields, base.clip_fps, base.model.num_frames, common.folders())
+    if config.select == "bones":
+      observe = people.make_observer(weights.make_denoiser, config)
+      test = people.measure(observe, weights.params, weights.measured, test, config.batch_size)
     inputs = (score, weights.params, weights.measured, test, config.batch_size)
     result = scoring.evaluate_rules(*inputs, chosen)[config.select] if chosen else scoring.evaluate(*inputs)
     row = {

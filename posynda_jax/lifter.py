@@ -9,7 +9,6 @@ Keypoints are px and poses metres, in Human3.6M-17 order; another `layout` may b
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 
 from posynda_jax.adaptation import bases
 from posynda_jax.adaptation.adapters import AdapterConfig
@@ -25,7 +24,7 @@ class Lifter:
   """Weights and how poses are sampled; `load` makes one."""
 
   weights: bases.Weights
-  lift: Callable
+  lift: lifting.Program
   config: scoring.SamplingConfig
 
   def __call__(

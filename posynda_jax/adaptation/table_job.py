@@ -16,6 +16,7 @@ from posynda_jax.adaptation import adapters, base_job, bases, sources, task, tra
 from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
 from posynda_jax.adaptation.rows import Row
 from posynda_jax.adaptation.task import Job
+from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import protocols, scoring
 from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import files, locks, runs
@@ -101,7 +102,7 @@ class Bench:
       weights, about["seconds"] = training.train_adapter(opened, recipe, run, "adapted")
       about["trainable"] = adapters.num_trainable(base.params, recipe.adapter)
     about["flops"] = count_flops(base, row)
-    rules = scoring.RULES if config.num_hypotheses > 1 else (config.select,)
+    rules = ("mean", *hypotheses.GRANULARITIES) if config.num_hypotheses > 1 else (config.select,)
     if (key := (base.digest, config)) not in self._scorers:
       measure = functools.partial(protocols.frame_scores, self.protocol)
       self._scorers[key] = scoring.make_rule_scorer(_make_merged(base), config, rules, measure)

@@ -11,6 +11,8 @@ import numpy as np
 
 from posynda_jax.data.tracks import Track
 
+OF_TRACKS = ("intrinsics", "body")  # arrays that hold for a whole track
+
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
@@ -56,7 +58,7 @@ class ClipSource:
   def __init__(self, tracks: Sequence[Track], num_frames: int):
     if not tracks:
       raise ValueError("no sequences to cut into clips: check the dataset's split")
-    self.tracks = tracks
+    self.tracks, self.num_frames = tracks, num_frames
     self._cuts = [make_cut(len(track), num_frames) for track in tracks]
     self._where = [(i, n) for i, plan in enumerate(self._cuts) for n in range(len(plan.frames))]
 
@@ -73,7 +75,7 @@ class ClipSource:
     batch = {"index": np.asarray(indices, np.int32)}
     for name in self.tracks[where[0][0]].arrays:
       rows = [self.tracks[i].arrays[name] for i, _ in where]
-      if name != "intrinsics":
+      if name not in OF_TRACKS:
         rows = [row.take(self._cuts[i].frames[n], 0) for row, (i, n) in zip(rows, where, strict=True)]
       batch[name] = np.stack(rows)
     batch["valid"] *= np.stack([self._cuts[i].mask[n] for i, n in where])

@@ -6,13 +6,16 @@ screen-normalised. The first of equal hypotheses wins.
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from posynda_jax.geometry import camera, metrics
+from posynda_jax.geometry import camera, metrics, skeleton
 
 Granularity = Literal["sequence", "frame", "joint"]
 GRANULARITIES = ("sequence", "frame", "joint")
+BONE_M = 0.004  # chosen on HDM05's choosing actor
 
 
 def solve_roots(poses: Float[Array, "h b f j 3"], keypoints, intrinsics, confidence) -> Float[Array, "h b f 3"]:
@@ -45,6 +48,21 @@ def choose(errors: Float[Array, "h b f j"], confidence: Float[Array, "b f j"], b
 def pick(poses: Float[Array, "h b f j 3"], index: Array) -> Float[Array, "b f j 3"]:
   """The pose made of the hypotheses that `index` [b f j] chooses (Eq. 5)."""
   return jnp.take_along_axis(poses, index[None, ..., None], axis=0)[0]
+
+
+def by_bones(poses: Float[Array, "h b f j 3"], lengths: Float[Array, "b 16"]) -> Float[Array, "b f j 3"]:
+  """The pose whose bones are means over hypotheses, each weighted by how near its length is to the person's (m).
+
+  The bones are chosen one by one and put together from the root. The weight falls by e within BONE_M.
+  """
+  parent = np.array(skeleton.PARENTS[1:])
+  bones = poses[..., 1:, :] - poses[..., parent, :]
+  off = jnp.abs(jnp.linalg.norm(bones, axis=-1) - lengths[:, None])
+  chosen = (jax.nn.softmax(-off / BONE_M, axis=0)[..., None] * bones).sum(0)
+  joints = [jnp.zeros_like(chosen[..., 0, :])]
+  for bone, joint in enumerate(parent):
+    joints.append(joints[joint] + chosen[..., bone, :])
+  return jnp.stack(joints, -2)
 
 
 def aggregate(

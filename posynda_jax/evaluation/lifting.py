@@ -12,12 +12,21 @@ from tqdm import tqdm
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import hypotheses
-from posynda_jax.evaluation import scoring, spread, trust
+from posynda_jax.evaluation import people, scoring, spread, trust
 from posynda_jax.evaluation.trust import Trust
 from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
 
 _LEAST_FILTERED = 10  # frames: the filter's padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, deviation, reprojection}`, each [b f ...], and for
+  the rule `bones` what measures the person before (`people.make_observer`)."""
+
+  run: Callable
+  observe: Callable | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +58,8 @@ def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "
   return root[0], (error * confidence).sum(-1) / jnp.maximum(confidence.sum(-1), 1e-9)
 
 
-def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
-  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, deviation, reprojection}`, each [b f ...], for
-  `make_denoiser(weights)`, which may give the channels of a doubt head too.
+def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Program:
+  """The program for `make_denoiser(weights)`, which may give the channels of a doubt head too.
 
   Joints are weighted by confidence; in frames without a detection, where all are 0, they are weighted alike.
   """
@@ -72,21 +80,23 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Call
         "reprojection": error,
     }
 
-  return lift
+  return Program(lift, people.make_observer(make_denoiser, config) if config.select == "bones" else None)
 
 
 def lift_record(
-    lift: Callable, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
+    program: Program, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
   order. Frames are numbered from the record's `first_frame`, which may be absent.
   """
   found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
+  if program.observe:
+    source = people.measure(program.observe, weights, measured, source, batch_size)
   parts: list[list[dict]] = [[] for _ in found]
   batches = -(-len(source) // batch_size)
   for clip in tqdm(clips.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
-    lifted = jax.tree.map(np.asarray, lift(weights, measured, clip))
+    lifted = jax.tree.map(np.asarray, program.run(weights, measured, clip))
     first = int(clip["index"][0])
     for row in range(min(batch_size, len(source) - first)):
       parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})

@@ -16,7 +16,8 @@ from posynda_jax.geometry import body, metrics, skeleton, virtual_camera
 from posynda_jax.geometry.measured import Measured, see
 
 ROOTS = ("solve", "oracle")
-RULES = ("mean",) + hypotheses.GRANULARITIES  # that reduce H hypotheses to one pose: their mean (P-Agg), or a choice
+# What reduces H hypotheses to one pose: their mean (P-Agg), the person's bones, or the least reprojection error.
+RULES = ("mean", "bones") + hypotheses.GRANULARITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,16 @@ def propose(
 def combine(
     poses: Float[Array, "h b f j 3"], measured: Measured, clip: dict, config: SamplingConfig
 ) -> Float[Array, "b f j 3"]:
-  """One root-relative pose from H, by the configured rule and refinement. `refine=body` fits it to `measured.body`."""
+  """One root-relative pose from H, by the configured rule and refinement. `refine=body` fits it to `measured.body`;
+  the rule `bones` needs the clip's `body` (`people.measure`).
+  """
   observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
   if config.select == "mean":
     pose = poses.mean(0)
+  elif config.select == "bones":
+    if "body" not in clip:
+      raise ValueError("the rule bones chooses by the bones of each person: measure them first (people.measure)")
+    pose = hypotheses.by_bones(poses, clip["body"])
   else:
     oracle = config.root == "oracle"
     roots = clip["poses"][..., skeleton.ROOT, :] if oracle else hypotheses.solve_roots(poses, *observed)
@@ -177,7 +184,7 @@ def describe_protocol(
   return {
       "dataset": dataset, "split": split, "keypoints_2d": detected or "gt", **how, "clip_fps": clip_fps,
       **describe_sampling(config), **({"view": f"virtual camera {view}"} if view else {}),
-      "root": config.root if config.select != "mean" else "not needed",
+      "root": config.root if config.select in hypotheses.GRANULARITIES else "not needed",
   }
 
 
