@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate --dataset=cmu_mocap/h36m_rig_gt --manual_dir=DIR        # the base that ships
     python -m experiments.evaluate --run=runs/adapt_hdm05 --dataset=hdm05_mocap/wild_rig_gt
-    python -m experiments.evaluate --run=runs/base_cmu --dataset=cmu_mocap/h36m_rig_gt --flip --hypotheses=5
+    python -m experiments.evaluate --dataset=cmu_mocap/wild_rig_gt --hypotheses=20 --sampling_steps=2 --select=bones
     python -m experiments.evaluate --run=runs/adapt_dhp --protocol=3dhp --manual_dir=DIR
 
 Prints one table and appends one JSON row a call, with its protocol, to `evaluations.jsonl` if the run is a folder.
@@ -30,6 +30,10 @@ ROOT = flags.DEFINE_enum(
     "root", "solve", scoring.ROOTS, "Root of the reprojection; oracle is the dataset's own (ablation).")
 JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
 flags.adopt_module_key_flags(sampling)
+AGGREGATIONS = {
+    "P-Agg (mean)": "p_agg_mm", "J-Agg (each joint by reprojection)": "j_agg_mm",
+    "P-Best (each clip by the truth)": "p_best_mm", "J-Best (each joint by the truth)": "j_best_mm",
+}
 
 
 def main() -> None:
@@ -41,7 +45,7 @@ def main() -> None:
     measure = functools.partial(protocols.frame_scores, chosen)
     score = scoring.make_rule_scorer(weights.make_denoiser, config, (config.select,), measure)
   else:
-    score = scoring.make_scorer(weights.make_denoiser, config)
+    score = scoring.make_scorer(weights.make_denoiser, config, with_aggregations=config.num_hypotheses > 1)
   fields, base = tracks.LABELLED + (chosen.fields if chosen else ()), weights.base
   rows = []
   for dataset in datasets:
@@ -74,6 +78,8 @@ def _print(row: dict, chosen: protocols.Protocol | None) -> None:
     return
   print(f"{what}: MPJPE {row['mpjpe_mm']:.1f} mm, P-MPJPE {row['p_mpjpe_mm']:.1f} mm, "
         f"N-MPJPE {row['n_mpjpe_mm']:.1f} mm, {row['frames']:,} frames")
+  if "p_agg_mm" in row:
+    print("D3DP's aggregations: " + ", ".join(f"{name} {row[column]:.1f} mm" for name, column in AGGREGATIONS.items()))
   print("protocol: " + ", ".join(f"{k}={v}" for k, v in protocol.items()), flush=True)
 
 

@@ -95,19 +95,39 @@ def frame_errors(pose: Float[Array, "*b 17 3"], target: Float[Array, "*b 17 3"])
   }
 
 
-def make_scorer(make_denoiser: Callable, config: SamplingConfig, measure: Callable = frame_errors) -> Callable:
+def aggregations(poses: Float[Array, "h b f j 3"], clip: dict) -> dict[str, Float[Array, "b f"]]:
+  """MPJPE (m) of D3DP's four aggregations of root-relative hypotheses: `p_agg`, their mean; `j_agg`, the least
+  reprojection error of each joint; `p_best`, the hypothesis of a clip, and `j_best`, of each joint, that the truth
+  chooses.
+  """
+  observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
+  errors_2d = hypotheses.reprojection_error(poses, hypotheses.solve_roots(poses, *observed), *observed[:2])
+
+  def of_clip(poses, target, errors_2d, valid):
+    return hypotheses.aggregate(poses[:, None], target[None], errors_2d[:, None], valid[None])
+
+  target = skeleton.root_centre(clip["poses"])
+  errors = jax.vmap(of_clip, in_axes=(1, 0, 1, 0))(poses, target, errors_2d, clip["valid"])  # b 1 f j
+  return {name: values[:, 0].mean(-1) for name, values in errors.items()}
+
+
+def make_scorer(
+    make_denoiser: Callable, config: SamplingConfig, measure: Callable = frame_errors, with_aggregations: bool = False
+) -> Callable:
   """Compiled `(weights, measured, clip) -> (poses [b f j 3] m, frame scores {name: [b f]})`, for
   `make_denoiser(weights)`.
 
   Weights are an argument, so one compilation scores source-only, adapted and ceiling. `measure(pose, target)` takes
-  root-relative poses (m); a protocol's is `functools.partial(protocols.frame_scores, protocol)`.
+  root-relative poses (m); a protocol's is `functools.partial(protocols.frame_scores, protocol)`. `with_aggregations`
+  adds D3DP's four (`aggregations`).
   """
-  score = make_rule_scorer(make_denoiser, config, (config.select,), measure)
+  score = make_rule_scorer(make_denoiser, config, (config.select,), measure, with_aggregations)
   return jax.jit(lambda weights, measured, clip: score(weights, measured, clip)[config.select])
 
 
 def make_rule_scorer(
-    make_denoiser: Callable, config: SamplingConfig, rules: tuple[str, ...], measure: Callable = frame_errors
+    make_denoiser: Callable, config: SamplingConfig, rules: tuple[str, ...], measure: Callable = frame_errors,
+    with_aggregations: bool = False,
 ) -> Callable:
   """As `make_scorer`, with the same hypotheses reduced by each of the rules in place of `config.select`: {rule:
   (poses, scores)}.
@@ -118,10 +138,11 @@ def make_rule_scorer(
   def score(weights, measured, clip):
     poses = propose(make_denoiser(weights), measured, clip, key, config)
     target = skeleton.root_centre(clip["poses"])
+    more = aggregations(skeleton.root_centre(poses), clip) if with_aggregations else {}
     found = {}
     for rule in rules:
       pose = skeleton.root_centre(combine(poses, measured, clip, dataclasses.replace(config, select=rule)))
-      found[rule] = (pose, measure(pose, target))
+      found[rule] = (pose, measure(pose, target) | more)
     return found
 
   return score

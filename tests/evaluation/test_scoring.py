@@ -75,6 +75,21 @@ def test_each_rule_reduces_the_same_hypotheses_as_it_does_alone():
   assert len({float(errors["mpjpe"].mean()) for _, errors in together.values()}) == len(scoring.RULES)
 
 
+def test_d3dps_aggregations_are_of_clips_and_joints():
+  config, params = scoring.SamplingConfig(num_hypotheses=5), scene.tiny_model(9)[1]
+  score = scoring.make_scorer(make_network, config, with_aggregations=True)
+  clip = SOURCE.take([0, 1, 2, 5])
+  clip["valid"][1, 4:] = 0
+  errors = score(params, Measured(), clip)[1]
+  poses = scoring.propose(make_network(params), Measured(), clip, jax.random.key(config.seed), config)
+  off = np.linalg.norm(skeleton.root_centre(poses) - skeleton.root_centre(clip["poses"]), axis=-1)  # h b f j
+  assert_close(errors["p_agg"], np.asarray(errors["mpjpe"]), dtype=np.float16)
+  assert_close(errors["j_best"], off.min(0).mean(-1), dtype=np.float16)
+  best = (off.mean(-1) * clip["valid"]).sum(-1).argmin(0)  # of each clip
+  assert_close(errors["p_best"], off.mean(-1)[best, np.arange(4)], dtype=np.float16)
+  assert (errors["j_agg"] >= errors["j_best"] - 1e-5).all()
+
+
 def test_poses_lifted_through_a_virtual_camera_are_in_the_real_cameras_axes():
   clip = viewed_clips()
   truth = skeleton.root_centre(virtual_camera.render_clip(clip, VIEW)[0]["poses"])
