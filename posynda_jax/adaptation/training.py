@@ -11,7 +11,7 @@ from posynda_jax.adaptation import bases, placement, recipes
 from posynda_jax.adaptation.step import Setting, adapt_step, init_state
 from posynda_jax.adaptation.task import Task
 from posynda_jax.data import clips, feed, tracks
-from posynda_jax.evaluation import scoring
+from posynda_jax.evaluation import people, scoring
 from posynda_jax.geometry import body
 from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs
 from posynda_jax.visuals import figures
@@ -25,7 +25,12 @@ def open_streams(task: Task, recipe: recipes.Recipe) -> tuple[dict[str, clips.Cl
   base = task.base
   fields = tracks.LABELLED if recipe.is_ceiling else tracks.UNLABELLED
   found = tracks.make_tracks(task.target_records(), fields, base.clip_fps)
-  streams = {"target": clips.ClipSource(found, base.model.num_frames)}
+  target = clips.ClipSource(found, base.model.num_frames)
+  if any(lesson.needs_people for lesson in recipe.lessons):
+    config = task.job.sampling
+    observe = people.make_observer(task.bare.make_denoiser, config)
+    target = people.measure(observe, task.bare.params, task.measured, target, config.batch_size)
+  streams = {"target": target}
   if recipe.needs_source:
     streams = {"source": clips.ClipSource(task.source.tracks, base.model.num_frames), **streams}
   return streams, dict.fromkeys(streams, recipe.clips)

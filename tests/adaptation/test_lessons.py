@@ -171,6 +171,19 @@ def test_a_pseudo_label_is_the_hypothesis_of_least_reprojection_error(select):
   assert len(np.unique(best)) > 1
 
 
+def test_a_pseudo_label_by_bones_is_made_of_the_hypotheses_with_the_persons_own():
+  denoise = answering(TARGET["keypoints"], TRUTH, 0.1)
+  body = np.tile(BODY, (NUM, 1)) * np.linspace(0.9, 1.1, NUM, dtype=np.float32)[:, None]
+  lesson, data = PseudoLabels("bones"), {"target": TARGET | {"body": body}}
+  proposed = on_devices(
+      lambda keys, part: jnp.moveaxis(make_teacher(keys, part["target"], denoise, 5).hypotheses, 0, 1), data)
+  made = teach(lesson, data, denoise=denoise, num_hypotheses=5)
+  assert_close(made.poses, hypotheses.by_bones(jnp.moveaxis(proposed, 1, 0), jnp.asarray(body)), dtype=np.float16)
+  with pytest.raises(KeyError):
+    teach(lesson, {"target": TARGET}, denoise=denoise)
+  assert lesson.needs_people and not PseudoLabels().needs_people
+
+
 @pytest.mark.parametrize("size", [1.0, 0.9])
 def test_novel_views_are_exact_labels_of_the_targets_people_at_the_source_bodys_size(size):
   target = target_clips(np.asarray(skeleton.root_centre(POSES) * size + POSES[..., :1, :]))

@@ -1,4 +1,4 @@
-"""Pseudo-labels (Eq. 4-5): the teacher's best hypothesis labels the target's own 2D."""
+"""Pseudo-labels (Eq. 4-5): what the teacher's hypotheses agree on, or the best of them, labels the target's own 2D."""
 
 import dataclasses
 
@@ -6,21 +6,29 @@ from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.diffusion import hypotheses
 
+SELECTS = (*hypotheses.GRANULARITIES, "bones")
+
 
 @dataclasses.dataclass(frozen=True)
 class PseudoLabels(Lesson):
-  """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint).
+  """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
+  the pose that the rule `bones` makes of all.
 
   `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. Raises
   ValueError for another `select`.
   """
 
-  select: hypotheses.Granularity = "frame"
+  select: str = "frame"
   weight: float = 1.0
 
   def __post_init__(self):
-    if self.select not in hypotheses.GRANULARITIES:
-      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(hypotheses.GRANULARITIES)}")
+    if self.select not in SELECTS:
+      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(SELECTS)}")
+
+  @property
+  def needs_people(self) -> bool:
+    """Whether hypotheses are chosen by the bones of each person."""
+    return self.select == "bones"
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
