@@ -110,7 +110,8 @@ def lift_record(
   px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
   px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
   frame = record.get("first_frame", 0) + np.arange(len(px))
-  return Lifted(**whole, reprojection_px=px, frame=frame, trust=trust.judge(record, whole["root"], px, frame))
+  judged = trust.judge(record, whole["root"], px, frame, spread.distance(whole["deviation"]))
+  return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged)
 
 
 def smooth(lifted: Lifted, fps: float, cutoff_hz: float) -> Lifted:

@@ -21,6 +21,7 @@ DEPTH_M = (0.7, 60.0)  # plausible distances of a person
 OUTSIDE = 0.05  # share of the seen joints that may lie outside the image
 LYING = 0.9  # share of frames with a trunk nearer to the horizontal on one side: a video that lies on its side
 JUMP, JERK = 0.15, 0.04  # of the box's diagonal, a frame of 1/30 s: mean motion of the joints, and its change
+UNSURE_M = 0.2  # how far off a joint, or the mean joint of a frame, may be
 SUDDEN = 4.0  # times the usual motion of the frames around, of a jump
 
 
@@ -41,27 +42,31 @@ class Trust:
     return text + ("; not trusted: " + "; ".join(shown) + more if shown else "")
 
 
-def judge(record: dict, root: np.ndarray, reprojection_px: np.ndarray, frame: np.ndarray) -> Trust:
+def judge(
+    record: dict, root: np.ndarray, reprojection_px: np.ndarray, frame: np.ndarray, sigma_m: np.ndarray | None = None
+) -> Trust:
   """The trust of a lifted record (`datasets.record`, without poses).
 
-  `root` [T 3] (m, camera frame), `reprojection_px` [T] (NaN: not detected) and `frame` [T], the frames' numbers, are of
-  its lifting.
+  `root` [T 3] (m, camera frame), `reprojection_px` [T] (NaN: not detected), `frame` [T], the frames' numbers, and
+  `sigma_m` [T 17], how far off each joint may be (m; None or NaN: not known), are of its lifting.
   """
+  sigma_m = np.zeros((len(frame), 17)) if sigma_m is None else np.nan_to_num(sigma_m)
   seen = record["confidence"] >= virtual_camera.SEEN
   detected = record["valid"].astype(bool) & seen.any(-1)
-  video = _Video(record["keypoints_px"], seen, detected, record, root, reprojection_px)
+  video = _Video(record["keypoints_px"], seen, detected, record, root, reprojection_px, sigma_m)
   trusted, reasons = np.ones(len(frame), bool), []
   for check in CHECKS:
     wrong, why = check(video)
     trusted &= ~wrong
     for first, last in _stretches(wrong):
       reasons.append((int(frame[first]), int(frame[last]), why(slice(first, last + 1)) if callable(why) else why))
-  return Trust(trusted, seen & trusted[:, None], tuple(reasons))
+  return Trust(trusted, seen & trusted[:, None] & (sigma_m <= UNSURE_M), tuple(reasons))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Video:
-  """`keypoints` [T 17 2] px, `seen` [T 17], `detected` [T], the record, `root` [T 3] m, `reprojection_px` [T]."""
+  """`keypoints` [T 17 2] px, `seen` [T 17], `detected` [T], the record, `root` [T 3] m, `reprojection_px` [T],
+  `sigma_m` [T 17]."""
 
   keypoints: np.ndarray
   seen: np.ndarray
@@ -69,6 +74,7 @@ class _Video:
   record: dict
   root: np.ndarray
   reprojection_px: np.ndarray
+  sigma_m: np.ndarray
 
   @property
   def size(self) -> np.ndarray:
@@ -183,8 +189,15 @@ def _motion(video: _Video) -> tuple[np.ndarray, Reason]:
   return wrong, "the motion jumps: frames out of order, or another person's?"
 
 
+def _unsure(video: _Video) -> tuple[np.ndarray, Reason]:
+  sigma = video.sigma_m.mean(-1)
+  return video.detected & (sigma > UNSURE_M), lambda part: (
+      f"the lifter is not sure of this pose: joints may be {1000 * sigma[part].mean():.0f} mm off")
+
+
 CHECKS = (
     _undetected, _few_joints, _one_frame, _intrinsics, _outside, _lying, _upside_down, _depth, _reprojection, _motion,
+    _unsure,
 )
 
 

@@ -23,8 +23,8 @@ def video(**changes) -> dict:
   return found | {name: change(found) if callable(change) else change for name, change in changes.items()}
 
 
-def judge(record: dict) -> trust.Trust:
-  return trust.judge(record, record["root"], record["reprojection_px"], 100 + np.arange(FRAMES))
+def judge(record: dict, sigma_m=None) -> trust.Trust:
+  return trust.judge(record, record["root"], record["reprojection_px"], 100 + np.arange(FRAMES), sigma_m)
 
 
 def some(field, frames, value):
@@ -40,6 +40,18 @@ def some(field, frames, value):
 
 def points(change):
   return lambda found: change(found["keypoints_px"].copy())
+
+
+def test_what_the_base_expects_to_be_far_off_is_not_trusted():
+  sigma = np.full((FRAMES, 17), 0.05)
+  sigma[:, 13] = 0.3  # a wrist
+  found = judge(video(), sigma)
+  assert found.frames.all() and not found.joints[:, 13].any() and np.delete(found.joints, 13, 1).all()
+  sigma[10:15] = 0.25
+  found = judge(video(), sigma)
+  assert np.flatnonzero(~found.frames).tolist() == [10, 11, 12, 13, 14]
+  assert found.reasons == ((110, 114, "the lifter is not sure of this pose: joints may be 250 mm off"),)
+  assert judge(video(), np.full((FRAMES, 17), np.nan)).joints.all()  # a base without doubt head
 
 
 def test_a_good_video_is_trusted_and_says_so():
