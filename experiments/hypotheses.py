@@ -2,9 +2,10 @@
 
     python -m experiments.hypotheses --dataset=cmu_mocap/wild_rig_gt --manual_dir=DIR --hypotheses=20 --steps=1,2,5,10
 
-Prints, for each K: MPJPE of one hypothesis, of the mean of H, of the best pose and of the best hypothesis of each
-joint, chosen by the truth; the energy score; what the hypotheses and the doubt head leave open (sigma) and its rank
-correlation with the error; and how many joints lie in the regions of 50% and 90%, along depth and across it.
+Prints, for each K: MPJPE of one hypothesis, of the mean of H, of what reprojection (Eq. 4) and the person's bones
+choose without the truth, and of the best pose and the best hypothesis of each joint, chosen by the truth; the energy
+score; what the hypotheses and the doubt head leave open (sigma) and its rank correlation with the error; and how many
+joints lie in the regions of 50% and 90%, along depth and across it.
 """
 
 import dataclasses
@@ -16,8 +17,8 @@ from absl import flags
 
 from posynda_jax.adaptation import sources
 from posynda_jax.data import tracks
-from posynda_jax.evaluation import scoring, spread
-from posynda_jax.geometry import skeleton
+from posynda_jax.evaluation import people, scoring, spread
+from posynda_jax.geometry import metrics, skeleton
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
@@ -30,16 +31,20 @@ CLIPS = flags.DEFINE_integer("clips", 512, "Clips, spread over the split.", lowe
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 for flag in ("run", "weights", "base", "hypotheses", "batch", "hypothesis_chunk", "data_dir", "manual_dir"):
   flags.declare_key_flag(flag)
+RULES = {"frame": "by reprojection", "bones": "by bones"}
 COLUMNS = {
-    "one": "one_mm", "mean of H": "mean_mm", "best pose": "best_pose_mm", "best joints": "best_joint_mm",
-    "energy": "energy_mm", "sigma": "sigma_mm", "rank": "rank", "50% depth": "covered_depth_50%",
-    "90% depth": "covered_depth_90%", "50% across": "covered_across_50%", "90% across": "covered_across_90%",
+    "one": "one_mm", "mean of H": "mean_mm", **{title: f"{rule}_mm" for rule, title in RULES.items()},
+    "best pose": "best_pose_mm", "best joints": "best_joint_mm", "energy": "energy_mm", "sigma": "sigma_mm",
+    "rank": "rank", "50% depth": "covered_depth_50%", "90% depth": "covered_depth_90%",
+    "50% across": "covered_across_50%", "90% across": "covered_across_90%",
 }
 
 
 def study(weights, clips, config: scoring.SamplingConfig, num_clips: int) -> dict:
   """The measures of one sampling config over `num_clips` clips."""
   key, totals = jax.random.key(config.seed), spread.Totals()
+  observe = people.make_observer(weights.make_denoiser, config)
+  clips = people.measure(observe, weights.params, weights.measured, clips, config.batch_size)
 
   @jax.jit
   def measure(params, measured, clip):
@@ -47,7 +52,12 @@ def study(weights, clips, config: scoring.SamplingConfig, num_clips: int) -> dic
     found = jnp.concatenate([skeleton.root_centre(found[..., :3]), found[..., 3:]], -1)
     root = clip["poses"][..., skeleton.ROOT, :]
     axis = root / jnp.linalg.norm(root, axis=-1, keepdims=True)
-    return spread.measure(found, skeleton.root_centre(clip["poses"]), axis)
+    target = skeleton.root_centre(clip["poses"])
+    frames, joints = spread.measure(found, target, axis)
+    for rule in RULES:
+      pose = scoring.combine(found[..., :3], measured, clip, dataclasses.replace(config, select=rule))
+      frames[rule] = metrics.mpjpe(skeleton.root_centre(pose), target)
+    return frames, joints
 
   picked = np.unique(np.linspace(0, len(clips) - 1, num_clips).astype(int))
   for first in range(0, len(picked), config.batch_size):
