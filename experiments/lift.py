@@ -21,6 +21,9 @@ frames:
     reprojection_px [T]          distance of projection and keypoints: large where lifting failed, NaN if not detected
     trusted [T], trusted_joints [T 17]   False where the 2D shows that the answer cannot be believed; why is printed
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
+
+With --person=all the arrays of the second person and more end in _1, _2, ..., and so do the names of BVH, TRC and CSV
+files.
 """
 
 import dataclasses
@@ -71,40 +74,63 @@ def main() -> None:
   if VIDEO.value:
     keypoints = own_keypoints.detect(VIDEO.value, output.with_name(f"{output.stem}_2d.npz"))
   found = own_keypoints.read(keypoints)
-  if len(found) > 1:
-    names = ", ".join(one.report["sequence"] for one in found[:8]) + (", ..." if len(found) > 8 else "")
-    raise ValueError(f"{keypoints} holds {len(found)} videos: choose one with --sequence ({names})")
-  recording, weights = found[0], sampling.load_weights()
-  config, base = sampling.config(weights), weights.base
-  for warning in (rate_warning := lifting.rate_warning(recording.record, base.clip_fps)):
+  if len(videos := dict.fromkeys(one.report["sequence"] for one in found)) > 1:
+    names = ", ".join(list(videos)[:8]) + (", ..." if len(videos) > 8 else "")
+    raise ValueError(f"{keypoints} holds {len(videos)} videos: choose one with --sequence ({names})")
+  weights = sampling.load_weights()
+  config = sampling.config(weights)
+  for warning in (rate_warning := lifting.rate_warning(found[0].record, weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
   lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)
-  lifted = lift.lift_recording(recording)
-  fps = float(recording.record["fps"])
-  if SMOOTH.value:
-    lifted = lifting.smooth(lifted, fps, SMOOTH.value)
-  up = _up(lifted)
-  metadata = recording.report | ({"path": VIDEO.value} if VIDEO.value else {}) | {
+  people = [_smooth(lift.lift_recording(recording), recording) for recording in found]
+  up = _up(people[0])  # all have one camera
+  arrays, written = {}, [output, output.with_suffix(".png")]
+  for number, (recording, lifted) in enumerate(zip(found, people, strict=True)):
+    suffix = f"_{number}" if number else ""
+    joints = lifted.pose + lifted.root[:, None]
+    level = gravity.stand(joints, up.vector)
+    metadata = _metadata(recording, lifted, weights, config, up, rate_warning)
+    its = _arrays(recording, lifted) | {
+        "pose_camera_m": joints, "pose_level_m": level, "metadata": np.array(json.dumps(metadata))}
+    arrays |= {f"{name}{suffix}": values for name, values in its.items()}
+    paths = [path and path.with_stem(path.stem + suffix) for path in others]
+    written += _export(paths, lifted.pose, level, float(recording.record["fps"]), int(lifted.frame[0]))
+    _report(recording, lifted, f"Person {number}: " if len(people) > 1 else "")
+  arrays |= _pictures(found[0]) if VIDEO.value else {}
+  with files.writing(output) as file:
+    np.savez_compressed(file, **arrays)
+  _save_picture(output.with_suffix(".png"), found[0], people[0])
+  print(f"{sum(len(one.frame) for one in people):,} frames in {', '.join(map(str, written))}", flush=True)
+  if STRICT.value and not all(one.trust.frames.all() for one in people):
+    sys.exit(3)
+
+
+def _smooth(lifted: lifting.Lifted, recording) -> lifting.Lifted:
+  """The poses without motion that --smooth removes."""
+  return lifting.smooth(lifted, float(recording.record["fps"]), SMOOTH.value) if SMOOTH.value else lifted
+
+
+def _metadata(recording, lifted: lifting.Lifted, weights, config, up: gravity.Up, rate_warning: list[str]) -> dict:
+  """What the npz says of one person beside the arrays, as JSON."""
+  base = weights.base
+  return recording.report | ({"path": VIDEO.value} if VIDEO.value else {}) | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
       "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()}, "smooth_hz": SMOOTH.value,
       "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
-  joints = lifted.pose + lifted.root[:, None]
-  level = gravity.stand(joints, up.vector)
-  more = {"pose_camera_m": joints, "pose_level_m": level} | (_pictures(recording) if VIDEO.value else {})
-  _write(output, recording, lifted, more, metadata)
-  _save_picture(output.with_suffix(".png"), recording, lifted)
-  errors = lifted.reprojection_px
+
+
+def _report(recording, lifted: lifting.Lifted, who: str) -> None:
+  """Prints what is known of one person's poses without the truth."""
+  errors, summary = lifted.reprojection_px, lifted.trust.summary
   worst = int(np.nanargmax(errors))
-  print(f"Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
+  print(f"{who}Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
-  print(lifted.trust.summary[0].upper() + lifted.trust.summary[1:])
-  written = [output, output.with_suffix(".png"), *_export(others, lifted.pose, level, fps, int(lifted.frame[0]))]
-  print(f"{len(errors):,} frames in {', '.join(map(str, written))}", flush=True)
-  if STRICT.value and not lifted.trust.frames.all():
-    sys.exit(3)
+  if np.isfinite(lifted.deviation).all():
+    print(f"{who}Expected error: {1000 * lifted.sigma_m.mean():.0f} mm a joint")
+  print(who + summary[0].upper() + summary[1:])
 
 
 def _up(lifted: lifting.Lifted) -> gravity.Up:
@@ -168,22 +194,20 @@ def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: i
   figures.save(path, figures.methods_figure(keypoints, columns, labels, captions, images))
 
 
-def _write(path: pathlib.Path, recording, lifted: lifting.Lifted, more: dict, metadata: dict) -> None:
-  """Writes the npz, with `more` arrays by name."""
+def _arrays(recording, lifted: lifting.Lifted) -> dict[str, np.ndarray]:
+  """Arrays of one person by name, as the module's docstring lists them."""
   record = recording.record
   arrays = {
-      "frame": recording.frames, "pose_root_m": lifted.pose, **more,
+      "frame": recording.frames, "pose_root_m": lifted.pose,
       "keypoints_px": record["keypoints_px"], "confidence": record["confidence"], "detected": record["valid"],
       "reprojection_px": lifted.reprojection_px, "intrinsics": record["intrinsics"], "resolution": record["resolution"],
       "fps": record["fps"], "trusted": lifted.trust.frames, "trusted_joints": lifted.trust.joints,
-      "metadata": np.array(json.dumps(metadata)),
   }
   if np.isfinite(lifted.deviation).all():
     arrays |= {"sigma_m": lifted.sigma_m, "deviation_m": lifted.deviation}
   if lifted.hypotheses.shape[1] > 1:
     arrays["hypotheses_root_m"] = np.moveaxis(lifted.hypotheses, 1, 0)
-  with files.writing(path) as file:
-    np.savez_compressed(file, **arrays)
+  return arrays
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ LAYOUT = flags.DEFINE_enum(
 JOINT_RULE = flags.DEFINE_enum(
     "joint_rule", "simple", layouts.RULES, "Rule that makes Human3.6M-17 of the detector's joints.")
 PERSON = flags.DEFINE_string(
-    "person", "auto", "Person: auto (most confident, longest), or a number of the printed list.")
+    "person", "auto", "Person: auto (most confident, longest), a number of the printed list, or all.")
 DETECTOR = flags.DEFINE_string(
     "detector", "~/.cache/posynda_jax/blazepose", "Folder of the models that find people in a video, which "
     "data_prep.detector fetches.")

@@ -106,3 +106,22 @@ def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
     given = (smoke_base, f"--keypoints={walk[0]}", "--resolution=1920x1080", f"--output={tmp_path}/a.npz")
     assert message in error_of("lift", *given, *flags.split())
   assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_all_people_of_a_video_are_in_one_file_and_each_has_their_own_motion_file(adapted, walk, tmp_path):
+  options = (f"--run={adapted[0]}", "--resolution=1920x1080", "--fps=25")
+  seen, other = detector_files.detect(40), detector_files.detect(40, 5, (1.2, 0, 5.0))
+  frames = [[seen[t], other[t]] if t > 20 else [seen[t]] for t in range(40)]
+  folder = detector_files.write_openpose(tmp_path / "pair", frames)
+  out = run_well("lift", *options, f"--keypoints={folder}", "--person=all", f"--output={tmp_path}/pair.npz",
+                 f"--bvh={tmp_path}/pair.bvh")
+  found = np.load(tmp_path / "pair.npz")
+  assert found["frame"].tolist() == list(range(40)) and found["frame_1"].tolist() == list(range(21, 40))
+  assert "pose_root_m_2" not in found.files and json.loads(str(found["metadata_1"]))["person"] == 1
+  for number in ("0", "1"):
+    run_well("lift", *options, f"--keypoints={folder}", f"--person={number}", f"--output={tmp_path}/{number}.npz",
+             f"--bvh={tmp_path}/{number}.bvh")
+    alone, suffix = np.load(tmp_path / f"{number}.npz"), "" if number == "0" else "_1"
+    np.testing.assert_array_equal(found[f"pose_camera_m{suffix}"], alone["pose_camera_m"])
+    assert f"Person {number}: Trusted: " in out
+  assert (tmp_path / "pair_1.bvh").stat().st_size > 1000 and (tmp_path / "pair.bvh").stat().st_size > 1000

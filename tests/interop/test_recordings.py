@@ -83,7 +83,7 @@ def test_guesses_are_stated(tmp_path):
     ({"resolution": (0, 1)}, "not a width and a height"), ({"resolution": (640,)}, "not a width and a height"),
     ({"intrinsics": (1, 2, 3)}, "not fx,fy,cx,cy"), ({"intrinsics": (0, 1, 2, 3)}, "positive fx, fy"),
     ({"intrinsics": (1, 1, float("nan"), 3)}, "not fx,fy,cx,cy"), ({"fps": -1.0}, "not a positive number"),
-    ({"person": "tall"}, "neither auto nor a number"),
+    ({"person": "tall"}, "neither auto, all nor a number"),
     ({"layout": "coco19"}, "layout 'coco19' is unknown; choose one of coco17"),
     ({"rule": "mean"}, "joint rule 'mean' is unknown"), ({"format": "kinect"}, "format 'kinect' is unknown"),
 ])

@@ -13,6 +13,7 @@ from posynda_jax.interop.keypoints import cleaning, detections, formats, numberi
 from posynda_jax.interop.keypoints.detections import Detections
 
 GUESSED_FPS = 30.0
+LEAST_FRAMES = 10  # in which a person is seen who counts where all are asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Options:
   layout: str | None = None  # one of LAYOUTS; None: as the file says
   rule: str = "simple"  # one of RULES
   format: str | None = None  # one of FORMATS; None: recognised
-  person: str = "auto"  # "auto", or the person's place in the list of the report
+  person: str = "auto"  # "auto", the person's place in the list of the report, or "all": a recording of each
   sequence: str | None = None  # name of one video of several
   mend: bool = True  # whether sides that the detector exchanged are exchanged back
 
@@ -39,8 +40,8 @@ class Options:
         raise ValueError(f"intrinsics {self.intrinsics} are not {expected}")
     if self.fps is not None and not _all_positive(self.fps):
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
-    if self.person != "auto" and not self.person.isdecimal():
-      raise ValueError(f"person {self.person!r} is neither auto nor a number from 0")
+    if self.person not in ("auto", "all") and not self.person.isdecimal():
+      raise ValueError(f"person {self.person!r} is neither auto, all nor a number from 0")
     for name, value, known in (
         ("layout", self.layout, layouts.LAYOUTS), ("joint rule", self.rule, layouts.RULES),
         ("format", self.format, formats.FORMATS),
@@ -63,7 +64,10 @@ class Recording:
 
 
 def read(path, options: Options) -> list[Recording]:
-  """A recording of each video in a file or folder. Raises FileNotFoundError, and ValueError of one line."""
+  """A recording of each video in a file or folder, and with `person` "all" of each person of it.
+
+  Raises FileNotFoundError, and ValueError of one line.
+  """
   path = pathlib.Path(path).expanduser()
   name, found = formats.read(path, options.format, options.layout)
   if options.sequence is not None:
@@ -73,7 +77,8 @@ def read(path, options: Options) -> list[Recording]:
       names = ", ".join(known) or "one without a name"
       raise ValueError(f"{path} has no sequence {options.sequence!r}; it has {names}")
   how = "given" if options.format else "recognised"
-  return [_recording(one, path, {"format": name, "format_was": how}, options) for one in found]
+  report = {"format": name, "format_was": how}
+  return [person for one in found for person in _people(one, path, report, options)]
 
 
 def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -> Recording:
@@ -91,6 +96,21 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
 def from_detections(found: Detections, options: Options, label: str, format_name: str = "array") -> Recording:
   """The recording of a person among detections that were made in this process. Raises as `from_array`."""
   return _recording(found, pathlib.Path(label), {"format": format_name, "format_was": "given"}, options)
+
+
+def _people(found: Detections, path: pathlib.Path, report: dict, options: Options) -> list[Recording]:
+  """The chosen person of one video, or all who are seen in LEAST_FRAMES frames and more, the longest first."""
+  if options.person != "all":
+    return [_recording(found, path, report, options)]
+  made = [_recording(found, path, report, dataclasses.replace(options, person="0"))]
+  for number in range(1, made[0].report["num_people"]):
+    try:
+      one = _recording(found, path, report, dataclasses.replace(options, person=str(number)))
+    except ValueError:  # a ghost of the detector, as outside the image
+      continue
+    if one.record["valid"].sum() >= LEAST_FRAMES:
+      made.append(one)
+  return made
 
 
 def _recording(found: Detections, path: pathlib.Path, report: dict, options: Options) -> Recording:
@@ -115,7 +135,7 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
   never = cleaning.complete(keypoints)
   intrinsics = options.intrinsics or (max(resolution), max(resolution), resolution[0] / 2, resolution[1] / 2)
   guess = "guessed: focal length = longest side, centre of the image"
-  report |= {
+  report = report | {
       "path": str(path), "sequence": found.sequence,
       "layout": found.layout, "joint_rule": layouts.rule_name(found.layout, options.rule),
       "people": people.describe(ranked), "num_people": len(ranked),
