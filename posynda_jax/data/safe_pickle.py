@@ -171,6 +171,10 @@ def load_file(path, encoding: str = "ASCII") -> Any:
     return load(file, str(path), encoding)
 
 
+# What Python's zipfile raises for damaged archives; seeks to offsets that lie are OSError.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OSError)
+
+
 def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
   """The arrays of an npz file by name. An object array without axes becomes the object it holds.
 
@@ -187,7 +191,7 @@ def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as file:
           arrays[name] = _read_array(file, f"{path}: {name}", encoding)
-  except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
+  except ZIP_ERRORS as error:
     raise ValueError(f"{path} is not a whole npz file ({error}): fetch it again") from error
   return arrays
 

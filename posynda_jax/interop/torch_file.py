@@ -50,7 +50,7 @@ def load_torch(path) -> Any:
       is_zip = file.read(4) == b"PK\x03\x04"
       file.seek(0)
       return _load_zip(file, path) if is_zip else _load_legacy(file, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
+    except safe_pickle.ZIP_ERRORS as error:
       raise ValueError(f"{path} is not a whole PyTorch file ({error}): {_AGAIN}") from error
 
 

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 
+from posynda_jax.data import safe_pickle
 from posynda_jax.interop.keypoints import arrays, documents, folders, json_stream, tables
 from posynda_jax.interop.keypoints.detections import Detections
 
@@ -57,8 +58,11 @@ def _is_packed(path: pathlib.Path) -> bool:
   """Whether a file is a zip archive of files, and not an npz."""
   if not zipfile.is_zipfile(path):
     return False
-  with zipfile.ZipFile(path) as archive:
-    return not any(name.endswith(".npy") for name in archive.namelist())
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return not any(name.endswith(".npy") for name in archive.namelist())
+  except safe_pickle.ZIP_ERRORS as error:
+    raise ValueError(f"{path} is a damaged zip archive or npz file ({error}): fetch it again") from error
 
 
 @contextlib.contextmanager
@@ -72,7 +76,7 @@ def _unpacked(path: pathlib.Path) -> Iterator[pathlib.Path]:
       raise ValueError(f"{path} unpacks to {size:,} bytes in {len(members):,} files, {limit}")
     try:
       archive.extractall(folder, members)  # drops "..", drives and leading slashes
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except safe_pickle.ZIP_ERRORS as error:
       raise ValueError(f"{path} cannot be unpacked ({error}): damaged, or locked by a password") from error
     inside = [entry for entry in pathlib.Path(folder).iterdir() if not entry.name.startswith(".")]
     unpacked = inside[0] if len(inside) == 1 else pathlib.Path(folder)

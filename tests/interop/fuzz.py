@@ -1,0 +1,245 @@
+"""Mutated files of every kind, through every reader of strangers' files: no traceback, no hang, no memory filled.
+
+    python -m tests.interop.fuzz --files=2000 --seed=0 --out=fuzz.json
+
+A seeded mutation of a right file of each format: bytes flipped, cut, repeated, moved, or replaced by numbers that break
+things. Each file is read in a worker process with a bound on its memory. Right ends are an answer and a ValueError or
+FileNotFoundError of one line; all others are kept beside --out and are counted. A file that found something becomes a
+test.
+"""
+
+import argparse
+import collections
+import json
+import multiprocessing
+import pathlib
+import random
+import resource
+import shutil
+import tempfile
+import time
+import traceback
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from posynda_jax.adaptation import tensors_file
+from posynda_jax.datasets.mocap import asf_amc, bvh
+from posynda_jax.interop import torch_file
+from posynda_jax.interop.keypoints import recordings
+from posynda_jax.visuals import pose_sequence
+from tests.interop import keypoint_formats
+from tests.interop.detector_files import detect
+
+SECONDS, MEMORY_BYTES = 10.0, 2 << 30  # of one file, beyond what the reading process has before
+EVIL = (  # texts that break naive readers
+    b"NaN", b"1e999", b"-1", b"99999999999999999999", b"null", b"[]", b"{}", b'""', b"\x00", b"\xff\xfe", b"[" * 3000,
+    b'{"a":' * 500, b"-0.0", b"1e-320", b"true", b"\r\n", b",,,,", b"\xef\xbb\xbf",
+)
+EVIL_NUMBERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF)
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+  """The bytes with one to three changes."""
+  data = bytearray(data)
+  for _ in range(rng.choice((1, 1, 1, 2, 3))):
+    at, length = rng.randrange(len(data) + 1), rng.choice((1, 2, 8, 64, 1024))
+    match rng.randrange(7):
+      case 0:
+        for _ in range(rng.randint(1, 8)):
+          if data:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+      case 1:
+        del data[at:]
+      case 2:
+        del data[at : at + length]
+      case 3:
+        data[at:at] = data[at : at + length] * rng.randint(1, 20)
+      case 4:
+        data[at : at + rng.choice((0, 1, length))] = rng.choice(EVIL)
+      case 5:
+        size = rng.choice((2, 4, 8))
+        number = rng.choice(EVIL_NUMBERS) & (256**size - 1)
+        data[at : at + size] = number.to_bytes(size, rng.choice(("little", "big")))
+      case 6:
+        other = rng.randrange(len(data) + 1)
+        data[at:at] = data[other : other + length]
+    if not data:
+      data = bytearray(b"\n")
+  return bytes(data)
+
+
+def seeds(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
+  """name -> (a right file or folder, the reader of READERS)."""
+  found = {}
+  for name in keypoint_formats.FORMATS:
+    found[name] = keypoint_formats.write(name, folder / name, detect(6)), "keypoints"
+  weights = pathlib.Path(tensors_file.__file__).parent / "weights" / "small.safetensors"
+  found["base"] = pathlib.Path(shutil.copy(weights, folder / "base.safetensors")), "base"
+  save_file({"a": np.ones((2, 3), np.float32)}, folder / "other.safetensors")
+  found["other_tensors"] = folder / "other.safetensors", "adapter"
+  torch_file.save_torch(folder / "model.bin", {"model_pos": {"a.weight": np.ones((4, 4), np.float32)}, "epoch": 3})
+  found["torch"] = folder / "model.bin", "torch"
+  np.savez(folder / "lifted.npz", pose_root_m=np.zeros((3, 17, 3)), frame=np.arange(3))
+  found["lifted"] = folder / "lifted.npz", "lifted"
+  (folder / "walk.bvh").write_text(BVH)
+  found["bvh"] = folder / "walk.bvh", "bvh"
+  (folder / "walk.asf").write_text(ASF)
+  found["asf"] = folder / "walk.asf", "asf"
+  return found
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT Spine
+  {
+    OFFSET 0 10 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 5 0
+    }
+  }
+}
+MOTION
+Frames: 2
+Frame Time: 0.0083333
+0 90 0 1 2 3 4 5 6
+0 91 0 1 2 3 4 5 6
+"""
+ASF = """:version 1.10
+:name VICON
+:units
+  mass 1.0
+  length 0.45
+  angle deg
+:root
+   order TX TY TZ RX RY RZ
+   axis XYZ
+   position 0 0 0
+   orientation 0 0 0
+:bonedata
+  begin
+     id 1
+     name lhipjoint
+     direction 0.6 -0.7 0.3
+     length 2.4
+     axis 0 0 0 XYZ
+  end
+:hierarchy
+  begin
+    root lhipjoint
+  end
+"""
+
+
+def _keypoints(path):
+  return recordings.read(path, recordings.Options(resolution=(1920.0, 1080.0), fps=25.0))
+
+
+READERS = {
+    "keypoints": _keypoints, "base": tensors_file.load_base, "torch": torch_file.load_torch,
+    "adapter": lambda path: tensors_file.load_adapter(path, "digest"), "lifted": pose_sequence.read_lifted,
+    "bvh": lambda path: bvh.parse_bvh(path.read_text(errors="replace")),
+    "asf": lambda path: asf_amc.parse_asf(path.read_text(errors="replace")),
+}
+
+
+def _worker(pipe) -> None:
+  """Reads the files that come through the pipe; answers (end, text, seconds)."""
+  own = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+  resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
+  while True:
+    reader, path = pipe.recv()
+    if reader == "started":  # a new process has imported everything
+      pipe.send(None)
+      continue
+    started = time.monotonic()
+    try:
+      READERS[reader](pathlib.Path(path))
+      end, text = "read", ""
+    except (ValueError, FileNotFoundError) as error:
+      text = str(error)
+      end = "refused" if "\n" not in text else "refused in several lines"
+    except MemoryError:
+      end, text = "out of memory", traceback.format_exc()
+    except BaseException:
+      end, text = "traceback", traceback.format_exc()
+    pipe.send((end, text, time.monotonic() - started))
+
+
+class Worker:
+  """A process that reads files, started anew where a file killed it."""
+
+  def __init__(self):
+    self._process = None
+
+  def read(self, reader: str, path: pathlib.Path) -> tuple[str, str, float]:
+    """(How the reading ended, its text, seconds)."""
+    if self._process is None:
+      context = multiprocessing.get_context("spawn")  # a fork would hold the parent's memory and threads
+      self._pipe, other = context.Pipe()
+      self._process = context.Process(target=_worker, args=(other,), daemon=True)
+      self._process.start()
+      other.close()
+      self._pipe.send(("started", ""))
+      self._pipe.recv()
+    self._pipe.send((reader, str(path)))
+    try:
+      if self._pipe.poll(SECONDS):
+        return self._pipe.recv()
+      end = ("too slow", "", SECONDS)
+    except EOFError:
+      end = ("killed", "", 0.0)
+    self._process.kill()
+    self._process.join()
+    self._process = None
+    return end
+
+
+def run(num_files: int, seed: int, keep: pathlib.Path) -> dict:
+  """Counts by format and end, with the slowest file's seconds; files with a wrong end are copied to `keep`."""
+  rng, worker = random.Random(seed), Worker()
+  counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+  slowest, wrong = 0.0, []
+  with tempfile.TemporaryDirectory() as folder:
+    right = seeds(pathlib.Path(folder))
+    for number in range(num_files):
+      name = list(right)[number % len(right)]
+      path, reader = right[name]
+      target = pathlib.Path(folder) / "mutated" / path.name
+      shutil.rmtree(target.parent, ignore_errors=True)
+      target.parent.mkdir()
+      (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+      one = rng.choice(sorted(target.iterdir())) if target.is_dir() else target
+      one.write_bytes(mutate(one.read_bytes(), rng))
+      end, text, seconds = worker.read(reader, target)
+      counts[name][end] += 1
+      slowest = max(slowest, seconds)
+      if end not in ("read", "refused"):
+        keep.mkdir(parents=True, exist_ok=True)
+        kept = keep / f"{number}_{target.name}"
+        (shutil.copytree if target.is_dir() else shutil.copy)(target, kept)
+        wrong.append({"file": kept.name, "format": name, "end": end, "text": text[-600:]})
+        print(f"{number}: {name}: {end}\n{text[-600:]}", flush=True)
+  total = sum(counts.values(), collections.Counter())
+  return {"files": num_files, "seed": seed, "ends": dict(total), "slowest_seconds": round(slowest, 2),
+          "formats": {name: dict(its) for name, its in counts.items()}, "wrong": wrong}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--files", type=int, default=2000)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("fuzz.json"))
+  args = parser.parse_args()
+  found = run(args.files, args.seed, args.out.with_suffix(""))
+  args.out.write_text(json.dumps(found, indent=1) + "\n")
+  print(f"{args.files:,} files: {found['ends']}, slowest {found['slowest_seconds']} s")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,31 @@
+"""A few of the mutated files of `fuzz`: each ends in an answer or in one line."""
+
+import zipfile
+
+import pytest
+
+from posynda_jax.data import safe_pickle
+from tests.interop import fuzz
+from tests.interop.detector_files import detect
+from tests.interop.keypoint_formats import read, write
+
+
+def test_mutated_files_end_in_an_answer_or_in_one_line(tmp_path):
+  found = fuzz.run(80, 7, tmp_path / "kept")
+  assert found["wrong"] == [] and set(found["ends"]) <= {"read", "refused"} and sum(found["ends"].values()) == 80
+
+
+def test_an_archive_whose_offsets_lie_is_refused_by_name(tmp_path):
+  path = write("keypoints_scores", tmp_path / "a", detect(3))
+  data = bytearray(path.read_bytes())
+  entry = data.rindex(b"PK\x01\x02")
+  data[entry + 42 : entry + 46] = b"\xff\xff\xff\x7f"  # of the member's header
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=f"{path.name}.*fetch it again"):
+    read(path)
+  data = bytearray(path.read_bytes())
+  data[entry : entry + 4] = b"none"  # of the central directory
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="damaged zip archive"):
+    read(path)
+  assert zipfile.BadZipFile in safe_pickle.ZIP_ERRORS
