@@ -17,7 +17,6 @@ import pickle
 import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
