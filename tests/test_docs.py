@@ -117,7 +117,7 @@ def test_the_speed_tables_equal_the_committed_results():
   assert f"costs {results['cases']['sweep']['ratio_to_separate_steps']:.2f} of" in PAGES["sweep.md"]
 
 
-@pytest.mark.parametrize("name", ["small", "cmu_h36m"])
+@pytest.mark.parametrize("name", ["base", "small", "cmu_h36m"])
 def test_the_model_card_of_a_shipped_base_equals_its_committed_results(name):
   card, base = bases.SHIPPED[name].with_suffix(".md").read_text(), bases.load(name)
   plain, fitted = RESULTS[name]["evaluations"], RESULTS.get(f"{name}_body", {"evaluations": []})["evaluations"]

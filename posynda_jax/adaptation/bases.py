@@ -22,7 +22,7 @@ from posynda_jax.runtime import checkpoint, runs
 
 _FOLDER = pathlib.Path(__file__).parent / "weights"
 SHIPPED = {path.stem: path for path in sorted(_FOLDER.glob("*.safetensors"))}
-DEFAULT = "small"  # its model card: weights/small.md
+DEFAULT = "base"  # its model card: weights/base.md
 
 
 @dataclasses.dataclass(frozen=True)

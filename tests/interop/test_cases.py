@@ -18,14 +18,14 @@ RIGHT_MM = 76  # right readings have 43 to 72 mm; wrong ones have more than 100
 
 
 @pytest.fixture(scope="module")
-def small():
-  return lifter.load("small")
+def lift_base():
+  return lifter.load()
 
 
-def lift(small, name, **options):
+def lift(lift_base, name, **options):
   """(recording, Lifted, MPJPE mm over its frames) of a case."""
   (found,) = recordings.read(CASES / name, recordings.Options(**OPTIONS | options))
-  lifted = small.lift_recording(found)
+  lifted = lift_base.lift_recording(found)
   at = found.frames - (found.frames[0] if len(found.frames) == len(TRUTH) else 0)
   truth = (TRUTH - TRUTH[:, :1])[at]
   return found, lifted, 1000 * np.linalg.norm(lifted.pose - truth, axis=-1).mean()
@@ -41,20 +41,20 @@ def lift(small, name, **options):
     ("20_no_scores_36_numbers", 4, {}), ("21_parent_folder", 4, {}), ("24_image_to_people.json", 4, {}),
     ("25_wide_csv.csv", 4, {}),
 ])
-def test_a_readable_case_is_read_right(name, frames, options, small):
-  found, lifted, error = lift(small, name, **options)
+def test_a_readable_case_is_read_right(name, frames, options, lift_base):
+  found, lifted, error = lift(lift_base, name, **options)
   assert len(found.frames) == frames and error < RIGHT_MM
   if frames > 1:
     assert lifted.trust.frames[found.record["valid"]].all(), lifted.trust.summary
 
 
-def test_a_skeleton_dataset_counts_frames_from_its_own_first(small):
-  found, lifted, _ = lift(small, "23_skeleton_json.json")
+def test_a_skeleton_dataset_counts_frames_from_its_own_first(lift_base):
+  found, lifted, _ = lift(lift_base, "23_skeleton_json.json")
   assert found.frames.tolist() == [1, 2, 3, 4] == lifted.frame.tolist() and lifted.trust.frames.all()
 
 
-def test_a_gap_keeps_its_frame_numbers_and_is_not_trusted(small):
-  found, lifted, _ = lift(small, "02_names_with_dots_gap")
+def test_a_gap_keeps_its_frame_numbers_and_is_not_trusted(lift_base):
+  found, lifted, _ = lift(lift_base, "02_names_with_dots_gap")
   assert found.frames[0] == 440 and found.report["interpolated_frames"] == 8
   assert lifted.trust.reasons == ((448, 455, "nobody was detected"),)
 
@@ -75,14 +75,14 @@ def test_two_videos_in_a_folder_are_told_apart():
     ("09_plain_for_intrinsics.json", {"intrinsics": (26.0, 26.0, 960.0, 540.0)}, "intrinsics 26,26,960,540 do not fit"),
     ("12_controlnet_0to1.json", {}, "one frame only"),
 ])
-def test_a_case_that_cannot_be_right_says_why(name, options, why, small):
-  _, lifted, _ = lift(small, name, **options)
+def test_a_case_that_cannot_be_right_says_why(name, options, why, lift_base):
+  _, lifted, _ = lift(lift_base, name, **options)
   assert not lifted.trust.frames.any() and not lifted.trust.joints.any()
   assert why in lifted.trust.summary
 
 
-def test_legs_that_nobody_saw_do_not_move_the_person_away(small):
-  _, lifted, _ = lift(small, "05_upper_body_only.json")
+def test_legs_that_nobody_saw_do_not_move_the_person_away(lift_base):
+  _, lifted, _ = lift(lift_base, "05_upper_body_only.json")
   np.testing.assert_allclose(lifted.root[:, 2].mean(), TRUTH[:, 0, 2].mean(), rtol=0.1)
 
 
