@@ -138,19 +138,24 @@ def action(name: str) -> str:
   return markdown(("weights", f"`{name}`", "all others"), rows)
 
 
-def choosing() -> str:
-  """What a choice among hypotheses of the bare base could gain on each pair."""
-  names = {
-      "one": "one", "mean": "mean of 3", "chosen_frame": "chosen by reprojection", "best_of_frame": "best of 3",
-      "mean_on_rays": "on the rays", "mean_of_body": "fitted to the source's body", "spread": "spread",
+def hypotheses() -> str:
+  """What twenty hypotheses of the base are worth, by dataset and number of steps."""
+  millimetres = {
+      "one": "one", "mean": "mean", "frame": "by reprojection", "bones": "by bones", "best_pose": "best pose",
+      "best_joint": "best joints", "sigma": "sigma",
+  }
+  shares = {
+      "rank": "rank", "covered_depth_50%": "50% depth", "covered_depth_90%": "90% depth",
+      "covered_across_90%": "90% across",
   }
   rows = []
-  for pair in EXACT[1:] + DETECTED:
-    for one in read(f"gap_cmu_h36m_{pair}")["cells"]:
-      wanted = "hypotheses" in one and one["dataset"] != "cmu_mocap"
-      if wanted and one.get("detected", False) == pair.endswith("detected"):
-        rows.append([pair, *(f"{one['hypotheses'][f'{name}_mm']:.1f}" for name in names)])
-  return markdown(("pair, source-only", *names.values()), rows)
+  for name in ("cmu", "hdm05", "cmu_detected", "hdm05_detected"):
+    found = read(f"hypotheses_{name}")
+    for row in found["rows"]:
+      dataset = found["dataset"].replace("_mocap", "").replace("_rig_gt", "").replace("_rig_detected", ", detected")
+      rows.append([dataset, str(row["steps"]), *(f"{row[f'{name}_mm']:.1f}" for name in millimetres),
+                   *(f"{row[name]:.2f}" for name in shares)])
+  return markdown(("clips", "K", *millimetres.values(), *shares.values()), rows)
 
 
 def trust() -> str:

@@ -2,7 +2,7 @@
 
     python -m experiments.convert h36m_best_epoch.bin runs/d3dp          # then --base=runs/d3dp
     python -m experiments.convert runs/adapt_hdm05 adapted.bin --bias=drop
-    python -m experiments.convert runs/base_cmu base.safetensors --dtype=float16
+    python -m experiments.convert runs/base_cmu base.safetensors --dtype=float16 --temperature=0.7,1.0
 
 Takes seconds. Prints the network that it recognised, what it assumed, and the digest of the base.
 """
@@ -31,6 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
   add("--bias", choices=convert.BIASES, default="refuse", help="the adapter's bias per joint, for which MixSTE has no "
       "place: drop it, or save it beside the state dict for you to add")
   add("--dtype", choices=tuple(tensors_file.DTYPES), help=".safetensors: type on disk (default float32)")
+  add("--temperature", help="ACROSS,DEPTH: factors on the deviations that the base's doubt head states, as "
+      "`experiments.hypotheses` prints them")
   add = parser.add_argument_group("facts that a PyTorch file's names and shapes do not show").add_argument
   add("--heads", type=int, help="MixSTE: attention heads (default 8)")
   add("--causal", action="store_true", default=None, help="VideoPose3D: trained with --causal")
@@ -48,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
   try:
     weights = convert.read(args.input, adapter=args.adapter, which=args.weights, hints=convert.Hints(**hints))
     print(f"{args.input}: {counting.count(weights.params['params']):,} parameters", *weights.notes, sep="\n  ")
+    if args.temperature:
+      weights = dataclasses.replace(weights, params=convert.with_temperature(weights.params, args.temperature))
     lines = convert.write(args.output, weights, part=args.lora, layout=args.layout, bias=args.bias, dtype=args.dtype)
     print("->", *lines, sep="\n  ")
   except (ValueError, OSError) as error:

@@ -5,7 +5,8 @@
 Prints, for each K: MPJPE of one hypothesis, of the mean of H, of what reprojection (Eq. 4) and the person's bones
 choose without the truth, and of the best pose and the best hypothesis of each joint, chosen by the truth; the energy
 score; what the hypotheses and the doubt head leave open (sigma) and its rank correlation with the error; and how many
-joints lie in the regions of 50% and 90%, along depth and across it.
+joints lie in the regions of 50% and 90%, along depth and across it. The temperatures, along depth and across, are the
+factors on deviations with which the regions of 90% would hold 90%: `convert --temperature=ACROSS,DEPTH` applies them.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ COLUMNS = {
     "best pose": "best_pose_mm", "best joints": "best_joint_mm", "energy": "energy_mm", "sigma": "sigma_mm",
     "rank": "rank", "50% depth": "covered_depth_50%", "90% depth": "covered_depth_90%",
     "50% across": "covered_across_50%", "90% across": "covered_across_90%",
+    "temperature": "temperature_depth", "across": "temperature_across",
 }
 
 

@@ -15,7 +15,7 @@ from posynda_jax.geometry import camera, metrics, skeleton
 
 Granularity = Literal["sequence", "frame", "joint"]
 GRANULARITIES = ("sequence", "frame", "joint")
-BONE_M = 0.004  # chosen on HDM05's choosing actor
+BONE_M = 0.008  # chosen on HDM05's choosing actor
 
 
 def solve_roots(poses: Float[Array, "h b f j 3"], keypoints, intrinsics, confidence) -> Float[Array, "h b f 3"]:

@@ -14,6 +14,7 @@ from scipy import stats
 from posynda_jax.diffusion import hypotheses
 
 SHARES = (0.5, 0.9)  # of the credible regions whose coverage is measured
+MOST = SHARES[-1]
 _LEAST_M = 1e-4  # least standard deviation, so that equal hypotheses cover nothing
 
 
@@ -46,7 +47,8 @@ def measure(
   Errors: of one hypothesis, of the mean, of the best pose of a frame, of the best hypothesis of each joint; the
   energy score mean |x - y| - mean |x - x'| / 2 of a joint (Gneiting and Raftery 2007), which is least for the true
   distribution. Joints: `error` of the mean and `sigma`, what `deviations` amount to (m); `covered_depth_50%`, ...:
-  whether the target lies in the normal region of that share, along `axis`, the ray to the person, and across it.
+  whether the target lies in the normal region of that share, along `axis`, the ray to the person, and across it;
+  `temperature_depth`, ...: the factor on deviations that would put it on the border of the region of MOST.
   """
   poses = found[..., :3]
   mean, made = poses.mean(0), hypotheses.aggregate(poses, target)
@@ -62,7 +64,11 @@ def measure(
   miss = mean - target
   miss_depth = (miss * axis[..., None, :]).sum(-1)
   miss_across = jnp.sqrt(jnp.maximum((miss**2).sum(-1) - miss_depth**2, 0))
-  joints = {"error": off, "sigma": distance(stated)}
+  radius_depth, radius_across = stats.norm.ppf((1 + MOST) / 2), np.sqrt(stats.chi2.ppf(MOST, 2))
+  joints = {
+      "error": off, "sigma": distance(stated), "temperature_depth": jnp.abs(miss_depth) / (depth * radius_depth),
+      "temperature_across": miss_across / (across * radius_across),
+  }
   for share in SHARES:
     joints[f"covered_depth_{share:.0%}"] = jnp.abs(miss_depth) < depth * stats.norm.ppf((1 + share) / 2)
     joints[f"covered_across_{share:.0%}"] = miss_across < across * np.sqrt(stats.chi2.ppf(share, 2))
@@ -84,13 +90,15 @@ class Totals:
       self._parts[name].append(np.asarray(values, np.float64)[kept][:, 1:].ravel())
 
   def row(self) -> dict[str, float]:
-    """The measures: errors in mm, `sigma_mm`, coverages as shares, `rank` and `frames`. Raises ValueError without a
-    frame.
+    """The measures: errors in mm, `sigma_mm`, coverages as shares, `rank` and `frames`; and `temperature_depth` and
+    `temperature_across`, the factors on deviations with which the regions of MOST would hold that share. Raises
+    ValueError without a frame.
     """
     if not self._parts or not sum(map(len, self._parts["one_mm"])):
       raise ValueError("no valid frame to measure: check the split and its `valid` flags")
     whole = {name: np.concatenate(parts) for name, parts in self._parts.items()}
     sigma, error = whole.pop("sigma"), whole.pop("error")
-    row = {name: float(values.mean()) for name, values in whole.items()}
+    row = {name: float(np.quantile(values, MOST) if name.startswith("temperature") else values.mean())
+           for name, values in whole.items()}
     rank = stats.spearmanr(sigma, error).statistic if sigma.std() > 0 else 0.0
     return row | {"sigma_mm": 1000 * float(sigma.mean()), "rank": float(rank), "frames": len(whole["one_mm"])}

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import PyTree
 
 from posynda_jax.adaptation import adapters, bases, tensors_file
 from posynda_jax.interop import torch_weights
@@ -52,6 +53,24 @@ def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) 
   base = bases.Base(None, weights.params, checkpoint.digest(weights.params), weights.config)
   adapted = _add_adapter(base, pathlib.Path(adapter).expanduser(), which)
   return dataclasses.replace(adapted, notes=(*weights.notes, f"adapter: {adapter}"))
+
+
+def with_temperature(params: PyTree, factors: str) -> PyTree:
+  """The variables of a base with its doubt head's deviations across the image and along depth times "ACROSS,DEPTH".
+
+  Raises ValueError for another text, and for a base without this head.
+  """
+  try:
+    across, depth = (float(text) for text in factors.split(","))
+  except ValueError:
+    across = depth = 0.0
+  if not (across > 0 and depth > 0):
+    raise ValueError(f"temperature {factors!r} is not two positive factors: write ACROSS,DEPTH")
+  if "doubt" not in params["params"]:
+    raise ValueError("this base has no doubt head, so it has no temperature: leave it out")
+  head = params["params"]["doubt"]
+  changed = {**head, "bias": head["bias"] + np.log(np.float32([across, depth]))}
+  return {**params, "params": {**params["params"], "doubt": changed}}
 
 
 def write(

@@ -69,7 +69,7 @@ def test_each_rule_reduces_the_same_hypotheses_as_it_does_alone():
   for rule, (pose, errors) in together.items():
     combined = scoring.combine(proposed, Measured(), clip, dataclasses.replace(config, select=rule))
     alone = skeleton.root_centre(combined)
-    np.testing.assert_allclose(pose, alone, atol=1e-4 if rule == "bones" else 1e-5)  # it weighs by 4 mm
+    np.testing.assert_allclose(pose, alone, atol=1e-4 if rule == "bones" else 1e-5)  # it weighs by mm
     expected = scoring.frame_errors(alone, skeleton.root_centre(clip["poses"]))
     np.testing.assert_allclose(errors["mpjpe"], expected["mpjpe"], atol=1e-4 if rule == "bones" else 1e-5)
   assert len({float(errors["mpjpe"].mean()) for _, errors in together.values()}) == len(scoring.RULES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posynda_jax.evaluation import spread
+from posynda_jax.interop import convert
 from tests.tolerance import assert_close
 
 SHAPE = (40, 5, 17, 3)  # b f j 3
@@ -36,6 +37,30 @@ def test_samples_of_the_true_distribution_cover_as_they_say_and_their_spread_tel
     assert found[f"covered_{where}_90%"] == pytest.approx(0.9, abs=0.03)
   assert found["rank"] > 0.6 and found["frames"] == 200
   assert found["best_joint_mm"] < found["best_pose_mm"] < found["one_mm"] and found["mean_mm"] < found["one_mm"]
+
+
+def test_the_temperature_mends_deviations_that_are_stated_too_small_or_too_large():
+  poses, target, valid = drawn(1.0, 61)
+  own = jnp.log((poses - poses.mean(0)).std(0))[..., 1:] + jnp.log(jnp.array([2.0, 0.5]))  # across and along depth
+  totals = spread.Totals()
+  totals.add(*spread.measure(jnp.concatenate([poses.mean(0), own], -1)[None], target, AXIS), valid)
+  found = totals.row()
+  assert found["temperature_across"] == pytest.approx(0.5, rel=0.1)
+  assert found["temperature_depth"] == pytest.approx(2.0, rel=0.1)
+  params = {"params": {"doubt": {"kernel": np.zeros((4, 2)), "bias": np.float32([0.1, 0.2])}, "head": 1}}
+  cooled = convert.with_temperature(params, f"{found['temperature_across']},{found['temperature_depth']}")
+  factors = np.log([found["temperature_across"], found["temperature_depth"]])
+  assert_close(cooled["params"]["doubt"]["bias"], np.float32([0.1, 0.2] + factors))
+  own = own + factors
+  totals = spread.Totals()
+  totals.add(*spread.measure(jnp.concatenate([poses.mean(0), own], -1)[None], target, AXIS), valid)
+  for where in ("depth", "across"):
+    assert totals.row()[f"covered_{where}_90%"] == pytest.approx(0.9, abs=0.01)
+  for wrong in ("1", "a,b", "0,1", "1,-1", ""):
+    with pytest.raises(ValueError, match="not two positive factors"):
+      convert.with_temperature(params, wrong)
+  with pytest.raises(ValueError, match="no doubt head"):
+    convert.with_temperature({"params": {"head": 1}}, "1,1")
 
 
 @pytest.mark.parametrize("scale", [0.3, 3.0])
