@@ -158,6 +158,22 @@ def hypotheses() -> str:
   return markdown(("clips", "K", *millimetres.values(), *shares.values()), rows)
 
 
+def guard() -> str:
+  """What the guard kept of `free` on each target, over the seeds: errors as mean and range."""
+  found, rows = read("guard")["runs"], []
+  for target in dict.fromkeys(run["target"] for run in found):
+    its = [run for run in found if run["target"] == target]
+
+    def over_seeds(name):
+      values = [run[name]["mpjpe_mm"] for run in its]
+      return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+    shares = ", ".join(f"{run['share']:g}" for run in its)
+    rows.append([target.replace("_mocap", "").removesuffix("_gt"), f"{its[0]['source_only']['mpjpe_mm']:.1f}",
+                 over_seeds("whole"), over_seeds("guarded"), shares])
+  return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
+
+
 def trust() -> str:
   """Clips of which a planted fault was caught, by dataset and fault; and clips as they are that were doubted."""
   found = read("trust")

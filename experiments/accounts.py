@@ -2,10 +2,14 @@
 
     python -m experiments.accounts --runs=runs/a,runs/b --manual_dir=DIR --json=accounts.json
     python -m experiments.accounts --join=accounts_1.json,accounts_2.json
+    python -m experiments.accounts --runs=runs/a,runs/b --kept --json=guard.json
 
 Each run of `adapt` is taken at five shares of its adapter, from none to all. Measures are taken on the split that was
 adapted on, from 2D alone; errors on the run's test split. Printed are, over all runs, the rank correlation of the
 change of each measure with the change of MPJPE, and the AUC of "worse than the bare base".
+
+With --kept nothing is computed: what the guard of each run kept is read from its folder, with the errors of the bare
+base, the whole adapter and what was kept.
 
 Each target is also spoilt in the ways of SPOILT, and the bare base's account of it is printed: the guard should refuse
 it.
@@ -28,6 +32,7 @@ from . import common
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
+KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run kept.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 SHUFFLED = np.random.default_rng(0).permutation(17)
 SPOILT = {  # each mistake that the guard looks for is its own remedy, or another's
@@ -88,7 +93,24 @@ def summarise(rows: list[dict]) -> list[list[str]]:
   return table
 
 
+def kept(folder: str) -> dict:
+  """What the guard of a run kept, with MPJPE (mm) of the bare base, the whole adapter and the kept share of it."""
+  config, scores = runs.read_config(folder), runs.read_metrics(folder)
+  decision = json.loads((pathlib.Path(folder).expanduser() / "account.json").read_text())
+  whole = scores.get("unguarded", scores["adapted"])
+  return {"target": config["target"], "seed": config["seed"], "base": config["base"], "share": decision["share"],
+          "source_only": scores["source_only"], "whole": whole, "guarded": scores["adapted"]}
+
+
 def main() -> None:
+  if KEPT.value:
+    rows = [kept(folder) for folder in RUNS.value]
+    print(markdown_table(["target", "seed", "share", "source only", "whole", "guarded"], [
+        [row["target"], str(row["seed"]), f"{row['share']:g}",
+         *(f"{row[name]['mpjpe_mm']:.1f}" for name in ("source_only", "whole", "guarded"))] for row in rows]))
+    if JSON.value:
+      files.write_json(JSON.value, {"runs": rows})
+    return
   rows = [row for path in JOIN.value for row in json.loads(pathlib.Path(path).read_text())["rows"]]
   spoilt = {}
   for folder in RUNS.value:

@@ -2,7 +2,7 @@
 
 - `process`: `Diffusion`, `cosine_schedule`, `q_sample`, `clamp`, `ddim_times`, `ddim_steps`.
 - `sampler`: `Denoiser`, `with_flip`, `predict`, `ddim_step`, `sample`, `propose`.
-- `hypotheses`: one pose from H; `solve_roots`, `reprojection_error`, `choose`, `pick`, `aggregate`.
+- `hypotheses`: one pose from H; `solve_roots`, `reprojection_error`, `choose`, `pick`, `by_bones`, `aggregate`.
 - `denoisers`: `make_model`, from a config.
 - `mixste`, `videopose`: the two networks, `MixSTE` and `VideoPose`.
 """
