@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from posynda_jax import lifter
+from posynda_jax.adaptation import bases
 from posynda_jax.geometry import metrics, triangulation
 from posynda_jax.interop import qualisys
 from posynda_jax.interop.keypoints import recordings
@@ -40,6 +41,7 @@ LIMBS = np.array([11, 13, 15, 12, 14, 16, 23, 25, 27, 24, 26, 28])  # of BlazePo
 IN_H36M = np.array([11, 12, 13, 14, 15, 16, 4, 5, 6, 1, 2, 3])  # the same joints
 HIPS = (6, 9)  # places of the hips among them
 FPS = 60.0
+MANY = {"num_hypotheses": 20, "sampling_steps": 2, "select": "bones", "hypothesis_chunk": 4}
 
 
 def detect(folder: pathlib.Path, network: blazepose.BlazePose | None, cache: pathlib.Path) -> dict[str, dict]:
@@ -96,8 +98,13 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
           "p_mpjpe_mm": 1000 * float(np.mean(metrics.p_mpjpe(poses, truth)))}
 
 
-def study(folder: pathlib.Path, found: dict[str, dict], lift: lifter.Lifter) -> dict:
+def study(folder: pathlib.Path, found: dict[str, dict], base: bases.Base) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
+  lift, twenty = lifter.load(base), lifter.load(base, **MANY)
+  methods = {  # name -> (lifter, whether exchanged sides are mended)
+      "ours": (lift, True), "ours, 20 hypotheses by bones": (twenty, True), "ours, sides as detected": (lift, False),
+      "BlazePose's 3D": (None, False),
+  }
   cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")
   size = sizes(folder)
   mended = {view: {"joints": mend(found[view]["joints"], size[view])} for view in VIEWS}
@@ -109,19 +116,19 @@ def study(folder: pathlib.Path, found: dict[str, dict], lift: lifter.Lifter) -> 
     good = (at >= 0) & (at < len(found[view]["joints"]))
     in_camera = np.einsum("ij,tkj->tki", outer[:, :3], truth)[good]
     own = found[view]["world"][at[good]][:, LIMBS]
-    for method in ("ours", "ours, sides as detected", "BlazePose's 3D"):
+    for method, (lift, mended_sides) in methods.items():
       row = {"view": view, "method": method}
-      if method == "BlazePose's 3D":
+      if lift is None:
         row |= score(own, in_camera)
       else:
         camera = {"resolution": size[view], "intrinsics": tuple(intrinsics.tolist())}
-        recording = read(found[view]["joints"], **camera, mend=method == "ours")
+        recording = read(found[view]["joints"], **camera, mend=mended_sides)
         lifted = lift.lift_recording(recording)
         row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
         row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
       rows.append(row)
   return {"rows": rows, "residual_px": float(np.median(residual)), "late": late, "model": own_keypoints.MODEL.value,
-          "base": lift.weights.base.digest}
+          "base": base.digest}
 
 
 @contextlib.contextmanager
@@ -150,7 +157,7 @@ def sizes(folder: pathlib.Path) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
   with opened() as (folder, detected):
-    found = study(folder, detected, lifter.load(common.BASE.value))
+    found = study(folder, detected, bases.load(common.BASE.value))
   print(f"triangulated from four views: median residual {found['residual_px']:.1f} px; frames late: {found['late']}")
   print(markdown_table(["view", *(name for name in ("method", "MPJPE mm", "P-MPJPE mm", "sides exchanged back"))], [
       [row["view"], row["method"], f"{row['mpjpe_mm']:.1f}", f"{row['p_mpjpe_mm']:.1f}", str(row.get("exchanged", ""))]

@@ -101,6 +101,20 @@ def test_an_update_is_a_pure_function_of_the_seed_and_the_step():
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), once)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_frozen_teacher_answers_as_the_bare_base_whatever_was_learnt(frozen):
+  recipe = dataclasses.replace(POSYNDA, frozen_teacher=frozen, sampling_steps=2)
+  model, base = scene.tiny_model(FRAMES)
+  fresh = jax.device_get(step.init_state(jax.random.key(0), base, recipe, FRAMES))
+  learnt = run_steps(recipe, 3)[0].replace(step=fresh.step)
+  data, found = parallel.shard(batch(), 1), []
+  for state in (fresh, learnt):
+    arguments = parallel.replicate((state, (base, MEASURED), jax.random.key(7)), jax.local_devices()[:1])
+    metrics = jax.device_get(make_step(recipe, 1, model)(*arguments[:2], data, arguments[2])[1])
+    found.append(float(np.ravel(metrics["teacher_reprojection"])[0]))
+  assert (found[0] == pytest.approx(found[1], rel=1e-5)) == frozen
+
+
 def test_every_lesson_of_a_recipe_gives_the_student_noise_of_its_own():
   purposes = [student_purpose(number) for number in range(6)]
   assert len(set(purposes)) == 6 and Purpose.TEACHER not in purposes and Purpose.GENERATOR not in purposes
