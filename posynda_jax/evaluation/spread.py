@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from scipy import stats
 
 from posynda_jax.diffusion import hypotheses
+from posynda_jax.geometry import skeleton
 
 SHARES = (0.5, 0.9)  # of the credible regions whose coverage is measured
 MOST = SHARES[-1]
@@ -22,7 +23,7 @@ def deviations(found: Float[Array, "h b f j c"], axis: Float[Array, "b f 3"]) ->
   """Standard deviations (m) of each joint across the image (in one direction) and along `axis`, a unit vector.
 
   That of a mixture: the variance of the hypotheses, and the mean variance that a doubt head states about each of
-  them (channels 3 and 4, logarithms), where the base has one.
+  them (channels 3 and 4, logarithms), where the base has one. Poses are root-relative, so the root has none.
   """
   poses, most = found[..., :3], max(len(found) - 1, 1)
   centred = poses - poses.mean(0)
@@ -31,7 +32,7 @@ def deviations(found: Float[Array, "h b f j c"], axis: Float[Array, "b f 3"]) ->
   variance = jnp.maximum(jnp.stack([across, along], -1), 0)
   if found.shape[-1] > 3:
     variance += jnp.exp(2 * found[..., 3:]).mean(0)
-  return jnp.sqrt(variance)
+  return jnp.sqrt(variance).at[..., skeleton.ROOT, :].set(0)
 
 
 def distance(deviation: Float[Array, "*b 2"]) -> Float[Array, "*b"]:

@@ -64,8 +64,9 @@ def test_a_doubt_head_comes_with_every_joint():
   record, _ = flat_scene(23, 25.0)
   program = lifting.make_lifter(lambda weights: doubting, SamplingConfig())
   lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
-  assert_close(lifted.deviation[..., 0], np.broadcast_to(0.01 + 0.001 * np.arange(17.0), (23, 17)))
-  assert_close(lifted.sigma_m, np.sqrt(2 * lifted.deviation[..., 0] ** 2 + 0.04**2))
+  assert_close(lifted.deviation[:, 1:, 0], np.broadcast_to(0.01 + 0.001 * np.arange(1, 17.0), (23, 16)))
+  assert_close(lifted.sigma_m[:, 1:], np.sqrt(2 * lifted.deviation[:, 1:, 0] ** 2 + 0.04**2))
+  assert (lifted.sigma_m[:, 0] == 0).all()
 
 
 def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_frames():
