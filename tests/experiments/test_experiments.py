@@ -71,6 +71,7 @@ def test_evaluate_finds_the_scores_of_a_run_and_scores_a_bare_base(adapted, data
   assert row["weights"] == "adapted" and row["protocol"]["dataset"] == TARGET
   protocol = json.loads((adapted / "base" / "evaluations.jsonl").read_text())["protocol"]
   assert [protocol[name] for name in ("hypotheses", "selection", "refine", "flip")] == [2, "frame", "rays", True]
+  evaluated(data, f"--run={adapted}", "--hypotheses=2", "--sampling_steps=2", "--select=bones")
 
 
 def test_a_virtual_camera_and_a_body_go_with_their_adapter(data, smoke_base, tmp_path):

@@ -89,6 +89,23 @@ def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
   assert motion.fps == pytest.approx(30) and not list(tmp_path.glob("*.part"))
 
 
+def test_the_default_base_says_how_far_off_it_may_be_and_chooses_by_bones(walk, tmp_path):
+  options = (f"--keypoints={walk[0]}", "--resolution=1920x1080", "--fps=25", "--sampling_steps=2", "--hypotheses=3")
+  found = {}
+  for rule in ("mean", "bones"):
+    out = run_well("lift", *options, f"--select={rule}", f"--output={tmp_path}/{rule}.npz")
+    found[rule] = np.load(tmp_path / f"{rule}.npz")
+    assert f"Expected error: {1000 * found[rule]['sigma_m'].mean():.0f} mm a joint" in out
+  mean, bones = found["mean"], found["bones"]
+  np.testing.assert_allclose(mean["pose_root_m"], mean["hypotheses_root_m"].mean(0), atol=1e-5)
+  np.testing.assert_array_equal(mean["hypotheses_root_m"], bones["hypotheses_root_m"])
+  lengths = [np.linalg.norm(one["pose_root_m"][:, 3] - one["pose_root_m"][:, 2], axis=-1) for one in (mean, bones)]
+  assert lengths[1].std() < lengths[0].std() and np.abs(mean["pose_root_m"] - bones["pose_root_m"]).max() > 1e-3
+  assert (bones["sigma_m"][:, 0] == 0).all() and 0.01 < bones["sigma_m"][:, 1:].mean() < 0.2
+  expected = np.sqrt(2 * bones["deviation_m"][..., 0] ** 2 + bones["deviation_m"][..., 1] ** 2)
+  np.testing.assert_allclose(bones["sigma_m"], expected, rtol=1e-4)
+
+
 def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
   bare = tmp_path / "base"
   shutil.copytree(smoke_base.partition("=")[2], bare)
