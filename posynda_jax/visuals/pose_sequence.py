@@ -9,6 +9,7 @@ import itertools
 import json
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -110,7 +111,7 @@ def read_lifted(path) -> PoseSequence:
   try:
     with np.load(file) as arrays:
       data = dict(arrays)
-  except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+  except (ValueError, OSError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f"{path} cannot be read as an npz of arrays: give the file that experiments.lift wrote") from error
   same = ("keypoints_px", "confidence", "intrinsics", "resolution")
   if missing := sorted({*same, "detected", "fps", "frame", "metadata", "pose_root_m"} - set(data)):

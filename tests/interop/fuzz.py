@@ -153,7 +153,10 @@ def _worker(pipe) -> None:
   own = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
   resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
   while True:
-    reader, path = pipe.recv()
+    try:
+      reader, path = pipe.recv()
+    except EOFError:  # the parent has ended
+      return
     if reader == "started":  # a new process has imported everything
       pipe.send(None)
       continue

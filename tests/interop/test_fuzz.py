@@ -1,10 +1,9 @@
 """A few of the mutated files of `fuzz`: each ends in an answer or in one line."""
 
-import zipfile
-
+import numpy as np
 import pytest
 
-from posynda_jax.data import safe_pickle
+from posynda_jax.visuals import pose_sequence
 from tests.interop import fuzz
 from tests.interop.detector_files import detect
 from tests.interop.keypoint_formats import read, write
@@ -28,4 +27,14 @@ def test_an_archive_whose_offsets_lie_is_refused_by_name(tmp_path):
   path.write_bytes(data)
   with pytest.raises(ValueError, match="damaged zip archive"):
     read(path)
-  assert zipfile.BadZipFile in safe_pickle.ZIP_ERRORS
+
+
+def test_a_locked_npz_of_poses_is_refused_by_name(tmp_path):
+  path = tmp_path / "lifted.npz"
+  np.savez(path, pose_root_m=np.zeros((3, 17, 3)))
+  data = bytearray(path.read_bytes())
+  for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+    data[data.index(header) + flags] |= 0x41  # strong encryption
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="lifted.npz cannot be read"):
+    pose_sequence.read_lifted(path)
