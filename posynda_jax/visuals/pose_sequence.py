@@ -16,6 +16,9 @@ import numpy as np
 
 from posynda_jax.geometry import skeleton
 
+# What NumPy raises for damaged npz files.
+_UNREADABLE = (
+    ValueError, OSError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 CHOSEN, TRUTH = "#e0282e", "#111111"
 # Each colour has a contrast of at least 3:1 to white and to the dark background of the page.
 PALETTE = ("#2b83ba", "#d97706", "#1b9e77", "#9467bd", "#9c8b00", "#1398a8", "#a6611a", "#c56aa0", "#7f7f7f")
@@ -111,7 +114,7 @@ def read_lifted(path) -> PoseSequence:
   try:
     with np.load(file) as arrays:
       data = dict(arrays)
-  except (ValueError, OSError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+  except _UNREADABLE as error:
     raise ValueError(f"{path} cannot be read as an npz of arrays: give the file that experiments.lift wrote") from error
   same = ("keypoints_px", "confidence", "intrinsics", "resolution")
   if missing := sorted({*same, "detected", "fps", "frame", "metadata", "pose_root_m"} - set(data)):
