@@ -21,6 +21,8 @@ from posynda_jax.evaluation import protocols, scoring
 from posynda_jax.peft import counting, lora
 from posynda_jax.runtime import files, locks, runs
 
+RULES = ("mean", *hypotheses.GRANULARITIES)  # by which rows of several hypotheses are scored
+
 
 class Bench:
   """Rows of one source and target: trains what has not been trained, and scores it.
@@ -102,7 +104,7 @@ class Bench:
       weights, about["seconds"] = training.train_adapter(opened, recipe, run, "adapted")
       about["trainable"] = adapters.num_trainable(base.params, recipe.adapter)
     about["flops"] = count_flops(base, row)
-    rules = ("mean", *hypotheses.GRANULARITIES) if config.num_hypotheses > 1 else (config.select,)
+    rules = RULES if config.num_hypotheses > 1 else (config.select,)
     if (key := (base.digest, config)) not in self._scorers:
       measure = functools.partial(protocols.frame_scores, self.protocol)
       self._scorers[key] = scoring.make_rule_scorer(_make_merged(base), config, rules, measure)

@@ -176,7 +176,7 @@ def test_rows_that_differ_in_the_rule_alone_draw_their_hypotheses_once(made, fol
   assert path.stat().st_mtime_ns == written and len({one["scores"]["mpjpe_mm"] for one in found}) == 3
   assert [one["protocol"]["selection"] for one in found] == [row.test["select"] for row in small]
   rules = [json.loads(key)[1].get("select") for key in json.loads(path.read_text())]
-  assert sorted(rule for rule in rules if rule) == sorted(scoring.RULES)
+  assert sorted(rule for rule in rules if rule) == sorted(table_job.RULES)
 
 
 def test_a_second_command_trains_nothing_and_writes_the_same_table(made):

@@ -138,6 +138,6 @@ def test_a_work_directory_of_another_config_and_an_adapter_of_another_base_are_r
 
 def test_an_unknown_value_of_a_flag_is_refused_and_help_lists_the_flags_for_data_folder_and_video():
   done = run("evaluate", "--select=video", "--workdir=unused")
-  assert done.returncode != 0 and "<mean|sequence|frame|joint>" in done.stderr
+  assert done.returncode != 0 and "<mean|bones|sequence|frame|joint>" in done.stderr
   said = run("adapt", "--help").stdout
   assert not [name for name in ("recipe", "base", "workdir", "manual_dir", "resolution") if f"--{name}:" not in said]
