@@ -46,12 +46,12 @@ def main() -> None:
     score = scoring.make_rule_scorer(weights.make_denoiser, config, (config.select,), measure)
   else:
     score = scoring.make_scorer(weights.make_denoiser, config, with_aggregations=config.num_hypotheses > 1)
+  observe = people.make_observer(weights.make_denoiser, config)  # compiled where the rule is bones
   fields, base = tracks.LABELLED + (chosen.fields if chosen else ()), weights.base
   rows = []
   for dataset in datasets:
     test = sources.open_clips(dataset, split, fields, base.clip_fps, base.model.num_frames, common.folders())
     if config.select == "bones":
-      observe = people.make_observer(weights.make_denoiser, config)
       test = people.measure(observe, weights.params, weights.measured, test, config.batch_size)
     inputs = (score, weights.params, weights.measured, test, config.batch_size)
     result = scoring.evaluate_rules(*inputs, chosen)[config.select] if chosen else scoring.evaluate(*inputs)

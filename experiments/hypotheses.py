@@ -43,10 +43,8 @@ COLUMNS = {
 
 
 def study(weights, clips, config: scoring.SamplingConfig, num_clips: int) -> dict:
-  """The measures of one sampling config over `num_clips` clips."""
+  """The measures of one sampling config over `num_clips` clips of measured people (`people.measure`)."""
   key, totals = jax.random.key(config.seed), spread.Totals()
-  observe = people.make_observer(weights.make_denoiser, config)
-  clips = people.measure(observe, weights.params, weights.measured, clips, config.batch_size)
 
   @jax.jit
   def measure(params, measured, clip):
@@ -77,8 +75,11 @@ def main() -> None:
   base = weights.base
   clips = sources.open_clips(
       DATASET.value, SPLIT.value, tracks.LABELLED, base.clip_fps, base.model.num_frames, common.folders())
+  config = sampling.config(weights)
+  observe = people.make_observer(weights.make_denoiser, config)
+  clips = people.measure(observe, weights.params, weights.measured, clips, config.batch_size)
   for steps in STEPS.value:
-    config = dataclasses.replace(sampling.config(weights), sampling_steps=int(steps))
+    config = dataclasses.replace(config, sampling_steps=int(steps))
     found = study(weights, clips, config, CLIPS.value)
     rows.append({"steps": int(steps), "hypotheses": config.num_hypotheses, **found})
     print(f"K = {steps}: " + ", ".join(f"{name} {found[column]:.3g}" for name, column in COLUMNS.items()), flush=True)

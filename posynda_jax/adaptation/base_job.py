@@ -78,8 +78,9 @@ PLANS = {
     "paper": Plan(_FRAMES | MODELS["mixste"] | {"num_frames": 27}, pretraining.PretrainConfig(learning_rate=1e-3)),
     # A compact base on real motion: 33 minutes on two cores.
     "cmu_h36m": _CMU,
-    # The base that ships: 80 minutes on two cores.
+    # A base that ships: 80 minutes on two cores.
     "small": _SMALL,
+    # The default base, in two parts: 155 and 43 minutes on two cores.
     "base": _BASE,
     "base_detected": _BASE_DETECTED,
     # VideoPose on the same clips. Every view is fresh and the base is an average of updates, so dropout only slowed it.

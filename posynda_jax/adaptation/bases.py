@@ -96,13 +96,14 @@ class Weights:
     """Body and view as arrays."""
     return measured.make(self.body, self.view, self.base.model.inputs)
 
-  def make_denoiser(self, params_and_adapter: tuple, with_doubt: bool = False):
+  def make_denoiser(self, params_and_adapter: tuple):
     """The denoiser of (base variables, adapter), for programs that take both as an argument."""
-    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale, with_doubt=with_doubt)
+    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale)
 
   def make_doubting(self, params_and_adapter: tuple):
     """The same with the channels of a base's doubt head, where it has one."""
-    return self.make_denoiser(params_and_adapter, self.base.has_doubt)
+    scale, with_doubt = self.config.scale, self.base.has_doubt
+    return adapters.make_denoiser(self.base.model, *params_and_adapter, scale, with_doubt=with_doubt)
 
   def save(self, path) -> None:
     """Writes the adapter as one `.safetensors` file, for `load_weights`."""

@@ -111,14 +111,7 @@ def find_body(
   if not task.body or not any(lesson.resizes for lesson in recipe.lessons):
     return task.body
   config = scoring.SamplingConfig(diffusion=task.base.diffusion)
-  key = jax.random.key(config.seed)
-
-  @jax.jit
-  def observe(params, measured, clip):
-    pose = scoring.propose(weights.make_denoiser(params), measured, clip, key, config).mean(0)
-    lengths, weight = body.observed_bones(pose, clip["keypoints"], clip["intrinsics"], clip["confidence"])
-    return lengths, weight * clip["valid"][..., None]
-
+  observe = people.make_observer(weights.make_denoiser, config)
   spread = np.linspace(0, len(target) - 1, BODY_BATCHES * config.batch_size).astype(int).reshape(BODY_BATCHES, -1)
   observed = [observe(weights.params, weights.measured, target.take(indices)) for indices in spread]
   lengths, weight = (np.concatenate(parts).reshape(-1, len(task.body)) for parts in zip(*observed, strict=True))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from posynda_jax.data import clips
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import body, skeleton
+from posynda_jax.geometry import body
 from posynda_jax.geometry.measured import Measured
 
 
@@ -29,7 +29,7 @@ def make_observer(make_denoiser: Callable, config: scoring.SamplingConfig) -> Ca
   def observe(weights, measured, clip):
     pose = scoring.propose(make_denoiser(weights), measured, clip, key, single)[0, ..., :3]
     observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
-    lengths, weight = body.observed_bones(skeleton.root_centre(pose), *observed)
+    lengths, weight = body.observed_bones(pose, *observed)
     return lengths, weight * clip["valid"][..., None]
 
   return observe

@@ -65,14 +65,13 @@ def measure(
   miss = mean - target
   miss_depth = (miss * axis[..., None, :]).sum(-1)
   miss_across = jnp.sqrt(jnp.maximum((miss**2).sum(-1) - miss_depth**2, 0))
-  radius_depth, radius_across = stats.norm.ppf((1 + MOST) / 2), np.sqrt(stats.chi2.ppf(MOST, 2))
-  joints = {
-      "error": off, "sigma": distance(stated), "temperature_depth": jnp.abs(miss_depth) / (depth * radius_depth),
-      "temperature_across": miss_across / (across * radius_across),
-  }
-  for share in SHARES:
-    joints[f"covered_depth_{share:.0%}"] = jnp.abs(miss_depth) < depth * stats.norm.ppf((1 + share) / 2)
-    joints[f"covered_across_{share:.0%}"] = miss_across < across * np.sqrt(stats.chi2.ppf(share, 2))
+  joints = {"error": off, "sigma": distance(stated)}
+  # The miss in stated deviations, and the dimensions of the region, which give its radius in the same unit.
+  parts = {"depth": (jnp.abs(miss_depth) / depth, 1), "across": (miss_across / across, 2)}
+  for where, (scaled, dimensions) in parts.items():
+    radii = {share: np.sqrt(stats.chi2.ppf(share, dimensions)) for share in SHARES}
+    joints[f"temperature_{where}"] = scaled / radii[MOST]
+    joints |= {f"covered_{where}_{share:.0%}": scaled < radius for share, radius in radii.items()}
   return frames, joints
 
 

@@ -28,6 +28,7 @@ from posynda_jax.datasets.mocap import asf_amc, bvh
 from posynda_jax.interop import torch_file
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.visuals import pose_sequence
+from tests.datasets.test_mocap import ASF, BVH
 from tests.interop import keypoint_formats
 from tests.interop.detector_files import detect
 
@@ -87,53 +88,6 @@ def seeds(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
   (folder / "walk.asf").write_text(ASF)
   found["asf"] = folder / "walk.asf", "asf"
   return found
-
-
-BVH = """HIERARCHY
-ROOT Hips
-{
-  OFFSET 0 0 0
-  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
-  JOINT Spine
-  {
-    OFFSET 0 10 0
-    CHANNELS 3 Zrotation Xrotation Yrotation
-    End Site
-    {
-      OFFSET 0 5 0
-    }
-  }
-}
-MOTION
-Frames: 2
-Frame Time: 0.0083333
-0 90 0 1 2 3 4 5 6
-0 91 0 1 2 3 4 5 6
-"""
-ASF = """:version 1.10
-:name VICON
-:units
-  mass 1.0
-  length 0.45
-  angle deg
-:root
-   order TX TY TZ RX RY RZ
-   axis XYZ
-   position 0 0 0
-   orientation 0 0 0
-:bonedata
-  begin
-     id 1
-     name lhipjoint
-     direction 0.6 -0.7 0.3
-     length 2.4
-     axis 0 0 0 XYZ
-  end
-:hierarchy
-  begin
-    root lhipjoint
-  end
-"""
 
 
 def _keypoints(path):

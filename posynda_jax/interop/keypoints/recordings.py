@@ -95,17 +95,29 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
 
 def from_detections(found: Detections, options: Options, label: str, format_name: str = "array") -> Recording:
   """The recording of a person among detections that were made in this process. Raises as `from_array`."""
-  return _recording(found, pathlib.Path(label), {"format": format_name, "format_was": "given"}, options)
+  return _people(found, pathlib.Path(label), {"format": format_name, "format_was": "given"}, options)[0]
+
+
+def _label(path: pathlib.Path, found: Detections) -> str:
+  """What errors call a video."""
+  return f"{path}, {found.sequence}" if found.sequence else str(path)
 
 
 def _people(found: Detections, path: pathlib.Path, report: dict, options: Options) -> list[Recording]:
   """The chosen person of one video, or all who are seen in LEAST_FRAMES frames and more, the longest first."""
+  label = _label(path, found)
+  resolution = _resolution(found, label, options)
+  numbers, rate = numbering.count(found.frame, label)
+  renumbered = ("frame numbers were read as time stamps, one frame each",) if (numbers != found.frame).any() else ()
+  notes, fps = (*found.notes, *renumbered), found.fps or rate
+  found = dataclasses.replace(found, frame=numbers, resolution=resolution, fps=fps, notes=notes)
+  ranked = people.find(found, label)
   if options.person != "all":
-    return [_recording(found, path, report, options)]
-  made = [_recording(found, path, report, dataclasses.replace(options, person="0"))]
-  for number in range(1, made[0].report["num_people"]):
+    return [_recording(found, ranked, people.choose(ranked, options.person, label), path, report, options)]
+  made = [_recording(found, ranked, 0, path, report, options)]
+  for index in range(1, len(ranked)):
     try:
-      one = _recording(found, path, report, dataclasses.replace(options, person=str(number)))
+      one = _recording(found, ranked, index, path, report, options)
     except ValueError:  # a ghost of the detector, as outside the image
       continue
     if one.record["valid"].sum() >= LEAST_FRAMES:
@@ -113,15 +125,12 @@ def _people(found: Detections, path: pathlib.Path, report: dict, options: Option
   return made
 
 
-def _recording(found: Detections, path: pathlib.Path, report: dict, options: Options) -> Recording:
-  label = f"{path}, {found.sequence}" if found.sequence else str(path)
-  resolution = _resolution(found, label, options)
-  numbers, rate = numbering.count(found.frame, label)
-  renumbered = bool((numbers != found.frame).any())
-  fps = options.fps or found.fps or rate or GUESSED_FPS
-  found = dataclasses.replace(found, frame=numbers)
-  ranked = people.find(found, label)
-  index = people.choose(ranked, options.person, label)
+def _recording(
+    found: Detections, ranked: list[people.Person], index: int, path: pathlib.Path, report: dict, options: Options
+) -> Recording:
+  """One of the people of a video whose resolution is known."""
+  label = _label(path, found)
+  resolution, fps = found.resolution, options.fps or found.fps or GUESSED_FPS
   rows = ranked[index].rows
   points = found.points[rows].astype(np.float64) * (resolution if found.normalised else 1)
   _check_units(points, resolution, label)
@@ -145,10 +154,9 @@ def _recording(found: Detections, path: pathlib.Path, report: dict, options: Opt
       "mean_confidence": round(float(confidence[seen].mean()), 4), **filled, "never_seen": never,
       "exchanged_frames": int(exchanged.any(-1).sum()),
       "intrinsics": "given" if options.intrinsics else guess,
-      "fps": "given" if options.fps else "read" if found.fps or rate else f"guessed: {GUESSED_FPS:g}",
+      "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
-  numbered = ["frame numbers were read as time stamps, one frame each"] if renumbered else []
-  report["warnings"] = [*found.notes, *numbered, *_warnings(report, options, resolution)]
+  report["warnings"] = [*found.notes, *_warnings(report, options, resolution)]
   record = {
       "keypoints_px": keypoints.astype(np.float32), "confidence": confidence.astype(np.float32), "valid": seen,
       "intrinsics": np.array([*intrinsics, *[0.0] * (9 - len(intrinsics))], np.float32),
