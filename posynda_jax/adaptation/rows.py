@@ -1,4 +1,4 @@
-"""Rows of the paper's tables, of the open benchmark, and of what goes beyond the paper, as data.
+"""Rows of the paper's tables and of the open benchmark, as data.
 
 A row is a whole recipe and how it is scored, never a difference against flags. Rows share one `Budget` of training,
 so that they can be compared; some multiply it, and their names say so.
@@ -25,28 +25,16 @@ class Row:
   """One line of a table.
 
   `recipe`: what is trained; None scores the bare base. `test`: fields of `scoring.SamplingConfig`. `base`: another
-  base, as fields of its training (`width` is a share of the given base's), or VIDEOPOSE. `target_rig`: the source's
-  motion is rendered by the target's own rig. `virtual_camera`: of rows without a recipe. `paper`: its MPJPE (mm).
+  base, as fields of its training (`width` is a share of the given base's), or VIDEOPOSE. `guarded`: only the share of the adapter that the guard keeps is scored.
+  `paper`: its MPJPE (mm).
   """
 
   name: str
   recipe: Recipe | None = None
   test: dict[str, Any] = dataclasses.field(default_factory=dict)
   base: dict[str, Any] = dataclasses.field(default_factory=dict)
-  target_rig: bool = False
-  virtual_camera: bool = False
+  guarded: bool = False
   paper: float | None = None
-
-  @property
-  def is_ceiling(self) -> bool:
-    """Whether the row is trained with target labels."""
-    return self.recipe is not None and self.recipe.is_ceiling
-
-  @property
-  def aids(self) -> tuple:
-    """Everything except the lessons (camera, fit, adapter, updates). Rows with equal values can share one ceiling."""
-    recipe = self.recipe or Recipe((None,), virtual_camera=self.virtual_camera, updates=0)
-    return recipe.virtual_camera, tuple(sorted(self.test.items())), recipe.updates, recipe.adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,35 +57,15 @@ class Budget:
 
 
 def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
-  """All tables by name: "1" to "8" as the paper numbers them, "open" and "beyond"."""
+  """All tables by name: "1" to "8" as the paper numbers them, and "open"."""
   train = dataclasses.asdict(budget)
-  twice = train | {"clips": 2 * budget.clips}
   slow = train | {"rate": 0.1 * budget.rate}  # of rows that train base parameters
   posynda = Recipe((Synthesis(), PseudoLabels()), **train)
   f = Recipe((Synthesis(),), **train)
   source_only, ours = Row(SOURCE_ONLY, paper=111.7), Row("PoSynDA", posynda, paper=58.2)
   ceiling = Row(CEILING, recipes.ceiling_of(posynda))
   gan = Row("GAN: generator of target poses in place of F", Recipe((Adversarial(),), **train), paper=87.5)
-  turned = Recipe((AsSeen(resize=False, pair=False),), num_hypotheses=1, **train)
-  rotation = Row("F with rotation", turned)
-  seen = Row("F as seen", Recipe((AsSeen(),), num_hypotheses=1, **twice))
-
-  view_alone = _through_camera(source_only)
-  gan_turned, ours_turned, seen_turned, ceiling_turned = map(_through_camera, (gan, ours, seen, ceiling))
-  novel = _through_camera(Row(
-      "F as seen and novel views, tumbled",
-      Recipe((AsSeen(tumble=1.0), NovelViews()), num_hypotheses=1, **train)))
-  large = tuple(
-      _changed(row, "r = 16 on attention and MLPs", adapter=recipes.LARGE) for row in (novel, ceiling_turned))
-  long = tuple(_longer(row, "three times", 3) for row in large)
-  rslora = tuple(
-      _changed(row, "rsLoRA: s = 8 / sqrt(16)", adapter=dataclasses.replace(recipes.LARGE, scale=2.0)) for row in large)
-  longest = tuple(_longer(row, "nine times", 9) for row in rslora)
-  large_novel, large_ceilings = zip(large, long, longest, strict=True)
-  fitted = tuple(map(_fitted, (source_only, seen, ceiling, seen_turned, ceiling_turned, novel)))
-  fitted_large = tuple(map(_fitted, (*large_novel, *large_ceilings)))
   every = AdapterConfig(tune="full", bias=False)
-  novel_every = _changed(novel, "every parameter", adapter=every, rate=slow["rate"])
 
   d3dp = tuple(
       Row(f"D3DP, source-only, H = 20, K = 5, {how}",
@@ -134,25 +102,13 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
       *(Row(name, dataclasses.replace(posynda, adapter=AdapterConfig(tune=tune, bias=False)))
         for name, tune in (("biases alone (BitFit)", "biases"), ("norms alone", "norms"))),
   )
-  beyond = (
-      source_only, gan, ours,
-      Row("choice by sequence", dataclasses.replace(posynda, lessons=(Synthesis(), PseudoLabels(select="sequence")))),
-      Row("teacher with K = 5", dataclasses.replace(posynda, sampling_steps=5)), rotation,
-      Row("F with rotation and the target's proportions", dataclasses.replace(turned, lessons=(AsSeen(pair=False),))),
-      Row("the same, paired by uprightness", dataclasses.replace(turned, lessons=(AsSeen(),))),
-      dataclasses.replace(seen, name="the same with twice the clips: F as seen"), view_alone,
-      _through_camera(rotation), seen_turned,
-      Row("the same, tumbled", dataclasses.replace(seen_turned.recipe, lessons=(AsSeen(tumble=1.0),))),
-      Row("F as seen and novel views, through a virtual camera",
-          dataclasses.replace(novel.recipe, lessons=(AsSeen(), NovelViews(tumble=0.0)))),
-      novel, _changed(novel, "on attention and MLPs", adapter=AdapterConfig(rule=recipes.EVERYWHERE)),
-      large[0], long[0], rslora[0], longest[0], novel_every, _longer(novel_every, "three times", 3),
-      Row("source-free: novel views, tumbled", dataclasses.replace(recipes.RECIPES["free"], **train)), ceiling,
-      ceiling_turned, *large_ceilings, *fitted[4:], *fitted_large,
+  views = {"num_hypotheses": 1, "virtual_camera": True}
+  seen, novel = AsSeen(tumble=1.0), NovelViews()
+  lessons = (
+      Row("F", f), dataclasses.replace(ours, paper=None), Row("as seen", Recipe((seen,), **views, **train)),
+      Row("novel views, source-free", Recipe((novel,), num_hypotheses=1, **train)),
+      Row("as seen and novel views", Recipe((seen, novel), **views, **train)),
   )
-  target_rig = Row(
-      "bound of F: the source rendered by the target's own rig",
-      dataclasses.replace(f, lessons=(Synthesis(place=False),)), target_rig=True)
   return {
       "1": Table("Table 1: denoisers, Human3.6M", denoisers),
       "2": Table("Table 2: denoisers, 3DHP", denoisers),
@@ -171,35 +127,13 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
           "as if H were 1."),
       "8": Table("Table 8: timesteps and width, a base each", tuple(by_size)),
       "open": Table(
-          "Open benchmark, version 2",
-          (source_only, gan, Row("F", f), ours, rotation, seen, view_alone, gan_turned, ours_turned, seen_turned, novel,
-           *large_novel, target_rig, ceiling, ceiling_turned, *large_ceilings, *fitted, *fitted_large),
-          "'F as seen' learns from as many labelled clips as the ceiling, twice those of F; with novel views half of "
-          "these clips have no label. Closure is towards the ceiling without a fit or a virtual camera, in brackets "
-          "towards the one with the same fit, camera and adapter. The fit (`--test_refine=body`) and the virtual "
-          "camera read the test clip's own 2D and intrinsics, no label."),
-      "beyond": Table("Beyond the paper", beyond),
+          "Open benchmark, version 3", (source_only, *lessons, *map(_guarded, lessons), ceiling),
+          "Guarded rows keep the share of the adapter that `account.decide` finds harmless, without labels."),
   }
 
 
-def _through_camera(row: Row) -> Row:
-  name = f"{row.name.partition(':')[0]}, through a virtual camera"
-  recipe = row.recipe and dataclasses.replace(row.recipe, virtual_camera=True)
-  return dataclasses.replace(row, name=name, recipe=recipe, virtual_camera=recipe is None, paper=None)
-
-
-def _changed(row: Row, what: str, **settings) -> Row:
-  return dataclasses.replace(row, name=f"{row.name}, {what}", recipe=dataclasses.replace(row.recipe, **settings))
-
-
-def _longer(row: Row, how_often: str, factor: int) -> Row:
-  return _changed(row, f"{how_often} the updates", updates=factor * row.recipe.updates)
-
-
-def _fitted(row: Row) -> Row:
-  """The same weights; poses are fitted with the test clip's own 2D and intrinsics."""
-  name = f"{row.name.partition(':')[0]}, poses fitted to a body at test time"
-  return dataclasses.replace(row, name=name, test={"refine": "body"}, paper=None)
+def _guarded(row: Row) -> Row:
+  return dataclasses.replace(row, name=f"{row.name}, guarded", guarded=True, paper=None)
 
 
 PAPER_TABLES = tuple("12345678")  # the meaning of --table=all

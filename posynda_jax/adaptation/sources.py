@@ -148,17 +148,3 @@ def fixed_views(name: str) -> str:
 def is_fixed(name: str) -> bool:
   """Whether a source's name means recorded or fixed views, and not world motion that a rig renders."""
   return name.endswith(("_gt", "_detected")) or not load.has_world(split_source(name)[0][1])
-
-
-def rendered_by(source: str, target: str) -> str | None:
-  """The source's motion under the target's virtual rig: "cmu_mocap/wild_rig" for "cmu_mocap/h36m_rig" and
-  "hdm05_mocap/wild_rig_gt".
-
-  None where real cameras recorded either, or where a rig goes with its motion.
-  """
-  dataset, rig = source.partition("/")[0], target.partition("/")[2].removesuffix("_gt").removesuffix("_detected")
-  try:
-    worlds = [load.world_config(f"{name}/{rig}")[0] for name in (dataset, target.partition("/")[0])]
-  except ValueError:
-    return None
-  return f"{dataset}/{rig}" if worlds == ["world", "world"] else None

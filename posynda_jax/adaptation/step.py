@@ -105,6 +105,7 @@ def adapt_step(
   asked = [student_clips(labelled, clips["target"], measured) for labelled in learnt]
   inputs, poses, weight = (jnp.concatenate(parts) for parts in zip(*asked, strict=True))
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
+  trust = jnp.concatenate([jnp.ones(it.poses.shape[:-1]) if it.trust is None else it.trust for it in learnt])
 
   # One key for each of the student's clips.
   student_keys = jnp.concatenate([keys(student_purpose(i), len(it.weight)) for i, it in enumerate(learnt)])
@@ -113,8 +114,8 @@ def adapt_step(
 
   def loss_fn(adapter):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
-    error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean((-2, -1))  # Eq. 9, b f
-    return (weight * error).sum()
+    error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean(-1)  # Eq. 9, b f j
+    return (weight * (trust * error).mean(-1)).sum()
 
   loss, grads = jax.lax.psum(jax.value_and_grad(loss_fn)(state.adapter), parallel.AXIS)
   if not recipe.adapter.bias:

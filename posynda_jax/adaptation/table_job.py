@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from posynda_jax.adaptation import adapters, base_job, bases, sources, task, training
+from posynda_jax.adaptation.job import keep_guarded
 from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
 from posynda_jax.adaptation.rows import Row
 from posynda_jax.adaptation.task import Job
@@ -37,14 +38,12 @@ class Bench:
     self._videopose, self._scorers, self._tests = videopose, {}, {}
     self._base = functools.cache(self._load_base)
     self._source = functools.cache(
-        lambda name, clip_fps: sources.load_source(name, job.source_split, clip_fps, job.folders))
+        lambda clip_fps: sources.load_source(job.source, job.source_split, clip_fps, job.folders))
 
   def why_not(self, row: Row) -> str | None:
     """Why a row cannot be run here; None where it can."""
     if row.base.get("denoiser") and self._videopose is None:
       return "--videopose_base is not given"
-    if row.target_rig and sources.rendered_by(self.job.source, self.job.target) is None:
-      return "that rig cannot render the source's motion"
     return None
 
   def run(self, row: Row, seed: int) -> dict[str, Any] | None:
@@ -56,20 +55,20 @@ class Bench:
     if (loaded := self._base(tuple(sorted(row.base.items())))) is None:
       return None
     base, base_name = loaded
-    source_name = sources.rendered_by(self.job.source, self.job.target) if row.target_rig else self.job.source
-    recipe = row.recipe or dataclasses.replace(self.job.recipe, virtual_camera=row.virtual_camera)
+    recipe = row.recipe or dataclasses.replace(self.job.recipe, virtual_camera=False)
     job = dataclasses.replace(
-        self.job, recipe=recipe, base=base_name, source=source_name, seed=seed if row.recipe else 0,
-        sampling=dataclasses.replace(self.job.sampling, **row.test))
+        self.job, recipe=recipe, base=base_name, source=self.job.source if recipe.needs_source else None,
+        seed=seed if row.recipe else 0, sampling=dataclasses.replace(self.job.sampling, **row.test))
     length = base.clip_fps, base.model.num_frames
     if length not in self._tests:
       self._tests[length] = task.open_test(self.job, base, self.protocol.fields)
-    opened = task.open_task(job, base, self._source(source_name, base.clip_fps), self._tests[length])
+    source = self._source(base.clip_fps) if recipe.needs_source else None
+    opened = task.open_task(job, base, source, self._tests[length])
     identity = task.identify(opened) | ({} if row.recipe else {"recipe": None, "seed": 0, "view": list(opened.view)})
     identity = {name: value for name, value in identity.items() if name not in ("flip", "test_refine")}
     named = json.dumps({name: it for name, it in identity.items() if name != "base_folder"}, sort_keys=True)
     folder = self.folder / "rows" / hashlib.sha256(named.encode()).hexdigest()[:16]
-    path, key = folder / "scores.json", self._test_name(row.test)
+    path, key = folder / "scores.json", self._test_name(_how_scored(row))
     found = json.loads(path.read_text()) if path.exists() else {}
     if key not in found:
       if not self.train:
@@ -104,6 +103,9 @@ class Bench:
       weights, about["seconds"] = training.train_adapter(opened, recipe, run, "adapted")
       about["trainable"] = adapters.num_trainable(base.params, recipe.adapter)
     about["flops"] = count_flops(base, row)
+    if row.guarded:
+      weights, decision = keep_guarded(opened, weights, None, report=lambda line: None)
+      about["share"] = decision.share
     rules = RULES if config.num_hypotheses > 1 else (config.select,)
     if (key := (base.digest, config)) not in self._scorers:
       measure = functools.partial(protocols.frame_scores, self.protocol)
@@ -116,7 +118,7 @@ class Bench:
     for rule, its in scoring.evaluate_rules(*inputs, self.protocol).items():
       ruled = dataclasses.replace(config, select=rule)
       protocol = scoring.describe_protocol(*where, ruled, weights.view, self.protocol)
-      results[self._test_name(row.test | ({"select": rule} if len(rules) > 1 else {}))] = about | {
+      results[self._test_name(_how_scored(row) | ({"select": rule} if len(rules) > 1 else {}))] = about | {
           "scores": its["result"], "groups": its["groups"], "frames": its["counts"]["frames"], "protocol": protocol}
     return results
 
@@ -138,6 +140,10 @@ class Bench:
     if not self.train and not (folder / "metrics.json").exists():
       return None
     return base_job.train_base(plan, folder, self.job.folders, self.job.saving), str(folder)
+
+
+def _how_scored(row: Row) -> dict[str, Any]:
+  return row.test | ({"guarded": True} if row.guarded else {})
 
 
 def _make_merged(base: bases.Base) -> Callable:

@@ -14,14 +14,11 @@ def summarise(name: str, table: Table, results: dict[str, list[dict]], paper: bo
   """A table as JSON: for every row the mean and standard deviation (n - 1; None for one seed) of each score, and its
   cost.
 
-  `closure` is towards the plain ceiling, `closure_alike` towards the ceiling with the same camera, fit, adapter and
-  updates. With `paper` rows have the paper's figure.
+  `closure` is the share of the way from source-only to the ceiling. With `paper` rows have the paper's figure.
   """
   first = next(iter(results.values()))[0]
   headline = next(iter(first["scores"]))
   mean = {row: statistics.fmean(one["scores"][headline] for one in found) for row, found in results.items()}
-  ceilings = {row.aids: mean[row.name] for row in table.rows if row.name in mean and row.is_ceiling}
-  plain = next((row.aids for row in table.rows if row.name == CEILING), None)
   rows = []
   for row in table.rows:
     if row.name not in results:
@@ -32,11 +29,10 @@ def summarise(name: str, table: Table, results: dict[str, list[dict]], paper: bo
         "mean": {key: statistics.fmean(its) for key, its in values.items()},
         "std": {key: statistics.stdev(its) if len(its) > 1 else None for key, its in values.items()},
     }
-    if SOURCE_ONLY in mean and row.name not in (SOURCE_ONLY, CEILING):
-      if plain in ceilings:
-        shown["closure"] = closure(mean[SOURCE_ONLY], mean[row.name], ceilings[plain])
-      if row.aids != plain and row.aids in ceilings and not row.is_ceiling:
-        shown["closure_alike"] = closure(mean[SOURCE_ONLY], mean[row.name], ceilings[row.aids])
+    if SOURCE_ONLY in mean and CEILING in mean and row.name not in (SOURCE_ONLY, CEILING):
+      shown["closure"] = closure(mean[SOURCE_ONLY], mean[row.name], mean[CEILING])
+    if row.guarded:
+      shown["shares"] = [one["share"] for one in found]
     rows.append({
         "name": row.name, "seeds": len(found), **shown, "paper_mpjpe_mm": row.paper if paper else None,
         **{key: found[0][key] for key in ("trainable", "flops", "frames", "base")},
@@ -74,11 +70,8 @@ def mean_and_std(row: dict, key: str = "mpjpe_mm") -> str:
 
 
 def closure_percent(row: dict) -> str:
-  """Closure of a row, in brackets that towards the ceiling with the same camera, fit, adapter and updates."""
-  if row.get("closure") is None:
-    return ""
-  alike = row.get("closure_alike")
-  return f"{100 * row['closure']:.0f}" + ("" if alike is None else f" ({100 * alike:.0f})")
+  """Closure of a row."""
+  return "" if row.get("closure") is None else f"{100 * row['closure']:.0f}"
 
 
 def markdown(table: dict) -> str:

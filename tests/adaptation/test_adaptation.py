@@ -101,6 +101,18 @@ def test_an_update_is_a_pure_function_of_the_seed_and_the_step():
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), once)
 
 
+def test_what_the_teacher_does_not_know_is_not_taught():
+  def first_loss(lesson):
+    metrics = run_steps(dataclasses.replace(POSYNDA, lessons=(Synthesis(), lesson)), 1)[1]
+    return float(np.ravel(metrics["loss"])[0])
+
+  taught, half = first_loss(PseudoLabels()), first_loss(PseudoLabels(doubt_m=1e3))
+  silent = first_loss(PseudoLabels(doubt_m=1e-6))
+  assert half == pytest.approx(taught, rel=1e-4) and silent < 0.99 * taught
+  weightless = first_loss(PseudoLabels(weight=1e-12))
+  assert silent == pytest.approx(weightless / 2, rel=1e-3)  # frames whose joints are all doubted still count as frames
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_frozen_teacher_answers_as_the_bare_base_whatever_was_learnt(frozen):
   recipe = dataclasses.replace(POSYNDA, frozen_teacher=frozen, sampling_steps=2)

@@ -115,16 +115,6 @@ def test_novel_views_on_a_base_that_does_not_hold_its_body_need_a_source(tiny_ba
     task.load_task(job.Job(recipes.get("free"), ARRAY, bare))
 
 
-@pytest.mark.parametrize("source, target, expected", [
-    ("cmu_mocap/h36m_rig", "hdm05_mocap/wild_rig_gt", "cmu_mocap/wild_rig"),
-    ("cmu_mocap/h36m_rig", "bandai_namco_mocap/dhp_rig_detected", "cmu_mocap/dhp_rig"),
-    ("human36m/gt", "hdm05_mocap/wild_rig_gt", None), ("cmu_mocap/h36m_rig", "mpi_inf_3dhp/vnect", None),
-    (SOURCE, TARGET, None),  # that rig belongs to the target's own motion
-])
-def test_the_targets_rig_renders_the_source_where_both_are_world_motion(source, target, expected):
-  assert sources.rendered_by(source, target) == expected
-
-
 def people(ratio: np.ndarray) -> tuple[dict, clips.ClipSource, tuple[float, ...]]:
   """(clips with poses, the same unlabelled, source's body) of people whose bones are `ratio` times the source's."""
   poses = placement.resize(jnp.asarray(scene.poses((64, 9), 5)), jnp.asarray(ratio))

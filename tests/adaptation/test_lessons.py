@@ -184,6 +184,21 @@ def test_a_pseudo_label_by_bones_is_made_of_the_hypotheses_with_the_persons_own(
   assert lesson.needs_people and not PseudoLabels().needs_people
 
 
+def test_a_joint_that_hypotheses_disagree_on_counts_less_and_half_at_the_stated_deviation():
+  denoise, data = answering(TARGET["keypoints"], TRUTH, 0.1), {"target": TARGET}
+  proposed = np.asarray(on_devices(
+      lambda keys, part: jnp.moveaxis(make_teacher(keys, part["target"], denoise, 5).hypotheses, 0, 1), data))
+  off = np.linalg.norm(proposed - proposed.mean(1, keepdims=True), axis=-1)
+  spread = np.sqrt((off**2).mean(1))
+  assert spread.std() > 0.01
+  trust = teach(PseudoLabels(doubt_m=0.05), data, denoise=denoise, num_hypotheses=5).trust
+  np.testing.assert_allclose(trust, 1 / (1 + (spread / 0.05) ** 2), rtol=1e-3)
+  one = teach(PseudoLabels(doubt_m=float(spread[0, 0, 5])), data, denoise=denoise, num_hypotheses=5).trust
+  assert one[0, 0, 5] == pytest.approx(0.5, abs=1e-3)
+  np.testing.assert_array_equal(teach(PseudoLabels(doubt_m=0.05), data, denoise=denoise).trust, 1.0)  # one hypothesis
+  assert teach(PseudoLabels(), data, denoise=denoise, num_hypotheses=5).trust is None
+
+
 @pytest.mark.parametrize("size", [1.0, 0.9])
 def test_novel_views_are_exact_labels_of_the_targets_people_at_the_source_bodys_size(size):
   target = target_clips(np.asarray(skeleton.root_centre(POSES) * size + POSES[..., :1, :]))

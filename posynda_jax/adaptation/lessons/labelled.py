@@ -13,13 +13,14 @@ class Labelled:
   loss (Eq. 9).
 
   `clip`: the clip that the keypoints were detected in, for its camera and confidences; None is the target clip's camera
-  with every joint seen.
+  with every joint seen. `trust`: what share of a frame's weight each joint has; None is all of it.
   """
 
   keypoints: Float[Array, "b f j 2"]
   poses: Float[Array, "b f j 3"]
   weight: Float[Array, "b f"]
   clip: dict | None = None
+  trust: Float[Array, "b f j"] | None = None
   memory: Any = None  # what a lesson that learns carries to the next update
   metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
 

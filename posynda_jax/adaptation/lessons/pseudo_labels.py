@@ -14,12 +14,14 @@ class PseudoLabels(Lesson):
   """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
   the pose that the rule `bones` makes of all.
 
-  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. Raises
-  ValueError for another `select`.
+  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. `doubt_m`: what
+  the teacher does not know is not taught: a joint whose hypotheses deviate by this many metres counts half, and one
+  that all agree on counts whole; None trusts all alike. Raises ValueError for another `select`.
   """
 
   select: str = "frame"
   weight: float = 1.0
+  doubt_m: float | None = None
 
   def __post_init__(self):
     if self.select not in SELECTS:
@@ -32,4 +34,6 @@ class PseudoLabels(Lesson):
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    return Labelled(target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"], target)
+    trust = None if self.doubt_m is None else 1 / (1 + (teacher.spread / self.doubt_m) ** 2)
+    return Labelled(
+        target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"], target, trust=trust)
