@@ -14,8 +14,8 @@ import tempfile
 from tests import LIGHT, ROOT
 
 SMOKE = f"--flagfile={ROOT}/experiments/presets/smoke.flags"
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["experiments.common", "posynda_jax.adaptation.sweep_job", "posynda_jax.lifter"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["experiments.common", "posynda_jax.adaptation.sweep_job", "posynda_jax.lifter"])
 
 
 def run(script: str, *flags: str, env: dict | None = None, seconds: int = 600) -> subprocess.CompletedProcess:
@@ -23,7 +23,7 @@ def run(script: str, *flags: str, env: dict | None = None, seconds: int = 600) -
   environment = {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu", **(env or {})}
   with tempfile.TemporaryDirectory() as folder:
     logs = [f"{folder}/stdout", f"{folder}/stderr"]
-    process = _context.Process(target=_main, args=([script, *map(str, flags)], environment, logs))
+    process = CONTEXT.Process(target=main, args=([script, *map(str, flags)], environment, logs))
     process.start()
     process.join(seconds)
     if process.exitcode is None:
@@ -33,7 +33,8 @@ def run(script: str, *flags: str, env: dict | None = None, seconds: int = 600) -
   return subprocess.CompletedProcess([script, *flags], process.exitcode, *texts)
 
 
-def _main(arguments: list[str], environment: dict, logs: list[str]) -> None:
+def main(arguments: list[str], environment: dict, logs: list[str]) -> None:
+  """Runs `posynda ARGUMENTS` in this forked process, with standard output and error in the files `logs`."""
   for descriptor, log in enumerate(logs, 1):
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), descriptor)
   os.chdir(ROOT)

@@ -25,6 +25,7 @@ import numpy as np
 
 from posynda_jax.data import safe_pickle
 
+MAX_PICKLE = 2**28  # bytes; that of a model with 10,000 tensors has 2 MB
 DTYPES = {  # storage class -> type of its numbers
     "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": jnp.bfloat16,
     "LongStorage": np.int64, "IntStorage": np.int32, "ShortStorage": np.int16, "CharStorage": np.int8,
@@ -109,15 +110,20 @@ def _load_zip(file, path: pathlib.Path) -> Any:
       raise ValueError(f"{path} is a TorchScript program, not a checkpoint: save its state_dict() with torch.save")
     if (total := sum(info.file_size for info in archive.infolist())) > safe_pickle.MAX_BYTES:
       raise ValueError(f"{path} unpacks to {total:,} bytes, more than {safe_pickle.MAX_BYTES:,}: it is refused")
+    if (size := archive.getinfo(f"{root}data.pkl").file_size) > MAX_PICKLE:
+      raise ValueError(f"{path} has a data.pkl of {size:,} bytes, more than {MAX_PICKLE:,}: it is refused")
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder").strip() != b"little":
       raise ValueError(f"{path} {_BYTE_ORDER}")
 
     def read(key: str, dtype: np.dtype, length: int) -> np.ndarray:
       if f"{root}data/{key}" not in names:
         raise safe_pickle.Refused(f"lacks the storage {key} that its tensors name")
-      raw = archive.read(f"{root}data/{key}")
-      if len(raw) != (size := length * dtype.itemsize):
-        raise safe_pickle.Refused(f"holds {len(raw):,} bytes in storage {key}, its tensors say {size:,}")
+      size = length * dtype.itemsize
+      with archive.open(f"{root}data/{key}") as storage:
+        raw = storage.read(size + 1)
+      if len(raw) != size:
+        held = f"{len(raw):,}" if len(raw) < size else f"more than {size:,}"
+        raise safe_pickle.Refused(f"holds {held} bytes in storage {key}, its tensors say {size:,}")
       return np.frombuffer(bytearray(raw), dtype)
 
     data = io.BytesIO(archive.read(f"{root}data.pkl"))

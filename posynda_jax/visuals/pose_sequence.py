@@ -8,17 +8,14 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from posynda_jax.data import safe_pickle
 from posynda_jax.geometry import skeleton
 
-# What NumPy raises for damaged npz files.
-_UNREADABLE = (
-    ValueError, OSError, EOFError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_SAME = ("keypoints_px", "confidence", "intrinsics", "resolution")  # names in the file and of PoseSequence
 CHOSEN, TRUTH = "#e0282e", "#111111"
 # Each colour has a contrast of at least 3:1 to white and to the dark background of the page.
 PALETTE = ("#2b83ba", "#d97706", "#1b9e77", "#9467bd", "#9c8b00", "#1398a8", "#a6611a", "#c56aa0", "#7f7f7f")
@@ -112,13 +109,21 @@ def read_lifted(path) -> PoseSequence:
   if not file.is_file():
     raise FileNotFoundError(f"{path} does not exist: give the npz file that experiments.lift wrote")
   try:
-    with np.load(file) as arrays:
-      data = dict(arrays)
-  except _UNREADABLE as error:
+    data = safe_pickle.load_npz(file)
+    if strange := [name for name, array in data.items() if not isinstance(array, np.ndarray) or array.dtype == object]:
+      raise ValueError(f"{strange[0]} is no array of numbers or text")
+  except ValueError as error:
     raise ValueError(f"{path} cannot be read as an npz of arrays: give the file that experiments.lift wrote") from error
-  same = ("keypoints_px", "confidence", "intrinsics", "resolution")
-  if missing := sorted({*same, "detected", "fps", "frame", "metadata", "pose_root_m"} - set(data)):
+  if missing := sorted({*_SAME, "detected", "fps", "frame", "metadata", "pose_root_m"} - set(data)):
     raise ValueError(f"{path} is an npz of another kind: it lacks {', '.join(missing)}, which experiments.lift writes")
+  try:
+    return _lifted(data, file)
+  except (ValueError, TypeError, AttributeError, LookupError) as error:
+    what = " ".join(str(error).split())
+    raise ValueError(f"{path} has arrays that experiments.lift does not write ({what}): lift again") from error
+
+
+def _lifted(data: dict[str, np.ndarray], file: pathlib.Path) -> PoseSequence:
   metadata, hypotheses = json.loads(str(data["metadata"])), data.get("hypotheses_root_m")
   name = "lifted" if hypotheses is None else f"lifted, select={metadata['selection']}"
   notes = {
@@ -135,7 +140,7 @@ def read_lifted(path) -> PoseSequence:
   return PoseSequence(
       poses={name: data["pose_root_m"]}, hypotheses=hypotheses, sigma_m=data.get("sigma_m"), valid=data["detected"],
       fps=float(data["fps"]), first_frame=int(data["frame"][0]), title=f"Lifted: {shown}", notes=notes,
-      chosen_name=name, doubts=doubts, pictures=pictures, **{name: data[name] for name in same},
+      chosen_name=name, doubts=doubts, pictures=pictures, **{name: data[name] for name in _SAME},
   )
 
 

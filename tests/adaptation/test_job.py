@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import bases, job, placement, recipes, sources, task, training
+from posynda_jax.adaptation import bases, job, placement, recipes, task, training
 from posynda_jax.adaptation.adapters import AdapterConfig
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process

@@ -3,14 +3,11 @@
 import dataclasses
 import json
 import pathlib
-import re
 from concurrent import futures
 
 import pytest
 
 from posynda_jax.adaptation import adapters, bases, job, recipes, rows, table_job, tables
-from posynda_jax.adaptation.lessons.novel_views import NovelViews
-from posynda_jax.adaptation.lessons.placed import AsSeen
 from posynda_jax.evaluation import scoring
 from posynda_jax.runtime import loop
 from tests.adaptation.test_job import SOURCE, SPLITS, TARGET

@@ -1,5 +1,7 @@
 """Mutated files of every kind, through every reader of strangers' files: no traceback, no hang, no memory filled.
 
+    keypoint files, weights, lifted poses, videos, motion capture, archives and annotations of datasets
+
     python -m tests.interop.fuzz --files=2000 --seed=0 --out=fuzz.json
 
 A seeded mutation of a right file of each format: bytes flipped, cut, repeated, moved, or replaced by numbers that break
@@ -19,17 +21,27 @@ import shutil
 import tempfile
 import time
 import traceback
+import zipfile
 
 import numpy as np
+import scipy.io
 from safetensors.numpy import save_file
 
 from posynda_jax.adaptation import tensors_file
-from posynda_jax.datasets.mocap import asf_amc, bvh
+from posynda_jax.datasets.human36m import archives as human36m_archives
+from posynda_jax.datasets.human36m import dummy_data as human36m
+from posynda_jax.datasets.human36m import files as human36m_files
+from posynda_jax.datasets.mocap import archives, asf_amc, bvh
+from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as mpi_inf_3dhp
+from posynda_jax.datasets.mpi_inf_3dhp import raw
+from posynda_jax.datasets.threedpw import dummy_data as threedpw
+from posynda_jax.datasets.threedpw import sequence_file, smpl
 from posynda_jax.interop import torch_file
 from posynda_jax.interop.keypoints import recordings
+from posynda_jax.interop.video import blazepose, models, reader
 from posynda_jax.visuals import pose_sequence
 from tests.datasets.test_mocap import ASF, BVH
-from tests.interop import keypoint_formats
+from tests.interop import keypoint_formats, test_video
 from tests.interop.detector_files import detect
 
 SECONDS, MEMORY_BYTES = 10.0, 2 << 30  # of one file, beyond what the reading process has before
@@ -81,17 +93,67 @@ def seeds(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
   found["other_tensors"] = folder / "other.safetensors", "adapter"
   torch_file.save_torch(folder / "model.bin", {"model_pos": {"a.weight": np.ones((4, 4), np.float32)}, "epoch": 3})
   found["torch"] = folder / "model.bin", "torch"
-  np.savez(folder / "lifted.npz", pose_root_m=np.zeros((3, 17, 3)), frame=np.arange(3))
+  np.savez(
+      folder / "lifted.npz", pose_root_m=np.zeros((3, 17, 3)), frame=np.arange(3), keypoints_px=np.zeros((3, 17, 2)),
+      confidence=np.ones((3, 17)), intrinsics=np.ones(9), resolution=np.ones(2), detected=np.ones(3, bool), fps=25.0,
+      metadata=json.dumps({"path": "walk.json", "untrusted": [{"first": 0, "last": 1, "why": "one frame only"}]}))
   found["lifted"] = folder / "lifted.npz", "lifted"
   (folder / "walk.bvh").write_text(BVH)
   found["bvh"] = folder / "walk.bvh", "bvh"
   (folder / "walk.asf").write_text(ASF)
   found["asf"] = folder / "walk.asf", "asf"
+  return found | _datasets(folder) | _videos(folder)
+
+
+def _datasets(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
+  found = {}
+  (folder / "mocap").mkdir()
+  with zipfile.ZipFile(folder / "mocap" / "cmu.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("cmu/01/01.asf", ASF)
+    archive.writestr("cmu/01/readme.txt", "text " * 100)
+  found["mocap_zip"] = folder / "mocap", "mocap_zip"
+  truth = {"S1": {"Walking": human36m.make_truth()["S1"]["Directions 1"]}}
+  human36m.write_3d(folder, truth)
+  human36m.write_2d(folder, truth, "gt")
+  human36m.write_cdf(folder, truth)
+  found["h36m_3d"] = folder / human36m_files.FILE_3D, "h36m_3d"
+  found["h36m_2d"] = folder / "data_2d_h36m_gt.npz", "h36m_2d"
+  found["h36m_cdf"] = next(folder.rglob("*.cdf")), "h36m_cdf"
+  mpi_inf_3dhp.write_test(folder / "3dhp_test", "TS1")
+  found["3dhp_hdf5"] = folder / "3dhp_test" / "TS1" / "annot_data.mat", "3dhp_hdf5"
+  cells = {name: np.empty((14, 1), object) for name in ("annot2", "annot3")}
+  for name, columns in (("annot2", 56), ("annot3", 84)):
+    cells[name][:, 0] = [np.ones((3, columns))] * 14
+  (folder / "3dhp_train").mkdir()
+  scipy.io.savemat(folder / "3dhp_train" / "annot.mat", cells | {"cameras": np.arange(14)[None]}, do_compression=True)
+  blocks = (mpi_inf_3dhp.CALIBRATION.format(i, 1000.0, 1000.0, 512.0, 512.0) for i in range(14))
+  calibration = "Skeletool Camera Calibration File V1.0\n" + "".join(blocks)
+  (folder / "3dhp_train" / "camera.calibration").write_text(calibration)
+  found["3dhp_matlab"] = folder / "3dhp_train", "3dhp_matlab"
+  threedpw.write(folder / "3dpw", threedpw.SPECS[:1])
+  threedpw.write_smpl(folder)
+  found["3dpw"] = next((folder / "3dpw").rglob("*.pkl")), "3dpw"
+  found["smpl"] = folder / "smpl" / "SMPL_MALE.npz", "smpl"
+  found["regressor"] = folder / "smpl" / "J_regressor_h36m.npy", "regressor"
   return found
+
+
+def _videos(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
+  with zipfile.ZipFile(folder / "models.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+    for name in models.NAMES:
+      wheel.writestr(f"mediapipe/modules/{name}", b"TFL3" * 200)
+  test_video.write(folder / "clip.mp4", range(6))
+  return {"models": (folder / "models.whl", "models"), "video": (folder / "clip.mp4", "video")}
 
 
 def _keypoints(path):
   return recordings.read(path, recordings.Options(resolution=(1920.0, 1080.0), fps=25.0))
+
+
+def _mocap_zip(path):
+  with archives.open_archive(path, "cmu") as archive:
+    for member in archive.members:
+      archive.read(member)
 
 
 READERS = {
@@ -99,6 +161,14 @@ READERS = {
     "adapter": lambda path: tensors_file.load_adapter(path, "digest"), "lifted": pose_sequence.read_lifted,
     "bvh": lambda path: bvh.parse_bvh(path.read_text(errors="replace")),
     "asf": lambda path: asf_amc.parse_asf(path.read_text(errors="replace")),
+    "mocap_zip": _mocap_zip, "h36m_3d": human36m_files.read_3d, "h36m_2d": human36m_files.read_2d,
+    "h36m_cdf": lambda path: list(human36m_archives.read_takes(path, "S1")),
+    "3dhp_hdf5": lambda path: list(raw.read_test(path, "TS1")),
+    "3dhp_matlab": lambda path: list(raw.read_train(path / "annot.mat", "S1/Seq1", (0,))),
+    "3dpw": lambda path: sequence_file.parse(path.read_bytes(), path.name), "smpl": smpl.load_model,
+    "regressor": smpl.load_regressor, "models": models.read_models,
+    "tflite": lambda path: blazepose._load(path, 1),
+    "video": lambda path: (reader.probe(path), list(reader.frames(path))),
 }
 
 

@@ -67,14 +67,21 @@ def is_saving(folder: pathlib.Path, name) -> bool:
 def result(folder: pathlib.Path) -> dict:
   """All that a run ended with, bit by bit: its metrics without seconds, its adapters and its base."""
   saved = [name for name in ("adapted", "ceiling", "base/base") if (folder / name).exists()]
-  return {"metrics": _without_seconds(runs.read_metrics(folder))} | {name: _bytes(folder / name) for name in saved}
+  return {"metrics": without_seconds(runs.read_metrics(folder))} | {name: tree_bytes(folder / name) for name in saved}
 
 
-def _without_seconds(tree):
-  return {k: _without_seconds(v) for k, v in tree.items() if k != "seconds"} if isinstance(tree, dict) else tree
+def without_seconds(tree):
+  """The same nested mapping without the values named seconds, at any depth."""
+  if isinstance(tree, list):
+    return [without_seconds(it) for it in tree]
+  return {k: without_seconds(v) for k, v in tree.items() if k != "seconds"} if isinstance(tree, dict) else tree
 
 
-def _bytes(folder: pathlib.Path) -> dict[str, bytes]:
+def tree_bytes(folder: pathlib.Path) -> dict[str, bytes]:
+  """The bytes of every leaf of a saved tree, by its path."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # other processes may have saved it on other devices
   with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-    leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore(folder.absolute()))
+    saved = checkpointer.metadata(folder.absolute()).item_metadata
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
+    leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore(folder.absolute(), like))
   return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}

@@ -67,7 +67,8 @@ def read_train(path: pathlib.Path, sequence: str, cameras: tuple[int, ...]) -> V
 def _read_mat(path: pathlib.Path) -> dict[str, np.ndarray]:
   names = ("annot2", "annot3", "cameras")
   _check_whole(path)
-  errors = (ValueError, TypeError, LookupError, OSError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError)
+  errors = (ValueError, TypeError, LookupError, OSError, NotImplementedError, MemoryError, zlib.error,
+            scipy.io.matlab.MatReadError)
   try:
     content = scipy.io.loadmat(path, variable_names=names)
   except errors as error:
@@ -81,10 +82,11 @@ def _check_whole(path: pathlib.Path) -> None:
   """Raises Fault unless MATLAB v5 variables fill the file. SciPy stops reading after the variables it is asked for."""
   size, position = path.stat().st_size, 128
   with path.open("rb") as file:
-    version, order = struct.unpack("2s2s", file.read(128)[124:].ljust(4, b"\0"))
+    head = file.read(128)
+    version, order = struct.unpack("2s2s", head[124:].ljust(4, b"\0"))
     if (version, order) == (b"\0\2", b"IM"):
       raise Fault(path, "is a MATLAB v7.3 file, expected the published v5 one")
-    if order not in (b"IM", b"MI"):
+    if order not in (b"IM", b"MI") or 0 in head[:4]:  # SciPy would take zeros for v4, whose sizes nothing bounds
       raise Fault(path, f"has {size:,} bytes and does not begin as a MATLAB v5 file")
     while position < size:
       file.seek(position)
@@ -160,9 +162,9 @@ def make_test_view(where, sequence: str, arrays: dict[str, np.ndarray]) -> dict:
   """A test view of `annot2`, `annot3`, `valid_frame` and, where there is one, `activity_annotation`. Raises Fault."""
   valid, activity = arrays["valid_frame"], arrays.get("activity_annotation")
   if not np.isin(valid, (0, 1)).all():
-    raise Fault(where, f"valid_frame holds {np.unique(valid)[:4]}, expected 0 and 1")
+    raise Fault(where, f"valid_frame holds {np.unique(valid)[:4].tolist()}, expected 0 and 1")
   if activity is not None and not np.isin(activity, range(len(tables.ACTIVITIES))).all():
-    raise Fault(where, f"activity_annotation holds {np.unique(activity)[:9]}, expected 1 to 7")
+    raise Fault(where, f"activity_annotation holds {np.unique(activity)[:9].tolist()}, expected 1 to 7")
   resolution, intrinsics = camera_tables.DHP_TEST_INTRINSICS[sequence]
   camera = views.Camera(np.array(intrinsics[:4]), "table", resolution)
   activity = None if activity is None else activity.astype(np.int32)

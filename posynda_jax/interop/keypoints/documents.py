@@ -4,6 +4,7 @@ Every reader is `(path, layout or None) -> list of Detections`. Readers hold one
 the fields that they do not need. A missing field is a ValueError that names the file and the frame.
 """
 
+import itertools
 from typing import Any
 
 from posynda_jax.interop.keypoints.detections import Collector, Detections
@@ -218,7 +219,7 @@ def recognise(path) -> str | None:
   reader = Reader(path)
   if not reader.is_object:
     name = "mmpose_inferencer"  # an empty list is an image without people
-    for element in reader.elements():
+    for element in itertools.islice(reader.elements(), 100_000):  # half an hour without people
       name = "mediapipe"
       if element:
         return _recognise_list(element) if isinstance(element, list) else _recognise_element(element)

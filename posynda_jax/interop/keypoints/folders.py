@@ -13,7 +13,7 @@ import numpy as np
 from posynda_jax.interop.keypoints import detections, documents, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
-MAX_FILES = 1_000_000
+MAX_FILES = 150_000
 _YOLO_BOX = 5  # numbers before the joints: class, centre and size of the box
 
 

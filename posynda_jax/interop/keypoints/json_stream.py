@@ -13,7 +13,8 @@ from typing import Any
 import ijson
 
 MAX_BYTES = 2**30  # of a file; 100,000 frames of a person with 136 joints have about 800 MB
-MAX_ELEMENT = 2**26  # bytes of one frame or detection
+MAX_ELEMENT = 2**24  # bytes of one frame or detection
+MAX_ELEMENTS = 2_000_000  # of a list: 200,000 frames of ten people
 MAX_DEPTH = 100  # of nested lists and objects
 CHUNK = 2**16
 _NOT_JSON = re.compile(rb"-?\b(?:NaN|Infinity)\b")
@@ -78,7 +79,11 @@ class Reader:
   def elements(self) -> Iterator[Any]:
     """The values of the next list."""
     self._enter("start_array")
+    count = 0
     while self._event[0] != "end_array":
+      if (count := count + 1) > MAX_ELEMENTS:
+        limit = f"more than {MAX_ELEMENTS:,} elements"
+        raise ValueError(f"{self.path} lists {limit}: it is refused; cut the video into pieces")
       yield self.value()
     self._event = next(self._events)
 

@@ -4,12 +4,14 @@ import hashlib
 import pathlib
 import zipfile
 
+from posynda_jax.data import safe_pickle
 from posynda_jax.interop.video import blazepose
 
 DIGESTS = {  # SHA-256 of the files of mediapipe 0.10.21
     "pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
     "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
+MAX_BYTES = 256 * 2**20  # the heaviest model has 28 MB
 NAMES = (blazepose.DETECTOR, *blazepose.LANDMARKS.values())
 NOTICE = """BlazePose models of MediaPipe (https://github.com/google-ai-edge/mediapipe), Copyright The MediaPipe
 Authors, licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0. Unchanged.
@@ -27,9 +29,12 @@ def read_models(source: pathlib.Path) -> dict[str, bytes]:
   else:
     try:
       with zipfile.ZipFile(source) as archive:
-        members = {pathlib.PurePosixPath(name).name: name for name in archive.namelist()}
-        found = {name: archive.read(members[name]) for name in NAMES if name in members}
-    except zipfile.BadZipFile as error:
+        members = {pathlib.PurePosixPath(info.filename).name: info for info in archive.infolist()}
+        chosen = {name: members[name] for name in NAMES if name in members}
+        if large := [name for name, info in chosen.items() if info.file_size > MAX_BYTES]:
+          raise ValueError(f"{source} unpacks {large[0]} to more than {MAX_BYTES:,} bytes: it is refused")
+        found = {name: archive.read(info) for name, info in chosen.items()}
+    except safe_pickle.ZIP_ERRORS as error:
       raise ValueError(f"{source} is no wheel ({error}): download it again") from error
   if blazepose.DETECTOR not in found or len(found) < 2:
     has = ", ".join(found) or "no model"
