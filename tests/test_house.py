@@ -14,7 +14,7 @@ GROUND = {"geometry", "peft", "runtime"}
 MIDDLE = GROUND | {"diffusion", "data", "datasets", "evaluation"}
 MAY_IMPORT = {  # room -> the rooms that its files may import
     "geometry": set(), "peft": set(), "runtime": set(), "diffusion": {"geometry"}, "data": {"geometry", "runtime"},
-    "datasets": {"geometry", "data"}, "visuals": {"geometry"}, "evaluation": MIDDLE - {"evaluation"},
+    "datasets": {"geometry", "data"}, "visuals": {"geometry", "data"}, "evaluation": MIDDLE - {"evaluation"},
     "adaptation": MIDDLE | {"visuals"}, "interop": MIDDLE | {"visuals", "adaptation"},
     "lifter": MIDDLE | {"visuals", "adaptation", "interop"},
 }
