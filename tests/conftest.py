@@ -19,6 +19,18 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
+def pytest_addoption(parser):
+  parser.addoption("--quarter", type=int, help="Only every fourth file of tests, from this one on (0 to 3).")
+
+
+def pytest_collection_modifyitems(config, items):
+  if (first := config.getoption("--quarter")) is None:
+    return
+  chosen = sorted({item.path for item in items})[first::4]
+  config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
+  items[:] = [item for item in items if item.path in chosen]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def paths_of_scripts(tmp_path_factory):
   """Scripts find this checkout, but not PyTorch, because tensorboardX would spend seconds on importing it."""
