@@ -148,8 +148,13 @@ def wait_until(sign, started: list[Start], seconds: float) -> bool:
   return False
 
 
-def strike(fault: str, started: list[Start], work: pathlib.Path, rng: random.Random, restart) -> tuple[str, str] | None:
-  """Lets a start meet a fault: (phase, outcome); None where the start had ended before."""
+def strike(
+    fault: str, started: list[Start], work: pathlib.Path, rng: random.Random, restart, shares: bool
+) -> tuple[str, str] | None:
+  """Lets a start meet a fault: (phase, outcome); None where the start had ended before.
+
+  `restart` starts the same command again beside it, which `shares` the work with it or is refused.
+  """
   def is_over():
     return all(one.process.poll() is not None for one in started)
 
@@ -203,7 +208,7 @@ def strike(fault: str, started: list[Start], work: pathlib.Path, rng: random.Ran
   other = restart()
   codes = [one.process.wait(WAIT_SECONDS) for one in other]
   refused = all(codes) and any("is in use by process" in one.output for one in other)
-  late = is_over() and not any(codes)  # the first had ended, so that the second found a finished run
+  late = (shares or is_over()) and not any(codes)  # rows of tables are shared; else it found a finished run
   if any(one.process.wait(WAIT_SECONDS) for one in started) or not (refused or late):
     return phase, "WRONG"
   return phase, "unharmed"
@@ -275,7 +280,7 @@ def run_once(
     moment = rng.uniform(0, whole[name][1])
     if fault != "kill in a save":
       wait_until(lambda end=time.monotonic() + moment: time.monotonic() > end, begun, WAIT_SECONDS)
-    found = strike(fault, begun, work, rng, start)
+    found = strike(fault, begun, work, rng, start, name == "tables")
     for one in begun:
       one.process.kill()
     if found is None:
