@@ -8,10 +8,6 @@ A second run into the same file adds its cases. docs/performance.md explains the
 """
 
 import importlib.util
-import os
-import pathlib
-import platform
-import re
 import sys
 
 from absl import flags
@@ -27,15 +23,6 @@ SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to test that everything r
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 
 
-def machine(device_kind: str) -> dict:
-  """The processor, cores, memory, system and device of this machine."""
-  info = pathlib.Path("/proc/cpuinfo")
-  names = re.findall(r"^model name\s*: (.*)$", info.read_text(), re.M) if info.exists() else []
-  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-  return {"processor": names[0] if names else platform.processor(), "cores": os.cpu_count(),
-          "memory_gib": round(memory), "system": platform.system(), "device": device_kind}
-
-
 def main() -> None:
   chosen, rows = cases.choose(CASES.value), {}
   baseline = report.read(BASELINE.value) if BASELINE.value else None
@@ -45,7 +32,7 @@ def main() -> None:
   for name, case in chosen.items():
     case = case.smaller() if SMOKE.value else case
     row, versions = measure.measure(case, SECONDS.value, DTYPE.value, with_peer, quick=SMOKE.value)
-    results = {"machine": machine(versions.pop("device_kind")), "command": command, "versions": versions}
+    results = {"machine": report.machine(versions.pop("device_kind")), "command": command, "versions": versions}
     rows[name] = row | {"smoke": SMOKE.value, "command": command, "versions": versions}
     print(f"\n{report.growth({name: row}) if case.over else report.markdown({name: row})}", flush=True)
     for key in {"peer", "agreement"} & row.keys():

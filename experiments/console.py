@@ -28,6 +28,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),
     "export": ("experiments.export", "export merged weights for serving"),
     "convert": ("experiments.convert", "read and write PyTorch checkpoints and .safetensors files"),
+    "throughput": ("experiments.throughput", "measure how fast long videos are lifted"),
     "benchmark": ("experiments.benchmark", "measure speed beside PyTorch"),
     "detector": ("data_prep.detector", "take BlazePose's models from a wheel, for lift --video"),
     "check": ("data_prep.check", "check a download"),

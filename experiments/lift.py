@@ -22,8 +22,8 @@ frames:
     trusted [T], trusted_joints [T 17]   False where the 2D shows that the answer cannot be believed; why is printed
     intrinsics, resolution, fps  as given or guessed; `metadata` is JSON that says which, with all other settings
 
-With --person=all the arrays of the second person and more end in _1, _2, ..., and so do the names of BVH, TRC and CSV
-files.
+Several videos, --video=a.mp4,b.mp4 --output=FOLDER, share the start and the compiled program. With --person=all the
+arrays of the second person and more end in _1, _2, ..., and so do the names of BVH, TRC and CSV files.
 """
 
 import dataclasses
@@ -46,9 +46,11 @@ from posynda_jax.visuals import figures, pose_sequence
 
 from . import common, own_keypoints, sampling
 
-KEYPOINTS = flags.DEFINE_string("keypoints", None, "File or folder that a 2D detector wrote.")
-VIDEO = flags.DEFINE_string("video", None, "A video, in place of --keypoints; its 2D is kept beside --output.")
-OUTPUT = flags.DEFINE_string("output", None, "The npz file to write; a picture is put beside it.")
+KEYPOINTS = flags.DEFINE_list("keypoints", [], "File or folder that a 2D detector wrote; several by commas.")
+VIDEO = flags.DEFINE_list("video", [], "A video, in place of --keypoints; its 2D is kept beside --output.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The npz file to write, with a picture beside it. For several videos: a folder, like --bvh, --trc "
+    "and --angles then; files in it are named after the videos.")
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame is not trusted.")
 UP = flags.DEFINE_string(
     "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
@@ -65,23 +67,48 @@ for module in (own_keypoints, sampling):
 
 
 def main() -> None:
-  if (KEYPOINTS.value is None) == (VIDEO.value is None) or OUTPUT.value is None:
+  inputs = VIDEO.value or KEYPOINTS.value
+  if bool(VIDEO.value) == bool(KEYPOINTS.value) or OUTPUT.value is None:
     raise ValueError("--keypoints or --video, and --output are needed: what to lift, and where to write it")
-  output, *others = (one.value and common.output_path(one.value) for one in (OUTPUT, BVH, TRC, ANGLES))
-  if output.suffix != ".npz":
-    raise ValueError(f"--output={output} does not end in .npz: the poses are written as an npz file")
-  keypoints = KEYPOINTS.value
-  if VIDEO.value:
-    keypoints = own_keypoints.detect(VIDEO.value, output.with_name(f"{output.stem}_2d.npz"))
-  found = own_keypoints.read(keypoints)
-  if len(videos := dict.fromkeys(one.report["sequence"] for one in found)) > 1:
-    names = ", ".join(list(videos)[:8]) + (", ..." if len(videos) > 8 else "")
-    raise ValueError(f"{keypoints} holds {len(videos)} videos: choose one with --sequence ({names})")
+  ends = ((OUTPUT, ".npz"), (BVH, ".bvh"), (TRC, ".trc"), (ANGLES, ".csv"))
+  wanted = [_paths(inputs, flag.value, end) for flag, end in ends]
   weights = sampling.load_weights()
   config = sampling.config(weights)
-  for warning in (rate_warning := lifting.rate_warning(found[0].record, weights.base.clip_fps)):
+  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)  # one program for all
+  trusted = [_lift_one(given, paths, lift) for given, *paths in zip(inputs, *wanted, strict=True)]
+  if STRICT.value and not all(trusted):
+    sys.exit(3)
+
+
+def _paths(inputs: list[str], wanted: str | None, end: str) -> list[pathlib.Path | None]:
+  """The file to write for each input: the one that a flag names, or for several one each in the folder that it names.
+
+  Raises ValueError for an npz with another ending, and for inputs of one name.
+  """
+  if wanted is None:
+    return [None] * len(inputs)
+  if len(inputs) == 1:
+    if end == ".npz" and not wanted.endswith(end):
+      raise ValueError(f"--output={wanted} does not end in .npz: the poses are written as an npz file")
+    return [common.output_path(wanted)]
+  names = [pathlib.Path(given).stem for given in inputs]
+  if len(set(names)) < len(names):
+    raise ValueError(f"two of {', '.join(inputs)} have one name: lift them one by one")
+  folder = pathlib.Path(wanted).expanduser()
+  folder.mkdir(parents=True, exist_ok=True)
+  return [folder / f"{name}{end}" for name in names]
+
+
+def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter) -> bool:
+  """Lifts everybody of one video or file of keypoints, and writes the files; returns whether all frames are trusted."""
+  output, *others = paths
+  video = given if VIDEO.value else None
+  found = own_keypoints.read(own_keypoints.detect(video, output.with_name(f"{output.stem}_2d.npz")) if video else given)
+  if len(videos := dict.fromkeys(one.report["sequence"] for one in found)) > 1:
+    names = ", ".join(list(videos)[:8]) + (", ..." if len(videos) > 8 else "")
+    raise ValueError(f"{given} holds {len(videos)} videos: choose one with --sequence ({names})")
+  for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)
   people = [_smooth(lift.lift_recording(recording), recording) for recording in found]
   up = _up(people[0])  # all have one camera
   arrays, written = {}, [output, output.with_suffix(".png")]
@@ -89,20 +116,19 @@ def main() -> None:
     suffix = f"_{number}" if number else ""
     joints = lifted.pose + lifted.root[:, None]
     level = gravity.stand(joints, up.vector)
-    metadata = _metadata(recording, lifted, weights, config, up, rate_warning)
+    metadata = _metadata(recording, lifted, lift, up, rate_warning) | ({"path": video} if video else {})
     its = _arrays(recording, lifted) | {
         "pose_camera_m": joints, "pose_level_m": level, "metadata": np.array(json.dumps(metadata))}
     arrays |= {f"{name}{suffix}": values for name, values in its.items()}
-    paths = [path and path.with_stem(path.stem + suffix) for path in others]
-    written += _export(paths, lifted.pose, level, float(recording.record["fps"]), int(lifted.frame[0]))
+    others_of_person = [path and path.with_stem(path.stem + suffix) for path in others]
+    written += _export(others_of_person, lifted.pose, level, float(recording.record["fps"]), int(lifted.frame[0]))
     _report(recording, lifted, f"Person {number}: " if len(people) > 1 else "")
-  arrays |= _pictures(found[0]) if VIDEO.value else {}
+  arrays |= _pictures(found[0], video) if video else {}
   with files.writing(output) as file:
     np.savez_compressed(file, **arrays)
-  _save_picture(output.with_suffix(".png"), found[0], people[0])
+  _save_picture(output.with_suffix(".png"), found[0], people[0], video)
   print(f"{sum(len(one.frame) for one in people):,} frames in {', '.join(map(str, written))}", flush=True)
-  if STRICT.value and not all(one.trust.frames.all() for one in people):
-    sys.exit(3)
+  return all(one.trust.frames.all() for one in people)
 
 
 def _smooth(lifted: lifting.Lifted, recording) -> lifting.Lifted:
@@ -110,13 +136,15 @@ def _smooth(lifted: lifting.Lifted, recording) -> lifting.Lifted:
   return lifting.smooth(lifted, float(recording.record["fps"]), SMOOTH.value) if SMOOTH.value else lifted
 
 
-def _metadata(recording, lifted: lifting.Lifted, weights, config, up: gravity.Up, rate_warning: list[str]) -> dict:
+def _metadata(
+    recording, lifted: lifting.Lifted, lift: lifter.Lifter, up: gravity.Up, rate_warning: list[str]
+) -> dict:
   """What the npz says of one person beside the arrays, as JSON."""
-  base = weights.base
-  return recording.report | ({"path": VIDEO.value} if VIDEO.value else {}) | {
+  weights, base = lift.weights, lift.weights.base
+  return recording.report | {
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
-      "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(config),
+      "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(lift.config),
       "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()}, "smooth_hz": SMOOTH.value,
       "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
@@ -169,12 +197,12 @@ def _export(paths: list, pose: np.ndarray, level: np.ndarray, fps: float, first:
   return [path for path in paths if path]
 
 
-def _pictures(recording) -> dict[str, np.ndarray]:
+def _pictures(recording, video: str) -> dict[str, np.ndarray]:
   """Frames of the video for the page: their numbers, and one array of all JPEG bytes with the end of each."""
   fps, length = float(recording.record["fps"]), len(recording.frames)
   frames = recording.frames[:: max(round(PICTURE_S * fps), -(-length // MOST_PICTURES))]
   jpegs = []
-  for shown in reader.pictures(VIDEO.value, frames / fps):
+  for shown in reader.pictures(video, frames / fps):
     small = Image.fromarray(shown)
     small.thumbnail((PICTURE_PX, PICTURE_PX))
     small.save(file := io.BytesIO(), "JPEG", quality=80)
@@ -183,14 +211,16 @@ def _pictures(recording) -> dict[str, np.ndarray]:
           "picture_bytes": np.concatenate(jpegs)}
 
 
-def _save_picture(path: pathlib.Path, recording, lifted: lifting.Lifted, rows: int = 4) -> None:
+def _save_picture(
+    path: pathlib.Path, recording, lifted: lifting.Lifted, video: str | None, rows: int = 4
+) -> None:
   """A few frames, spread over those with a detection: the 2D input and the 3D pose."""
   picked = pose_sequence.spread_frames(np.isfinite(lifted.reprojection_px), rows)
   captions = {"lifted": [f"reprojection {error:.1f} px" for error in lifted.reprojection_px[picked]]}
   labels = [f"frame {frame}" for frame in recording.frames[picked]]
   keypoints, columns = recording.record["keypoints_px"][picked], {"lifted": lifted.pose[picked]}
   fps = float(recording.record["fps"])
-  images = reader.pictures(VIDEO.value, recording.frames[picked] / fps) if VIDEO.value else ()
+  images = reader.pictures(video, recording.frames[picked] / fps) if video else ()
   figures.save(path, figures.methods_figure(keypoints, columns, labels, captions, images))
 
 

@@ -1,7 +1,10 @@
 """Tables and the results file of the benchmark, and the ratios that are worse than in a baseline."""
 
 import json
+import os
 import pathlib
+import platform
+import re
 
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
@@ -9,7 +12,19 @@ from posynda_jax.runtime.text import markdown_table
 from . import cases
 
 WORSE = 1.15
+VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")  # as Linux names them
 RATIOS = ("ratio_to_torch_eager", "peak_memory_ratio", "ratio_to_separate_steps")
+
+
+def machine(device_kind: str) -> dict:
+  """The processor with its vector instructions, cores, memory, system and device of this machine."""
+  info = pathlib.Path("/proc/cpuinfo")
+  told = info.read_text() if info.exists() else ""
+  names, instructions = re.findall(r"^model name\s*: (.*)$", told, re.M), re.search(r"^flags\s*: (.*)$", told, re.M)
+  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+  vectors = [name for name in VECTORS if instructions and name in instructions[1].split()]
+  return {"processor": names[0] if names else platform.processor(), "vectors": vectors, "cores": os.cpu_count(),
+          "memory_gib": round(memory), "system": platform.system(), "device": device_kind}
 
 
 def read(path) -> dict:
@@ -24,7 +39,7 @@ def add(path, results: dict) -> None:
   """Writes the results into the file, keeping its other cases. Raises ValueError for another machine's file."""
   if pathlib.Path(path).exists():
     old = read(path)
-    if old["machine"] != results["machine"]:
+    if any(results["machine"].get(name) != value for name, value in old["machine"].items()):
       raise ValueError(f"{path} has results of another machine ({old['machine'].get('processor')}): name another file")
     results = {**results, "cases": old["cases"] | results["cases"]}
   files.write_json(path, results)

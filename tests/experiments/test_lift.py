@@ -142,3 +142,21 @@ def test_all_people_of_a_video_are_in_one_file_and_each_has_their_own_motion_fil
     np.testing.assert_array_equal(found[f"pose_camera_m{suffix}"], alone["pose_camera_m"])
     assert f"Person {number}: Trusted: " in out
   assert (tmp_path / "pair_1.bvh").stat().st_size > 1000 and (tmp_path / "pair.bvh").stat().st_size > 1000
+
+
+def test_several_videos_in_one_call_give_what_each_gives_alone(adapted, tmp_path):
+  options, names = (f"--run={adapted[0]}", "--resolution=1920x1080", "--fps=25"), ("long", "short")
+  folders = [str(detector_files.write_openpose(tmp_path / name, [[one] for one in detector_files.detect(frames, 3)]))
+             for name, frames in zip(names, (40, 15), strict=True)]
+  together = tmp_path / "new" / "together"
+  out = run_well("lift", *options, f"--keypoints={','.join(folders)}", f"--output={together}", f"--bvh={together}")
+  assert {path.name for path in together.iterdir()} == {
+      f"{name}.{end}" for name in names for end in ("npz", "png", "bvh")}
+  for name, folder in zip(names, folders, strict=True):
+    run_well("lift", *options, f"--keypoints={folder}", f"--output={tmp_path}/{name}.npz")
+    alone, one = np.load(tmp_path / f"{name}.npz"), np.load(together / f"{name}.npz")
+    assert set(alone.files) == set(one.files)
+    np.testing.assert_array_equal(one["pose_camera_m"], alone["pose_camera_m"])
+  assert out.count("frames in ") == 2
+  error = error_of("lift", *options, f"--keypoints={folders[0]},{folders[0]}", f"--output={tmp_path}/twice")
+  assert "have one name" in error and not (tmp_path / "twice").exists()
