@@ -20,7 +20,7 @@ from posynda_jax.adaptation import tables
 from posynda_jax.runtime.text import markdown_table
 
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md")
+PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md", "docs/security.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
 EXACT = ("hdm05_wild", "hdm05_dhp", "bandai_namco_wild", "bandai_namco_dhp")
 DETECTED = tuple(f"{pair}_detected" for pair in EXACT)
@@ -169,6 +169,17 @@ def guard() -> str:
     rows.append([target.replace("_mocap", "").removesuffix("_gt"), f"{its[0]['source_only']['mpjpe_mm']:.1f}",
                  over_seeds("whole"), over_seeds("guarded"), shares])
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
+
+
+def security() -> str:
+  """Ends of the mutated files and of those that are made to do harm."""
+  rows = []
+  for what, name in (("mutated by the fuzzer", "fuzz"), ("made to do harm", "hostile")):
+    found = read(name)
+    others = found["files"] - sum(found["ends"].get(end, 0) for end in ("refused", "read"))
+    rows.append([what, f"{found['files']:,}", *(f"{found['ends'].get(end, 0):,}" for end in ("refused", "read")),
+                 str(others), f"{found['slowest_seconds']:.1f}"])
+  return markdown(("files", "number", "refused in one line", "read", "ended otherwise", "slowest, s"), rows)
 
 
 def trust() -> str:

@@ -51,6 +51,9 @@ TEST_REFINE = flags.DEFINE_enum(
     "that the adapter was trained on.")
 FLIP = flags.DEFINE_bool("flip", False, "Average each scoring step with its mirror image.")
 REMAT = flags.DEFINE_bool("remat", True, "Compute MixSTE's activations again in the backward pass, to save memory.")
+CLIPS_AT_ONCE = flags.DEFINE_integer(
+    "clips_at_once", 0, "Student's clips of an update whose gradient is computed at once, to save memory; 0 is all.",
+    lower_bound=0)
 SWEEP = flags.DEFINE_string(
     "sweep", None, "Several adaptations at once: `flag=value,value;flag=value` for all combinations, or a JSON file "
     "with a list of members, each an object of flags.")
@@ -80,8 +83,8 @@ def job_from_flags() -> job.Job:
   return job.Job(
       recipe=recipe_from_flags(), target=own_keypoints.load_target(TARGET.value), base=base, source=SOURCE.value,
       source_split=SPLIT.value, target_split=TARGET_SPLIT.value, test_split=TEST_SPLIT.value, ceiling=CEILING.value,
-      guard=GUARD.value, seed=common.SEED.value, remat=REMAT.value, workdir=common.need_workdir(),
-      folders=common.folders(),
+      guard=GUARD.value, seed=common.SEED.value, remat=REMAT.value, clips_at_once=CLIPS_AT_ONCE.value,
+      workdir=common.need_workdir(), folders=common.folders(),
       sampling=scoring.SamplingConfig(
           flip=FLIP.value, refine=TEST_REFINE.value, hypothesis_chunk=common.HYPOTHESIS_CHUNK.value),
       saving=common.saving(),

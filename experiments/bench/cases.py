@@ -31,6 +31,7 @@ class Case:
   heads: int = 8
   hypotheses: int = 1
   chunk: int = 0  # hypotheses that the teacher computes at once, 0: all
+  at_once: int = 0  # student's clips whose gradient is computed at once, 0: all
   steps: int = 1  # K
   length: int = 0  # frames to evaluate
   devices: int = 1  # forced on a CPU
@@ -52,6 +53,7 @@ CASES = {
     **{f"teacher_h{h}": Case("teacher", f"teacher, H = {h}, 4 clips of 27 frames", hypotheses=h)
        for h in (1, 3, 8, 20)},
     "adapt_step": Case("adapt", "adaptation step, 4 + 4 clips of 27 frames, H = 3", **_ADAPT),
+    "adapt_step_parts": Case("adapt", "the same, gradient of 2 clips at once", at_once=2, **_ADAPT),
     "adapt_step_243": Case("adapt", "adaptation step, 1 + 1 clips of 243 frames, H = 3", 243, 1, **_ADAPT),
     "inference_k1": Case("infer", "inference with flip, K = 1, 4 clips of 27 frames"),
     "inference_k5": Case("infer", "inference with flip, K = 5, 4 clips of 27 frames", steps=5),

@@ -178,7 +178,8 @@ def _adapt(case, model, params, data):
       (Synthesis(), PseudoLabels()), num_hypotheses=case.hypotheses, rate=cases.LEARNING_RATE,
       adapter=AdapterConfig(rank=cases.RANK),
   )
-  setting, adapter = Setting(model.clone(remat=True), chunk=case.chunk), _make_adapter(case, params)
+  setting = Setting(model.clone(remat=True), chunk=case.chunk, at_once=case.at_once)
+  adapter = _make_adapter(case, params)
   batch = {name: data[name] for name in ("source", "target")}
   if case.kind == "sweep":
     all_recipes, seeds = [recipe] * case.members, [jax.random.key(_SEED + i) for i in range(case.members)]

@@ -10,6 +10,7 @@ step as an argument, with what was measured of the source.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -46,15 +47,16 @@ class AdaptState:
 class Setting:
   """What is compiled into the step beside the recipe.
 
-  `rig`: renders source clips of world motion; None for recorded views. `chunk`: hypotheses computed at once, 0 is
-  all. `merge=False` does not add the LoRA product to the base's kernels; a sweep needs this. `chunk` and `merge`
-  change memory and time only.
+  `rig`: renders source clips of world motion; None for recorded views. `chunk`: hypotheses computed at once, and
+  `at_once`: the student's clips whose gradient is computed at once; 0 is all. `merge=False` does not add the LoRA
+  product to the base's kernels; a sweep needs this. These three change memory and time only.
   """
 
   model: nn.Module
   diffusion: process.Diffusion = process.Diffusion()
   rig: rigs.Rig | rigs.Mixture | None = None
   chunk: int = 0
+  at_once: int = 0
   merge: bool = True
 
 
@@ -112,12 +114,13 @@ def adapt_step(
   noise = setting.diffusion.noise_std * jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
   t = jnp.full(len(poses), setting.diffusion.num_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
 
-  def loss_fn(adapter):
+  def loss_fn(adapter, inputs, noise, t, poses, weight, trust):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
     error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean(-1)  # Eq. 9, b f j
     return (weight * (trust * error).mean(-1)).sum()
 
-  loss, grads = jax.lax.psum(jax.value_and_grad(loss_fn)(state.adapter), parallel.AXIS)
+  of_student = (inputs, noise, t, poses, weight, trust)
+  loss, grads = jax.lax.psum(summed_gradient(loss_fn, state.adapter, of_student, setting.at_once), parallel.AXIS)
   if not recipe.adapter.bias:
     grads = {**grads, "bias": jnp.zeros_like(grads["bias"])}
   updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.adapter)
@@ -128,6 +131,27 @@ def adapt_step(
     metrics |= labelled.metrics
   memory = tuple(() if labelled.memory is None else (labelled.memory,) for labelled in learnt)
   return AdaptState(state.step + 1, adapter, opt_state, memory), metrics
+
+
+def summed_gradient(
+    loss_fn: Callable, params: PyTree, clips: tuple[Array, ...], at_once: int = 0
+) -> tuple[Array, PyTree]:
+  """(value, gradient) of `loss_fn(params, *clips)`, a sum over the leading axis of arrays that is zero for clips of
+  zeros. It is added up from parts of `at_once` clips, so that activations of no more are kept; 0 takes all.
+  """
+  value_and_grad = jax.value_and_grad(loss_fn)
+  num_clips = len(clips[0])
+  if not 0 < at_once < num_clips:
+    return value_and_grad(params, *clips)
+  missing = -num_clips % at_once
+  parts = jax.tree.map(
+      lambda x: jnp.concatenate([x, jnp.zeros_like(x[:missing])]).reshape(-1, at_once, *x.shape[1:]), clips)
+  nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(value_and_grad, params, *clips))
+
+  def add(total, part):
+    return jax.tree.map(jnp.add, total, value_and_grad(params, *part)), None
+
+  return jax.lax.scan(add, nothing, parts)[0]
 
 
 def student_clips(labelled: Labelled, target: dict, measured: Measured) -> tuple[Array, Array, Array]:

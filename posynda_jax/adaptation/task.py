@@ -20,7 +20,8 @@ class Job:
   records, which are then scored by reprojection. `ceiling`: also train the same adapter with target labels.
   `guard`: keep only the share of the adapter that `account.decide` finds harmless.
   `sampling`: how scores are made; its `hypothesis_chunk` holds for the teacher too. `remat`: MixSTE computes
-  activations again in the backward pass, which takes less memory. `workdir` None keeps everything in memory: nothing
+  activations again in the backward pass, which takes less memory. `clips_at_once`: of the student on each device whose
+  gradient is computed at once, 0 is all; less take less memory. `workdir` None keeps everything in memory: nothing
   is written and nothing can be resumed.
   """
 
@@ -36,6 +37,7 @@ class Job:
   seed: int = 0
   sampling: scoring.SamplingConfig = scoring.SamplingConfig()
   remat: bool = True
+  clips_at_once: int = 0
   workdir: str | None = None
   folders: sources.Folders = sources.Folders()
   saving: loop.Saving = loop.Saving()

@@ -74,7 +74,7 @@ def make_setting(task: Task) -> Setting:
   if hasattr(model, "remat"):
     model = model.clone(remat=task.job.remat)
   rig = task.source and task.source.rig
-  return Setting(model, task.base.diffusion, rig, task.job.sampling.hypothesis_chunk)
+  return Setting(model, task.base.diffusion, rig, task.job.sampling.hypothesis_chunk, task.job.clips_at_once)
 
 
 def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float, ...]) -> None:

@@ -77,6 +77,34 @@ def test_devices_that_share_a_batch_make_the_update_of_one(num_devices, recipe):
   np.testing.assert_allclose(shared_metrics["loss"], metrics["loss"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 5])
+def test_a_gradient_that_is_added_up_from_parts_is_that_of_all_clips(at_once):
+  model, base = scene.tiny_model(FRAMES)
+  found = []
+  for setting in (step.Setting(model), step.Setting(model, at_once=at_once)):
+    one = functools.partial(step.adapt_step, recipe=POSYNDA, setting=setting)
+    state = step.init_state(jax.random.key(0), base, POSYNDA, FRAMES)
+    arguments = parallel.replicate((state, (base, MEASURED), jax.random.key(7)), jax.local_devices()[:2])
+    made = parallel.make_parallel_step(one, jax.local_devices()[:2])(
+        *arguments[:2], parallel.shard(batch(), 2), arguments[2])
+    found.append(jax.device_get((made[1]["loss"], made[1]["grad_norm"], made[0].adapter)))
+  assert_close(*found, updates=1)
+
+
+@pytest.mark.parametrize("at_once, parts", [(0, 0), (2, 3), (4, 2), (5, 0), (9, 0)])
+def test_parts_are_as_large_as_asked_and_what_fills_the_last_one_adds_nothing(at_once, parts):
+  x = np.arange(10, dtype=np.float32).reshape(5, 2)
+
+  def loss(w, x):
+    return (w * x**2).sum()
+
+  made = jax.make_jaxpr(functools.partial(step.summed_gradient, loss, at_once=at_once))(jnp.float32(3), (x,))
+  lengths = [equation.params["length"] for equation in made.eqns if equation.primitive.name == "scan"]
+  assert lengths == [parts] * bool(parts)
+  value, gradient = step.summed_gradient(loss, jnp.float32(3), (x,), at_once)
+  assert (value, gradient) == (3 * (x**2).sum(), (x**2).sum())
+
+
 def test_clips_without_a_valid_frame_do_not_count():
   data = {"target": clips(8, 4)}
   data["target"]["valid"][2] = 0

@@ -1,16 +1,19 @@
 """Files that are made to do harm, through every reader of strangers' files: nothing of them runs, memory stays bounded.
 
-    python -m tests.interop.hostile
+    python -m tests.interop.hostile --json=docs/results/hostile.json
 
 Each file is written to a folder of its own and read in the worker of `fuzz`. A right end is one line that refuses it,
 or, where the harm lies in a part that is not used, an answer. CANARY is what a program inside a file would create.
 """
 
+import argparse
+import collections
 import io
 import json
 import pathlib
 import pickle
 import pickletools
+import re
 import struct
 import tarfile
 import tempfile
@@ -194,22 +197,23 @@ def corpus(folder: pathlib.Path, canary: pathlib.Path) -> Iterator[tuple[str, st
 
 
 def run(report: Callable[[str], None] = print) -> dict:
-  """{"files", "ends", "slowest_seconds", "wrong": [[what, reader, end, text]], "executed"} of the whole corpus."""
-  worker, ends, wrong, slowest = fuzz.Worker(), {}, [], 0.0
+  """{"files", "ends", "kinds", "slowest_seconds", "wrong": [[what, reader, end, text]], "executed"} of the corpus."""
+  worker, ends, kinds, wrong, slowest = fuzz.Worker(), {}, collections.Counter(), [], 0.0
   with tempfile.TemporaryDirectory() as place:
     folder = pathlib.Path(place)
     canary = folder / CANARY
     for what, reader, path in corpus(folder, canary):
       end, text, seconds = worker.read(reader, path)
       ends[end] = ends.get(end, 0) + 1
+      kinds[re.split(r"[: ]", what)[0]] += 1
       slowest = max(slowest, seconds)
       if end not in ("read", "refused"):
         wrong.append([what, reader, end, text])
         report(f"{what}: {end}\n{text[-700:]}")
       (path if path.is_file() else next(iter(path.iterdir()))).unlink()
     executed = canary.exists() or pathlib.Path("/tmp", CANARY).exists() or bool(list(folder.parent.glob(CANARY)))
-  return {"files": sum(ends.values()), "ends": ends, "slowest_seconds": round(slowest, 2), "wrong": wrong,
-          "executed": executed}
+  return {"files": sum(ends.values()), "ends": ends, "kinds": dict(kinds), "slowest_seconds": round(slowest, 2),
+          "wrong": wrong, "executed": executed}
 
 
 def callable_opcodes() -> set[str]:
@@ -218,6 +222,14 @@ def callable_opcodes() -> set[str]:
   return {code.name for code in pickletools.opcodes if any(word in code.doc for word in words)}
 
 
-if __name__ == "__main__":
-  found = run()
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--json", type=pathlib.Path)
+  given, found = parser.parse_args(), run()
   print(f"{found['files']} files: {found['ends']}, slowest {found['slowest_seconds']} s, executed: {found['executed']}")
+  if given.json:
+    given.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()
