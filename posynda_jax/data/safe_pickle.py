@@ -171,7 +171,7 @@ def load_file(path, encoding: str = "ASCII") -> Any:
     return load(file, str(path), encoding)
 
 
-# What Python's zipfile raises for damaged archives; seeks to offsets that lie are OSError.
+# What Python's zipfile raises for damaged archives; seeks to offsets that lie are OSError, versions RuntimeError.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OSError)
 
 

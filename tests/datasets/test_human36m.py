@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from data_prep import human36m
 from posynda_jax.data import safe_pickle
 from posynda_jax.datasets import load, record
-from posynda_jax.datasets.human36m import dummy_data, files, views
+from posynda_jax.datasets.human36m import archives, dummy_data, files, views
 from posynda_jax.geometry import camera, camera_tables
 from tests.datasets.planted import Payload, edit, listed
 from tests.tolerance import assert_close
@@ -162,3 +162,18 @@ def test_a_program_in_a_file_is_refused_by_name_and_not_run(copied, name, key):
     build(copied)
   assert any(re.search("mkdir, which is not plain data", fault) for fault in listed(human36m.inspect(copied)))
   assert not planted.exists()
+
+
+def test_a_cdf_file_that_keeps_its_reader_busy_is_a_fault(tmp_path, monkeypatch):
+  path = tmp_path / "Walking.cdf"
+  path.write_bytes(b"x")
+
+  class Busy:
+    def __init__(self, path):
+      while True:
+        pass
+
+  monkeypatch.setattr("cdflib.CDF", Busy)
+  monkeypatch.setattr(archives, "CDF_SECONDS", 0.1)
+  with pytest.raises(ValueError, match="Walking.cdf.*took more than 0.1 s"):
+    list(archives.read_takes(path, "S1"))

@@ -1,5 +1,7 @@
 """A few of the mutated files of `fuzz`: each ends in an answer or in one line."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,15 @@ def test_a_locked_npz_of_poses_is_refused_by_name(tmp_path):
   path.write_bytes(data)
   with pytest.raises(ValueError, match="lifted.npz cannot be read"):
     pose_sequence.read_lifted(path)
+
+
+def test_a_zip_whose_member_has_no_name_is_refused_by_name(tmp_path):
+  path = tmp_path / "frames.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a", b"{}")
+  data = bytearray(path.read_bytes())
+  for header, length in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+    data[data.index(header) + length] = 0
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="frames.zip"):
+    read(path)

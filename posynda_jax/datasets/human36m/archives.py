@@ -3,10 +3,13 @@
 Only `D3_Positions` is read. `D3_Positions_mono` and `_mono_universal` hold camera-frame poses; the latter are rescaled.
 """
 
+import contextlib
 import pathlib
 import re
+import signal
 import tarfile
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -15,6 +18,7 @@ import numpy as np
 from posynda_jax.datasets.human36m import files
 from posynda_jax.datasets.licensed import Fault
 
+CDF_SECONDS = 5.0  # to read a file, which takes a fiftieth of a second; cdflib follows counts that lie for hours
 MAX_CDF_BYTES = 256 * 2**20  # the longest take has 2.4 MB
 _MEMBER = re.compile(r"(?:.*/)?(S\d+)/MyPoseFeatures/D3_Positions/([^/]+)\.cdf")
 _RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
@@ -74,7 +78,27 @@ def _read_cdf(path: pathlib.Path, label) -> np.ndarray:
   import cdflib  # only the official archives need it
 
   try:
-    pose = np.asarray(cdflib.CDF(path).varget("Pose"))
+    with _at_most(CDF_SECONDS):
+      pose = np.asarray(cdflib.CDF(path).varget("Pose"))
     return (pose.reshape(-1, 32, 3) / 1000).astype(np.float32)  # mm
   except Exception as error:  # cdflib may raise anything on a damaged file
     raise Fault(label, f"is not a whole D3_Positions file ({type(error).__name__}: {error})") from error
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+  """Raises TimeoutError in a body of Python that takes longer; in threads and on Windows it does nothing."""
+  if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def stop(*_):
+    raise TimeoutError(f"reading took more than {seconds:g} s")
+
+  before = signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, seconds)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

@@ -8,8 +8,9 @@ import contextlib
 import dataclasses
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
+
+from posynda_jax.data import safe_pickle
 
 MAX_MEMBER_BYTES = 256 * 2**20  # a true motion file has a few MB
 
@@ -40,7 +41,7 @@ def open_archive(manual_dir, name: str, folder_name: str | None = None) -> Itera
   if zip_path.is_file():
     try:
       file = zipfile.ZipFile(zip_path)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except (*safe_pickle.ZIP_ERRORS, ValueError) as error:
       reason = f"not a whole zip archive ({error}); the download broke off, fetch it again"
       raise ValueError(f"{zip_path}: {reason}") from error
     with file:
@@ -69,7 +70,7 @@ def _zip_archive(path: pathlib.Path, file: zipfile.ZipFile, name: str) -> Archiv
       raise ValueError(f"{path}: {member} has {info.file_size} bytes, expected a motion file; fetch the archive again")
     try:
       return file.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (*safe_pickle.ZIP_ERRORS, MemoryError) as error:  # MemoryError: a packed size that lies
       raise ValueError(f"{path}: {member} is damaged ({error}); fetch the archive again") from error
 
   return Archive(path, tuple(sorted(members)), read)

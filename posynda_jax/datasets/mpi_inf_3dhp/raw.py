@@ -125,7 +125,7 @@ def read_calibration(path: pathlib.Path) -> dict[int, views.Camera]:
       blocks[-1][words[0]] = words[1:]
   try:
     return {int(block["name"][0]): _camera(block) for block in blocks}
-  except (KeyError, IndexError, ValueError) as error:
+  except (KeyError, IndexError, ValueError, OverflowError) as error:
     what = f"one of its {len(blocks)} camera blocks is not whole ({type(error).__name__}: {error})"
     raise Fault(path, what) from error
 

@@ -76,7 +76,7 @@ def _unpacked(path: pathlib.Path) -> Iterator[pathlib.Path]:
       raise ValueError(f"{path} unpacks to {size:,} bytes in {len(members):,} files, {limit}")
     try:
       archive.extractall(folder, members)  # drops "..", drives and leading slashes
-    except safe_pickle.ZIP_ERRORS as error:
+    except (*safe_pickle.ZIP_ERRORS, IndexError) as error:  # IndexError: a member without a name
       raise ValueError(f"{path} cannot be unpacked ({error}): damaged, or locked by a password") from error
     inside = [entry for entry in pathlib.Path(folder).iterdir() if not entry.name.startswith(".")]
     unpacked = inside[0] if len(inside) == 1 else pathlib.Path(folder)
