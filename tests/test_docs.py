@@ -129,13 +129,6 @@ def test_the_model_card_of_a_shipped_base_equals_its_committed_results(name):
   assert RESULTS[f"{name}_training"]["digest"] in card
 
 
-def test_settings_were_chosen_on_training_actors():
-  for rig in ("wild", "dhp"):
-    found = RESULTS[f"tables/hdm05_{rig}_choice_beyond"]
-    assert found["protocol"]["dataset"] == f"hdm05_mocap/{rig}_rig_gt" and found["protocol"]["split"] == "train[516:]"
-    assert {row["base"] for row in found["rows"]} == {bases.load("cmu_h36m").digest}
-
-
 def test_the_readmes_python_adapts_lifts_saves_and_loads_again(data, tmp_path, monkeypatch):
   """With few updates of a tiny base, and the embedded data of the tests."""
   (code,) = re.findall(r"```python\n(.+?)```", PAGES["README.md"], re.S)

@@ -25,7 +25,7 @@ from posynda_jax.evaluation import results
 from posynda_jax.geometry import skeleton
 from posynda_jax.peft import counting
 from posynda_jax.runtime import files, processes, runs
-from posynda_jax.visuals import figures, pose_sequence
+from posynda_jax.visuals import pose_sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,8 @@ def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> 
   """Before, after and, where there is one, ground truth for the middle frames of a few clips spread over the test
   data.
   """
+  from posynda_jax.visuals import figures  # loads Matplotlib, while the first step need not wait for it
+
   nothing = (task.base.params, adapters.zeros_like(adapted.adapter))
   after = (task.base.params, adapted.adapter)
   if task.test is None:

@@ -14,7 +14,6 @@ from posynda_jax.data import clips, feed, tracks
 from posynda_jax.evaluation import people, scoring
 from posynda_jax.geometry import body
 from posynda_jax.runtime import checkpoint, files, loop, parallel, processes, runs
-from posynda_jax.visuals import figures
 
 CURVES = ("loss", "teacher_spread_mm", "grad_norm", "adapter_norm")
 BODY_BATCHES = 8  # batches of target clips that a body is measured on
@@ -93,6 +92,8 @@ def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float
 
 def save_curves(run: runs.Run, training: str, names: tuple[str, ...]) -> None:
   """The curves of what one training logged, as FIGURES/TRAINING.png."""
+  from posynda_jax.visuals import figures  # loads Matplotlib, while the first step need not wait for it
+
   logged = {tag: values for tag, values in runs.read_scalars(run.folder).items() if tag.startswith(f"{training}/")}
   if processes.is_main() and logged:
     figures.save(run.folder / "figures" / f"{training}.png", figures.curves_figure(logged, names))

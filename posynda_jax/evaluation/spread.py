@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import stats
+from scipy import special
 
 from posynda_jax.diffusion import hypotheses
 from posynda_jax.geometry import skeleton
@@ -69,7 +69,7 @@ def measure(
   # The miss in stated deviations, and the dimensions of the region, which give its radius in the same unit.
   parts = {"depth": (jnp.abs(miss_depth) / depth, 1), "across": (miss_across / across, 2)}
   for where, (scaled, dimensions) in parts.items():
-    radii = {share: np.sqrt(stats.chi2.ppf(share, dimensions)) for share in SHARES}
+    radii = {share: np.sqrt(special.chdtri(dimensions, 1 - share)) for share in SHARES}
     joints[f"temperature_{where}"] = scaled / radii[MOST]
     joints |= {f"covered_{where}_{share:.0%}": scaled < radius for share, radius in radii.items()}
   return frames, joints
@@ -100,5 +100,7 @@ class Totals:
     sigma, error = whole.pop("sigma"), whole.pop("error")
     row = {name: float(np.quantile(values, MOST) if name.startswith("temperature") else values.mean())
            for name, values in whole.items()}
+    from scipy import stats  # slow to import
+
     rank = stats.spearmanr(sigma, error).statistic if sigma.std() > 0 else 0.0
     return row | {"sigma_mm": 1000 * float(sigma.mean()), "rank": float(rank), "frames": len(whole["one_mm"])}
