@@ -20,7 +20,8 @@ from posynda_jax.adaptation import tables
 from posynda_jax.runtime.text import markdown_table
 
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md", "docs/security.md")
+PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md", "docs/security.md",
+         "docs/resume.md", "docs/performance.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
 GUARDED = ", guarded"
 NOVEL = "F as seen and novel views, tumbled, through a virtual camera"
@@ -154,14 +155,29 @@ def guard() -> str:
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
 
 
+def endings() -> str:
+  """Faults that starts of tiny jobs met, by what the run was doing, and how these starts ended."""
+  phases = ("before the first save", "between saves", "in a save", "after a training")
+  rows = [[fault, *(str(its.get(name, 0)) for name in (*phases, "ended", "unharmed", "WRONG"))]
+          for fault, its in read("endings")["faults"].items()]
+  return markdown(("fault", *phases, "ended", "unharmed", "wrong"), rows)
+
+
+def throughput() -> str:
+  """Long videos lifted end to end."""
+  rows = [[f"{row['frames']:,}", f"{row['seconds']:.0f}", f"{row['frames_per_second']:,.0f}",
+           f"{row['of_forward']:.2f}", f"{row['peak_mib']:,.0f}"] for row in read("throughput")["rows"]]
+  return markdown(("frames", "s, end to end", "frames a second", "of the forward's rate", "peak memory, MiB"), rows)
+
+
 def security() -> str:
   """Ends of the mutated files and of those that are made to do harm."""
   rows = []
   for what, name in (("mutated by the fuzzer", "fuzz"), ("made to do harm", "hostile")):
     found = read(name)
     others = found["files"] - sum(found["ends"].get(end, 0) for end in ("refused", "read"))
-    rows.append([what, f"{found['files']:,}", *(f"{found['ends'].get(end, 0):,}" for end in ("refused", "read")),
-                 str(others), f"{found['slowest_seconds']:.1f}"])
+    ends = (f"{found['ends'].get(end, 0):,}" for end in ("refused", "read"))
+    rows.append([what, f"{found['files']:,}", *ends, str(others), f"{found['slowest_seconds']:.1f}"])
   return markdown(("files", "number", "refused in one line", "read", "ended otherwise", "slowest, s"), rows)
 
 

@@ -3,6 +3,7 @@
     python -m experiments.accounts --runs=runs/a,runs/b --manual_dir=DIR --json=accounts.json
     python -m experiments.accounts --join=accounts_1.json,accounts_2.json
     python -m experiments.accounts --runs=runs/a,runs/b --kept --json=guard.json
+    python -m experiments.accounts --runs=runs/a --spoilt --json=spoilt.json
 
 Each run of `adapt` is taken at five shares of its adapter, from none to all. Measures are taken on the split that was
 adapted on, from 2D alone; errors on the run's test split. Printed are, over all runs, the rank correlation of the
@@ -11,8 +12,8 @@ change of each measure with the change of MPJPE, and the AUC of "worse than the 
 With --kept nothing is computed: what the guard of each run kept is read from its folder, with the errors of the bare
 base, the whole adapter and what was kept.
 
-Each target is also spoilt in the ways of SPOILT, and the bare base's account of it is printed: the guard should refuse
-it.
+With --spoilt the targets of the runs are spoilt in the ways of SPOILT, and what the guard says of each is printed: it
+should refuse all but the first.
 """
 
 import json
@@ -33,11 +34,13 @@ from . import common
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
 KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run kept.")
+SPOILT_ONLY = flags.DEFINE_bool("spoilt", False, "Only show what the guard says of the runs' targets once spoilt.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 SHUFFLED = np.random.default_rng(0).permutation(17)
 SPOILT = {  # each mistake that the guard looks for is its own remedy, or another's
     "as it is": lambda clip: {}, **account.OTHERWISE, **account.ZOOMED,
     "joints shuffled": lambda clip: {"keypoints": clip["keypoints"][..., SHUFFLED, :]},
+    "1.5 times the focal length": lambda clip: {"intrinsics": clip["intrinsics"] * np.float32([1.5, 1.5] + 7 * [1])},
 }
 WORSE_MM = 1.0  # a change of MPJPE that counts as worse
 
@@ -63,19 +66,27 @@ def study(folder: str) -> list[dict]:
   return rows
 
 
-def accounts_of_spoilt(folder: str) -> list[dict]:
-  """The bare base's account of the run's target, as it is and spoilt."""
+def decisions_on_spoilt(folder: str) -> list[dict]:
+  """The account of the run's target by the bare base, as it is and spoilt, and why the guard refuses it, if it does."""
   config = runs.read_config(folder)
   weights = bases.load_weights(folder, "source_only")
   base, settings = weights.base, scoring.SamplingConfig(diffusion=weights.base.diffusion)
   observe = account.make_observer(weights.make_denoiser, settings)
   where = (config["target"], config["target_split"], tracks.UNLABELLED, base.clip_fps, base.model.num_frames)
   target, rows = sources.open_clips(*where, common.folders()), []
+
+  def take(change):
+    return account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
+
   for name, change in SPOILT.items():
-    found = account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
-    rows.append({"target": config["target"], "spoilt": name, "base": base.digest, **found})
-    print(f"{config['target']:32}{name:25}" + "  ".join(f"{key} {found[key]:7.2f}" for key in account.MEASURES),
-          flush=True)
+    found = take(change)
+    mended = {mistake: take(lambda clip, mend=mend: (changed := change(clip)) | mend(clip | changed))
+              for mistake, mend in (account.OTHERWISE | (account.ZOOMED if base.view else {})).items()}
+    better = {1.0: {key: 0.0 for key in found}, 0.0: found}  # an adapter that nothing is said against
+    decision = account.decide(better, mended)
+    rows.append({"target": config["target"], "spoilt": name, "base": base.digest, "refused": decision.share == 0,
+                 "why": decision.reason if decision.share == 0 else "", **found})
+    print(f"{config['target']:32}{name:28}{rows[-1]['why'] or 'not refused'}", flush=True)
   return rows
 
 
@@ -111,19 +122,21 @@ def main() -> None:
     if JSON.value:
       files.write_json(JSON.value, {"runs": rows})
     return
+  if SPOILT_ONLY.value:
+    by_target = {runs.read_config(folder)["target"]: folder for folder in RUNS.value}
+    rows = [row for folder in by_target.values() for row in decisions_on_spoilt(folder)]
+    if JSON.value:
+      files.write_json(JSON.value, {"rows": rows})
+    return
   rows = [row for path in JOIN.value for row in json.loads(pathlib.Path(path).read_text())["rows"]]
-  spoilt = {}
   for folder in RUNS.value:
-    config = runs.read_config(folder)
-    if (key := (config["target"], config["base"])) not in spoilt:
-      spoilt[key] = accounts_of_spoilt(folder)
     rows += study(folder)
   if not rows:
     raise ValueError("nothing to measure: give --runs=FOLDER,FOLDER or --join=FILE,FILE")
   head = ["measure", "rank correlation with MPJPE", "AUC of worse", "worse"]
   print(markdown_table(head, summarise(rows)), flush=True)
   if JSON.value:
-    files.write_json(JSON.value, {"rows": rows, "spoilt": sum(spoilt.values(), [])})
+    files.write_json(JSON.value, {"rows": rows})
 
 
 if __name__ == "__main__":
