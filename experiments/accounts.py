@@ -83,7 +83,7 @@ def decisions_on_spoilt(folder: str) -> list[dict]:
     mended = {mistake: take(lambda clip, mend=mend: (changed := change(clip)) | mend(clip | changed))
               for mistake, mend in (account.OTHERWISE | (account.ZOOMED if base.view else {})).items()}
     better = {1.0: {key: 0.0 for key in found}, 0.0: found}  # an adapter that nothing is said against
-    decision = account.decide(better, mended)
+    decision = account.decide(better, mended, len(target))
     rows.append({"target": config["target"], "spoilt": name, "base": base.digest, "refused": decision.share == 0,
                  "why": decision.reason if decision.share == 0 else "", **found})
     print(f"{config['target']:32}{name:28}{rows[-1]['why'] or 'not refused'}", flush=True)

@@ -76,7 +76,7 @@ def keep_guarded(
   all is kept `adapted` holds it and `unguarded` the whole.
   """
   target = open_streams(task, task.job.recipe)[0]["target"]
-  decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling))
+  decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling), len(target))
   report(f"Guard: {'the adapter is kept' if decision.share else 'not adapted'}, {decision.reason}")
   for share, name in ((0.0, "source only"), (1.0, "whole adapter")):
     report(f"  {name:14}" + ", ".join(f"{key} {value:.2f}" for key, value in decision.accounts[share].items()))

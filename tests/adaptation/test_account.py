@@ -75,6 +75,13 @@ def test_the_guard_refuses_2d_that_fits_better_with_a_mistake_mended():
   assert decision.share == 0 and "fits better with left and right exchanged" in decision.reason
 
 
+def test_on_a_single_video_a_mistake_must_fit_much_better_to_be_believed():
+  much = {name: 0.6 * value for name, value in BETTER.items()}
+  for mended, num_clips, refused in ((BETTER, 256, True), (BETTER, 40, False), (much, 40, True)):
+    decision = account.decide({1.0: BETTER, 0.0: GOOD}, {"y downwards": mended}, num_clips)
+    assert (decision.share == 0) == refused, (mended, num_clips)
+
+
 @pytest.mark.parametrize("name", ["left and right exchanged", "y downwards"])
 def test_a_mended_mistake_made_twice_is_none(name):
   clip = target().take([0, 1])
