@@ -23,16 +23,14 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-import numpy as np
-
 from posynda_jax.runtime.text import markdown_table
-from tests import LIGHT, ROOT, scene, scripts
-from tests.runtime.starts import Start, tree_bytes, without_seconds
+from tests import ROOT
+from tests.runtime.starts import Start
+from tests.runtime.tiny_jobs import Job, ended_with, make_jobs
 
 DISK_MIB = 192
 MOST_FAULTS = 6  # of one run
@@ -43,88 +41,6 @@ ENDING = (
 BETWEEN = ("flipped byte", "truncated file", "clock jumps")  # what a stopped run's files meet, after a kill
 WEIGHTS = (4, 4, 3, 1, 1, 1, 1, 1, 2, 2, 1)
 FAULTS = ENDING + BETWEEN
-
-
-class Forked:
-  """A script in a process forked from one that holds the libraries, used as a `subprocess.Popen`."""
-
-  def __init__(self, arguments: list[str], log: pathlib.Path):
-    environment = {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
-    self._process = scripts.CONTEXT.Process(target=scripts.main, args=(arguments, environment, [log, log]))
-    self._process.start()
-
-  def poll(self) -> int | None:
-    return self._process.exitcode
-
-  def wait(self, timeout: float) -> int:
-    self._process.join(timeout)
-    if self._process.exitcode is None:
-      raise subprocess.TimeoutExpired("script", timeout)
-    return self._process.exitcode
-
-  def send_signal(self, number: int) -> None:
-    if self.poll() is None:
-      os.kill(self._process.pid, number)
-
-  def kill(self) -> None:
-    self.send_signal(signal.SIGKILL)
-
-
-class Job:
-  """A command that writes below a work folder, by one process or two that find each other."""
-
-  def __init__(self, *arguments: str, processes: int = 1):
-    self.arguments, self.processes = arguments, processes
-
-  def start(self, work: pathlib.Path, logs: pathlib.Path) -> list[Start]:
-    """One start of each process; their outputs are files in `logs`."""
-    together: list[list[str]] = [[]]
-    if self.processes > 1:
-      with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-      join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={self.processes}", "--peer_timeout=5"]
-      together = [[*join, f"--process_id={number}"] for number in range(self.processes)]
-    number, begun = len(list(logs.iterdir())), []
-    for more in together:
-      log = logs / f"{number + len(begun)}"
-      log.touch()
-      begun.append(Start(Forked([*self.arguments, *more, f"--workdir={work}"], log), log))
-    return begun
-
-
-def make_jobs(folder: pathlib.Path) -> dict[str, Job]:
-  """The kinds of jobs, on embedded data and on keypoints that are written to `folder`."""
-  data, base, keypoints = f"--data_dir={folder / 'data'}", folder / "base", folder / "walk.npy"
-  if not (base / "metrics.json").exists():
-    scripts.run_well("pretrain", scripts.SMOKE.replace("smoke", "smoke_base"), data, f"--workdir={base}")
-  poses = scene.poses((60,))
-  np.save(keypoints, 500 + 1150 * poses[..., :2] / poses[..., 2:])
-  often = ("--save_every=2", "--log_every=1")
-  own = (f"--target=keypoints:{keypoints}", "--layout=h36m17", "--resolution=1000x1000", "--fps=25",
-         "--intrinsics=1150,1150,500,500", "--recipe=free", f"--base={base}", "--clips=8", "--rank=2", "--updates=12")
-  embedded = (scripts.SMOKE, data, f"--base={base}", "--save_every=1", "--log_every=1")
-  rows = (data, f"--base={base}", "--source=synthetic_motion/source", "--split=train[:2%]", "--target_split=train[:2%]",
-          "--test_split=test[:2%]", "--clips=8", "--updates=4", "--save_every=1", "--table=3", "--only=LoRA|embedding")
-  return {
-      "pretrain": Job("pretrain", scripts.SMOKE.replace("smoke", "smoke_base"), data, *often),
-      "adapt": Job("adapt", *own, *often), "sweep": Job("adapt", *embedded, "--sweep=seed=0,1"),
-      "tables": Job("tables", *rows), "two processes": Job("adapt", *embedded, processes=2),
-  }
-
-
-def ended_with(work: pathlib.Path) -> dict:
-  """All that a job ended with: the numbers of its JSON files without seconds, and its weights, bit for bit."""
-  found = {}
-  for path in sorted([*work.rglob("metrics.json"), *work.rglob("table_*.json"), *work.rglob("account.json")]):
-    found[str(path.relative_to(work))] = without_seconds(json.loads(path.read_text()))
-  for name in ("adapted", "unguarded", "base"):
-    for path in sorted(work.rglob(f"{name}/_METADATA")):
-      if "checkpoints" not in path.parts:
-        found[str(path.parent.relative_to(work))] = tree_bytes(path.parent)
-  if not found:
-    raise FileNotFoundError(f"{work} holds no result")
-  return found
 
 
 def phase_of(work: pathlib.Path) -> str:
