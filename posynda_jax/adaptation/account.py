@@ -28,6 +28,7 @@ REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D
 # Share of the given 2D's doubt below which other 2D is taken to be the true one, and that of a target of few clips: on
 # single videos right 2D had ratios down to 0.58 (twelve of HDM05's choosing actors).
 FITS_BETTER, FITS_BETTER_FEW, FEW_CLIPS = 0.9, 0.5, 256
+BONES_LIMIT_FEW = 12.0  # percent, of the bare base on few clips, above which it cannot teach itself; the same actors
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
 OTHERWISE = {  # mistake in a target's 2D -> change of a clip's arrays that mends it
     "left and right exchanged": lambda arrays: {"keypoints": skeleton.flip(arrays["keypoints"]) * np.float32([-1, 1])},
@@ -141,9 +142,12 @@ def decide(
     return Decision(0.0, f"the base's poses reproject {base['reprojection_percent']:.1f}% of a person's box from the "
                     f"2D, expected at most {REPROJECTION_LIMIT:g}%: check joint order, intrinsics and resolution",
                     accounts)
+  few = num_clips < FEW_CLIPS
+  if few and base["bones_percent"] > BONES_LIMIT_FEW:
+    return Decision(0.0, f"the base's bones change by {base['bones_percent']:.1f}% over the video, expected at most "
+                    f"{BONES_LIMIT_FEW:g}%: it does not know this motion well enough to teach itself", accounts)
   mended = min(otherwise, key=lambda name: doubt(otherwise[name]), default=None)
-  limit = FITS_BETTER if num_clips >= FEW_CLIPS else FITS_BETTER_FEW
-  if mended and doubt(otherwise[mended]) < limit * doubt(base):
+  if mended and doubt(otherwise[mended]) < (FITS_BETTER_FEW if few else FITS_BETTER) * doubt(base):
     return Decision(0.0, f"the 2D fits better with {mended}: check sides, axes and intrinsics", accounts)
   share = min(accounts, key=lambda share: doubt(accounts[share]))
   if share == 0:

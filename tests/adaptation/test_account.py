@@ -82,6 +82,13 @@ def test_on_a_single_video_a_mistake_must_fit_much_better_to_be_believed():
     assert (decision.share == 0) == refused, (mended, num_clips)
 
 
+@pytest.mark.parametrize("num_clips, share", [(40, 0.0), (256, 1.0)])
+def test_a_base_whose_bones_change_over_a_single_video_does_not_teach_itself(num_clips, share):
+  bent = {1.0: BETTER | {"bones_percent": 13.0}, 0.0: GOOD | {"bones_percent": 13.0}}
+  decision = account.decide(bent, {}, num_clips)
+  assert decision.share == share and ("bones change by 13.0%" in decision.reason) == (share == 0)
+
+
 @pytest.mark.parametrize("name", ["left and right exchanged", "y downwards"])
 def test_a_mended_mistake_made_twice_is_none(name):
   clip = target().take([0, 1])
