@@ -20,6 +20,7 @@ JSON = flags.DEFINE_string("json", None, "File for the results. Its other cases 
 BASELINE = flags.DEFINE_string("baseline", None, "Earlier results. A ratio more than 15% worse ends in exit code 1.")
 SECONDS = flags.DEFINE_float("seconds", 40.0, "Approximate time for the turns of one case.")
 SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to test that everything runs. The numbers mean nothing.")
+COMPILE = flags.DEFINE_bool("compile", False, "Also time the peer under torch.compile: ratio_to_torch_compiled.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Computation type; parameters stay float32.")
 
 
@@ -31,11 +32,11 @@ def main() -> None:
   command = " ".join(["python -m experiments.benchmark", *sys.argv[1:]])
   for name, case in chosen.items():
     case = case.smaller() if SMOKE.value else case
-    row, versions = measure.measure(case, SECONDS.value, DTYPE.value, with_peer, quick=SMOKE.value)
+    row, versions = measure.measure(case, SECONDS.value, DTYPE.value, with_peer, SMOKE.value, COMPILE.value)
     results = {"machine": report.machine(versions.pop("device_kind")), "command": command, "versions": versions}
     rows[name] = row | {"smoke": SMOKE.value, "command": command, "versions": versions}
     print(f"\n{report.growth({name: row}) if case.over else report.markdown({name: row})}", flush=True)
-    for key in {"peer", "agreement"} & row.keys():
+    for key in {"peer", "agreement", "ratio_to_torch_compiled"} & row.keys():
       print(f"{key}: {row[key]}", flush=True)
     if JSON.value:
       report.add(JSON.value, results | {"cases": {name: rows[name]}})

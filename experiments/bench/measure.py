@@ -39,8 +39,12 @@ def agreement(ours: dict, peer: dict, dtype: str = "float32") -> dict[str, float
   return found
 
 
-def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer: bool = True, quick: bool = False):
-  """(row of results, versions) of a case, timed for about `seconds`. `quick` does not search the fastest peer.
+def measure(
+    case: cases.Case, seconds: float, dtype: str = "float32", with_peer: bool = True, quick: bool = False,
+    compiled: bool = False,
+):
+  """(row of results, versions) of a case, timed for about `seconds`. `quick` does not search the fastest peer;
+  `compiled` adds the same peer under torch.compile.
 
   Raises ValueError where the sides disagree or a process ends.
   """
@@ -60,6 +64,8 @@ def measure(case: cases.Case, seconds: float, dtype: str = "float32", with_peer:
     attention = "scaled_dot_product_attention" if peer.fused else "plain"
     row["peer"] = {"attention": attention, "malloc_keeps_memory": peer.keep, "dtype": peer.dtype}
     sides["torch_eager"] = (case, peer)
+    if compiled:
+      sides["torch_compiled"] = (case, dataclasses.replace(peer, compiled=True))
   with contextlib.ExitStack() as stack:
     children = {name: stack.enter_context(child.Child(*side)) for name, side in sides.items()}
     for name in children.keys() - {"ours"}:
@@ -121,13 +127,13 @@ def _row(case: cases.Case, taken: dict, rates: dict, peaks: dict) -> dict:
     row |= {"flops": cases.flops(case), "flops_per_second": cases.flops(case) / row["seconds_median"]}
     row["share_of_matmul"] = row["flops_per_second"] / ceiling
     row["matmul_flops_per_second"] = {name: spread(rate) for name, rate in rates.items()}
-  for peer, name in (("torch_eager", "torch_eager"), ("separate", "separate_steps")):
+  for peer, name in (("torch_compiled",) * 2, ("torch_eager",) * 2, ("separate", "separate_steps")):
     if peer in taken:
       ratios = spread(ours / np.array(taken[peer]))
       row |= {
           f"ratio_to_{name}": ratios["median"], f"ratio_to_{name}_spread": ratios,
           f"{peer}_seconds": spread(taken[peer]), f"{peer}_peak_memory_mib": peaks[peer],
-          "peak_memory_ratio": peaks["ours"] / peaks[peer],
+          "peak_memory_ratio": peaks["ours"] / peaks[peer],  # the last peer's stays
       }
   return row
 

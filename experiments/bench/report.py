@@ -13,7 +13,7 @@ from . import cases
 
 WORSE = 1.15
 VECTORS = ("sse4_2", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")  # as Linux names them
-RATIOS = ("ratio_to_torch_eager", "peak_memory_ratio", "ratio_to_separate_steps")
+RATIOS = ("ratio_to_torch_eager", "ratio_to_torch_compiled", "peak_memory_ratio", "ratio_to_separate_steps")
 
 
 def machine(device_kind: str) -> dict:

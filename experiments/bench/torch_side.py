@@ -35,6 +35,8 @@ def make(case: cases.Case, options) -> tuple[Callable, Callable]:
     return torch.randn(*lead, case.frames, cases.JOINTS, 3, device=options.device)
 
   network = _make_network(case, options.fused).to(options.device)
+  if options.compiled:
+    network.compile()
   work, draw = UNITS[case.kind](case, network, _tensors(cases.inputs(case), options.device), normal)
   low = contextlib.nullcontext()
   if options.dtype != "float32":
