@@ -181,6 +181,16 @@ def security() -> str:
   return markdown(("files", "number", "refused in one line", "read", "ended otherwise", "slowest, s"), rows)
 
 
+def one_video() -> str:
+  """Single videos as they were and adapted, of HDM05's training and test actors."""
+  rows = []
+  for split in ("train", "test"):
+    for row in read(f"one_video_{split}")["rows"]:
+      cells = (f"{row[name]['mpjpe_mm']:.1f} ({row[name]['p_mpjpe_mm']:.1f})" for name in ("source_only", "adapted"))
+      rows.append([f"{split}, {row['video']}", *cells])
+  return markdown(("video", "as it was", "adapted"), rows)
+
+
 def trust() -> str:
   """Clips of which a planted fault was caught, by dataset and fault; and clips as they are that were doubted."""
   found = read("trust")

@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import pathlib
 import re
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +76,7 @@ def run(main: Callable[[], None]) -> None:
       raise app.UsageError(f"unexpected argument {argv[1]!r}: options are written --name=value")
     logging.set_verbosity(logging.FATAL)  # Orbax and TFDS log every file
     logging.logging.getLogger("jax").setLevel("WARNING")
-    sys.unraisablehook = _report_unraisable
+    sys.unraisablehook, threading.excepthook = _report_unraisable, _report_of_thread
     _keep_memory()
     jax.config.update("jax_default_matmul_precision", MATMUL_PRECISION.value)
     if WORKDIR.value is not None:
@@ -105,10 +107,24 @@ def _keep_memory() -> None:
     libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap never shrinks
 
 
+def _is_raised_too(error: BaseException | None) -> bool:
+  """Whether the script's own thread meets the same error and ends with its line: writes that Orbax gives up after one
+  has failed, and TensorBoard's on a disk that takes nothing.
+  """
+  disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+  return disk or str(error) == "Event loop is closed"
+
+
 def _report_unraisable(unraisable) -> None:
-  """Reports what Python cannot raise, except for writes that Orbax gives up after one has failed and been raised."""
-  if str(unraisable.exc_value) != "Event loop is closed":
+  """Reports what Python cannot raise."""
+  if not _is_raised_too(unraisable.exc_value):
     sys.__unraisablehook__(unraisable)
+
+
+def _report_of_thread(arguments) -> None:
+  """Reports what ended another thread."""
+  if not _is_raised_too(arguments.exc_value):
+    threading.__excepthook__(arguments)
 
 
 def _advice(error: Exception) -> str:

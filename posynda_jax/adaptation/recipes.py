@@ -64,15 +64,13 @@ COMPACT = {"clips": 32, "updates": 300, "rate": 1e-3, "decay": "cosine"}  # trai
 
 _SEEN = Recipe((AsSeen(),), num_hypotheses=1, **COMPACT | {"clips": 64})
 _NOVEL = Recipe((AsSeen(tumble=1.0), NovelViews()), num_hypotheses=1, virtual_camera=True, **COMPACT)
-_FREE = Recipe((NovelViews(),), num_hypotheses=1, **COMPACT | {"rate": 3e-4})
 RECIPES = {
     "posynda": Recipe((Synthesis(), PseudoLabels())),
     "f": Recipe((Synthesis(),)),
     "seen": _SEEN,
     "novel": _NOVEL,
     "novel_large": dataclasses.replace(_NOVEL, adapter=LARGE, updates=900),
-    "free": _FREE,
-    "video": dataclasses.replace(_FREE, clips=16, updates=100),  # a few seconds: more makes it forget
+    "free": Recipe((NovelViews(),), num_hypotheses=1, **COMPACT | {"rate": 3e-4}),
     "gan": Recipe((Adversarial(),), **COMPACT),
     "ceiling": Recipe((TargetLabels(),), **COMPACT | {"clips": 64}),
 }

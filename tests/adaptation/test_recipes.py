@@ -74,7 +74,7 @@ def test_a_ceiling_has_the_same_adapter_and_as_many_labelled_clips_as_all_lesson
   one, two = recipes.get("seen"), recipes.get("novel_large")
   assert recipes.ceiling_of(two) == dataclasses.replace(two, lessons=(TargetLabels(),), clips=2 * two.clips)
   assert recipes.ceiling_of(one).clips == one.clips and recipes.ceiling_of(one).is_ceiling
-  assert {name for name, recipe in recipes.RECIPES.items() if not recipe.needs_source} == {"free", "video", "ceiling"}
+  assert {name for name, recipe in recipes.RECIPES.items() if not recipe.needs_source} == {"free", "ceiling"}
   assert {name for name, recipe in recipes.RECIPES.items() if recipe.is_ceiling} == {"ceiling"}
 
 

@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import filelock
 import pytest
 
+from experiments import common
 from posynda_jax.runtime import files, locks, runs
 from tests import ROOT
 
@@ -95,3 +97,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 def test_importing_runtime_and_clips_loads_no_training_or_drawing_library():
   loaded = subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, capture_output=True, text=True, check=True).stdout
   assert not {"grain", "orbax", "optax", "matplotlib", "tensorboardX"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("number, shown", [(errno.ENOSPC, False), (errno.EROFS, False), (errno.EIO, True)])
+def test_a_thread_that_a_full_disk_ends_adds_nothing_to_the_scripts_own_line(number, shown, capsys):
+  arguments = threading.ExceptHookArgs((OSError, OSError(number, "the disk"), None, None))
+  common._report_of_thread(arguments)
+  assert ("the disk" in capsys.readouterr().err) == shown
