@@ -28,10 +28,14 @@ NOVEL = "F as seen and novel views, tumbled, through a virtual camera"
 SHORT = (  # pattern in a row's name -> what the pages write, in this order
     (f"({NOVEL}|novel views; virtual camera)", "`novel`"),
     ("novel views with larger adapter; virtual camera", "`novel_large`"),
+    ("^F as seen(?! and)", "`seen`"),
     ("GAN: generator of target poses in place of F", "`gan`"),
     (": the same adapter with target labels", ""),
+    ("; virtual camera", ", virtual camera"),
+    (" with larger adapter", ", large adapter"),
 )
-GONE = ("DoRA: r = 4",)  # rows of options that are deleted: docs/tables.md has their numbers under "What did not help"
+# Rows of options that are deleted: docs/tables.md has their numbers under "What did not help".
+GONE = ("the flags' own settings", "DoRA: r = 4")
 PARTS = ("home", "camera", "motion", "body", "total")
 
 
@@ -160,7 +164,11 @@ def endings() -> str:
   phases = ("before the first save", "between saves", "in a save", "after a training")
   rows = [[fault, *(str(its.get(name, 0)) for name in (*phases, "ended", "unharmed", "WRONG"))]
           for fault, its in read("endings")["faults"].items()]
-  return markdown(("fault", *phases, "ended", "unharmed", "wrong"), rows)
+  counts = read("endings")
+  ended = ", ".join(f"{number} {outcome}" for outcome, number in counts["outcomes"].items())
+  jobs = ", ".join(f"{number} in {job}" for job, number in counts["jobs"].items())
+  return markdown(("fault", *phases, "ended", "unharmed", "wrong"), rows) + (
+      f"\n{counts['endings']} endings ({jobs}) of {counts['runs']} runs, with the unbroken run's results: {ended}.\n")
 
 
 def throughput() -> str:

@@ -30,9 +30,9 @@ class Options:
   side: str  # jax or torch
   keep: bool = True
   fused: bool = False  # torch: scaled_dot_product_attention
-  compiled: bool = False  # torch: torch.compile
   dtype: str = "float32"
   device: str = "cpu"  # of torch
+  compiled: bool = False  # torch: torch.compile
 
 
 class Child:
