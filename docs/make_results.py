@@ -25,9 +25,8 @@ PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", 
          "docs/resume.md", "docs/performance.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
 GUARDED = ", guarded"
-NOVEL = "F as seen and novel views, tumbled, through a virtual camera"
 SHORT = (  # pattern in a row's name -> what the pages write, in this order
-    (f"({NOVEL}|novel views; virtual camera)", "`novel`"),
+    ("novel views; virtual camera", "`novel`"),
     ("novel views with larger adapter; virtual camera", "`novel_large`"),
     ("^F as seen(?! and)", "`seen`"),
     ("GAN: generator of target poses in place of F", "`gan`"),

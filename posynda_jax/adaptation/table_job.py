@@ -55,7 +55,7 @@ class Bench:
     if (loaded := self._base(tuple(sorted(row.base.items())))) is None:
       return None
     base, base_name = loaded
-    recipe = row.recipe or dataclasses.replace(self.job.recipe, virtual_camera=False)
+    recipe = row.recipe or self.job.recipe
     job = dataclasses.replace(
         self.job, recipe=recipe, base=base_name, source=self.job.source if recipe.needs_source else None,
         seed=seed if row.recipe else 0, sampling=dataclasses.replace(self.job.sampling, **row.test))

@@ -29,7 +29,7 @@ import time
 
 from posynda_jax.runtime.text import markdown_table
 from tests import ROOT
-from tests.runtime.starts import Start
+from tests.runtime.starts import Start, is_saving
 from tests.runtime.tiny_jobs import Job, ended_with, make_jobs
 
 DISK_MIB = 192
@@ -45,7 +45,7 @@ FAULTS = ENDING + BETWEEN
 
 def phase_of(work: pathlib.Path) -> str:
   """What a run was doing, as its folder tells."""
-  if any(True for _ in work.rglob("*.orbax-checkpoint-tmp*")):
+  if is_saving(work, "**/*"):
     return "in a save"
   if not any(path.name.isdigit() for path in work.glob("**/checkpoints/**/*")):
     return "before the first save"

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -57,6 +58,13 @@ class Start:
     assert self.end() == 1, self.output[-3000:]
     assert "Traceback" not in self.output
     return self.output.strip().splitlines()[-1]
+
+
+def free_port() -> int:
+  """A port of this machine that nobody listens on."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return free.getsockname()[1]
 
 
 def is_saving(folder: pathlib.Path, name) -> bool:

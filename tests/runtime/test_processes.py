@@ -4,7 +4,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from jax._src.lib import _jax
 from posynda_jax.adaptation import bases
 from posynda_jax.runtime import processes, runs
 from tests import LIGHT, ROOT
+from tests.runtime.starts import free_port
 from tests.scripts import SMOKE, run
 from tests.tolerance import assert_close
 
@@ -92,13 +92,10 @@ def test_flags_or_the_launcher_give_addresses_and_numbers(environment, given, jo
 
 def start_two(*flags: str) -> list[subprocess.Popen]:
   """Two processes of four devices each, of one adaptation, over gloo."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
   environment = os.environ | {
       "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{LIGHT} --xla_force_host_platform_device_count=4",
   }
-  join = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--peer_timeout=5")
+  join = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--peer_timeout=5")
   command = [sys.executable, "-m", "experiments.adapt", *flags, *join]
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
   return [subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=environment, **pipes) for i in range(2)]

@@ -4,13 +4,12 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 
 import numpy as np
 
 from tests import LIGHT, scene, scripts
-from tests.runtime.starts import Start, tree_bytes, without_seconds
+from tests.runtime.starts import Start, free_port, tree_bytes, without_seconds
 
 
 class Forked:
@@ -48,10 +47,7 @@ class Job:
     """One start of each process; their outputs are files in `logs`."""
     together: list[list[str]] = [[]]
     if self.processes > 1:
-      with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-      join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={self.processes}", "--peer_timeout=5"]
+      join = [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={self.processes}", "--peer_timeout=5"]
       together = [[*join, f"--process_id={number}"] for number in range(self.processes)]
     number, begun = len(list(logs.iterdir())), []
     for more in together:
