@@ -27,9 +27,9 @@ JOINT_RULE = flags.DEFINE_enum(
 PERSON = flags.DEFINE_string(
     "person", "auto", "Person: auto (most confident, longest), a number of the printed list, or all.")
 DETECTOR = flags.DEFINE_string(
-    "detector", "~/.cache/posynda_jax/blazepose", "Folder of the models that find people in a video, which "
-    "data_prep.detector fetches.")
-MODEL = flags.DEFINE_enum("model", "full", list(blazepose.LANDMARKS), "Of these models, the one that finds joints.")
+    "detector", "~/.cache/posynda_jax/blazepose", "What finds people in a video: the folder of BlazePose's models, "
+    "which data_prep.detector fetches; or rtmlib, rtmlib:lightweight, rtmlib:performance, rtmlib:FOLDER of ONNX files.")
+MODEL = flags.DEFINE_enum("model", "full", list(blazepose.LANDMARKS), "BlazePose's model that finds joints.")
 SEQUENCE = flags.DEFINE_string("sequence", None, "Name of the video, if the file holds several.")
 
 
@@ -82,8 +82,7 @@ def detect(video: str, kept: pathlib.Path) -> str:
   if kept.exists():
     print(f"2D of {video} is in {kept}: delete it to detect anew", flush=True)
   else:
-    network = blazepose.BlazePose(DETECTOR.value, MODEL.value)
-    detection.save(kept, detection.detect(video, network))
+    detection.save(kept, detection.detect(video, detection.load(DETECTOR.value, MODEL.value)))
   return str(kept)
 
 

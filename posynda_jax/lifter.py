@@ -16,7 +16,7 @@ from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.evaluation.lifting import Lifted
 from posynda_jax.geometry import body
 from posynda_jax.interop.keypoints import recordings
-from posynda_jax.interop.video import blazepose, detection
+from posynda_jax.interop.video import detection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +54,12 @@ class Lifter:
   def from_video(
       self, path, detector, *, model: str = "full", person: int = 0, intrinsics: tuple[float, ...] | None = None
   ) -> Lifted:
-    """Poses of one person of a video file. `detector` is the folder of BlazePose's models (`data_prep.detector`).
+    """Poses of one person of a video file. `detector` is the folder of BlazePose's models (`data_prep.detector`), of
+    which `model` finds the joints, or "rtmlib".
 
-    `person` counts from the one who is seen longest and surest. Raises as `interop.video.detection.detect`.
+    `person` counts from the one who is seen longest and surest. Raises as `interop.video.detection.load`, `detect`.
     """
-    found = detection.detect(path, blazepose.BlazePose(detector, model))
+    found = detection.detect(path, detection.load(detector, model))
     options = recordings.Options(intrinsics=intrinsics, person=str(person))
     return self.lift_recording(recordings.from_detections(found, options, str(path)))
 

@@ -1,6 +1,8 @@
 """Videos: frames upright and on time, BlazePose's geometry, people tracked. Drawings stand in for the networks."""
 
 import fractions
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -189,9 +191,44 @@ def test_models_are_taken_from_a_folder_or_wheel_that_has_them(tmp_path):
   (tmp_path / "deep" / "pose_landmark_lite.tflite").unlink()
   with pytest.raises(ValueError, match=r"has pose_detection.tflite, expected pose_detection.tflite and pose_landmark"):
     models.read_models(tmp_path)
-  assert not models.is_known("pose_landmark_lite.tflite", b"any")
+  (tmp_path / "more" / "package").mkdir(parents=True)
+  (tmp_path / "more" / "package" / "pose_landmark_heavy.tflite").write_bytes(b"heavy")
+  assert sorted(models.read_models(tmp_path / "deep", tmp_path / "more")) == [
+      "pose_detection.tflite", "pose_landmark_heavy.tflite"]
   with pytest.raises(ValueError, match="pose_detection.tflite has SHA-256 .*, expected 9ba9dd3d"):
-    models.is_known("pose_detection.tflite", b"any")
+    models.check("pose_detection.tflite", b"any")
   (tmp_path / "a.whl").write_bytes(b"PK")
   with pytest.raises(ValueError, match="a.whl is no wheel"):
     models.read_models(tmp_path / "a.whl")
+
+
+def test_rtmlib_sees_each_image_and_people_are_tracked(tmp_path, monkeypatch):
+  """A module of rtmlib's interface (0.0.16) stands in for it: boxes [n 4], then joints [n 17 2] and scores [n 17]."""
+
+  class Body:
+    def __init__(self, mode="balanced"):
+      self.mode = mode
+
+    def det_model(self, image):
+      y, x = np.nonzero(image[..., 2] > 128)  # red is last
+      return np.array([[x.min(), y.min(), x.max(), y.max()]] if len(x) else []).reshape(-1, 4)
+
+    def pose_model(self, image, bboxes):
+      assert len(bboxes), "rtmlib takes the whole image where no box is given"
+      middle = (bboxes[:, None, :2] + bboxes[:, None, 2:]) / 2 + 0.5
+      return middle + np.linspace(-20, 20, 17)[:, None] * [0.3, 1], np.full((len(bboxes), 17), 0.9)
+
+  monkeypatch.setitem(sys.modules, "rtmlib", types.SimpleNamespace(Body=Body))
+  found = detection.detect(write(tmp_path / "a.mp4", range(FRAMES)), detection.load("rtmlib"))
+  np.testing.assert_allclose(middles(found), [centre(t) for t in range(FRAMES)], atol=1)
+  assert found.layout == "coco17" and set(found.person) == {0}
+  detection.save(tmp_path / "a_2d.npz", found)
+  (recording,) = recordings.read(tmp_path / "a_2d.npz", recordings.Options())
+  assert recording.report["layout"] == "coco17" and recording.record["valid"].all()
+  with pytest.raises(ValueError, match="shows nobody"):
+    detection.detect(write(tmp_path / "empty.mp4", [900 + t for t in range(5)]), detection.load("rtmlib:lightweight"))
+  with pytest.raises(ValueError, match="none has no yolox.*expected one yolox.*or one of rtmlib's modes: lightweight"):
+    detection.load(f"rtmlib:{tmp_path / 'none'}")
+  monkeypatch.setitem(sys.modules, "rtmlib", None)
+  with pytest.raises(ValueError, match="needs rtmlib, which cannot be imported .*: pip install rtmlib"):
+    detection.load("rtmlib")

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 from tqdm import tqdm
 
+from posynda_jax.interop.keypoints import people as tracks
 from posynda_jax.interop.keypoints.detections import Detections
-from posynda_jax.interop.video import reader
+from posynda_jax.interop.video import reader, rtm
 from posynda_jax.interop.video.blazepose import BlazePose, Region
 from posynda_jax.runtime import files
 
@@ -18,18 +19,45 @@ _SAME = 0.5  # distance of two regions of one person, as a share of their side
 _OFF = 0.25  # of a frame's time: farther from an even grid, frames are resampled
 
 
-def detect(path, network: BlazePose, people: int = MAX_PEOPLE) -> Detections:
-  """The people of a video file, at most `people` at a time. Raises as `reader.probe`, and ValueError without people."""
+def load(where: str, model: str = "full") -> BlazePose | rtm.RtmPose:
+  """The detector of a folder of BlazePose's models, or of "rtmlib", "rtmlib:MODE", "rtmlib:FOLDER". Raises ValueError
+  as the two do.
+  """
+  name, _, of_rtmlib = str(where).partition(":")
+  return rtm.RtmPose(of_rtmlib or "balanced") if name == rtm.NAME else BlazePose(where, model)
+
+
+def detect(path, network: BlazePose | rtm.RtmPose) -> Detections:
+  """The people of a video file. Raises as `reader.probe`, and ValueError without people."""
   info = reader.probe(path)
   shown = tqdm(reader.frames(path), total=info.num_frames or None, desc="detect", unit="frame", leave=False)
-  times, rows = track(shown, network, people)
+  if isinstance(network, rtm.RtmPose):
+    layout, (times, rows) = network.layout, follow(shown, network)
+  else:
+    layout, (times, rows) = LAYOUT, track(shown, network)
+    rows = [(t, number, one.joints) for t, number, one in rows]
   if not rows:
     raise ValueError(f"{path} shows nobody in any of {len(times):,} frames")
-  frame, person, joints = (np.array(part) for part in zip(*((t, n, one.joints) for t, n, one in rows), strict=True))
+  frame, person, joints = (np.array(part) for part in zip(*rows, strict=True))
   frame, person, joints, fps = even(np.array(times), frame, person, joints)
   return Detections(
-      frame, joints[..., :2], joints[..., 2], LAYOUT, person, num_frames=int(frame.max()) + 1,
+      frame, joints[..., :2], joints[..., 2], layout, person, num_frames=int(frame.max()) + 1,
       resolution=info.resolution, fps=fps)
+
+
+def follow(images: Iterable[tuple[float, np.ndarray]], network: rtm.RtmPose):
+  """(times [T], rows of (frame, person, joints [17 3])) of a network that sees each image for itself."""
+  times, frame, joints = [], [], []
+  for t, (time, image) in enumerate(images):
+    times.append(time)
+    found = network(image)
+    frame += [t] * len(found)
+    joints += list(found)
+  if not frame:
+    return times, []
+  points = np.array(joints)[..., :2]
+  boxes = np.concatenate([points.min(1), points.max(1)], 1)
+  return times, list(zip(frame, tracks.track(np.array(frame), boxes), joints, strict=True))
 
 
 def track(images: Iterable[tuple[float, np.ndarray]], network: BlazePose, people: int = MAX_PEOPLE):
