@@ -214,9 +214,9 @@ def trust() -> str:
   return markdown(("clips", *(name.replace("_mocap", "").removesuffix("_detected") for name in found)), rows)
 
 
-def footage() -> str:
+def footage(name: str = "footage") -> str:
   """Each view's scores by method, and their mean."""
-  found = read("footage")["rows"]
+  found = read(name)["rows"]
   views, rows = list(dict.fromkeys(row["view"] for row in found)), []
   for method in dict.fromkeys(row["method"] for row in found):
     of_method = [row for row in found if row["method"] == method]

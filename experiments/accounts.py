@@ -3,7 +3,7 @@
     python -m experiments.accounts --runs=runs/a,runs/b --manual_dir=DIR --json=accounts.json
     python -m experiments.accounts --join=accounts_1.json,accounts_2.json
     python -m experiments.accounts --runs=runs/a,runs/b --kept --json=guard.json
-    python -m experiments.accounts --runs=runs/a --spoilt --json=spoilt.json
+    python -m experiments.accounts --spoilt=hdm05_mocap/wild_rig_gt,accad_mocap/wild_rig_gt --json=spoilt.json
 
 Each run of `adapt` is taken at five shares of its adapter, from none to all. Measures are taken on the split that was
 adapted on, from 2D alone; errors on the run's test split. Printed are, over all runs, the rank correlation of the
@@ -12,8 +12,8 @@ change of each measure with the change of MPJPE, and the AUC of "worse than the 
 With --kept nothing is computed: what the guard of each run kept is read from its folder, with the errors of the bare
 base, the whole adapter and what was kept.
 
-With --spoilt the targets of the runs are spoilt in the ways of SPOILT, and what the guard says of each is printed: it
-should refuse all but the first.
+With --spoilt no adapter is needed: the targets' 2D is spoilt in the ways of SPOILT, and what the guard says of each is
+printed. It should refuse all but the first.
 """
 
 import json
@@ -34,7 +34,7 @@ from . import common
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
 KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run kept.")
-SPOILT_ONLY = flags.DEFINE_bool("spoilt", False, "Only show what the guard says of the runs' targets once spoilt.")
+TARGETS = flags.DEFINE_list("spoilt", [], "Targets, dataset/config, that are only spoilt, to see what the guard says.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 SHUFFLED = np.random.default_rng(0).permutation(17)
 SPOILT = {  # each mistake that the guard looks for is its own remedy, or another's
@@ -66,27 +66,25 @@ def study(folder: str) -> list[dict]:
   return rows
 
 
-def decisions_on_spoilt(folder: str) -> list[dict]:
-  """The account of the run's target by the bare base, as it is and spoilt, and why the guard refuses it, if it does."""
-  config = runs.read_config(folder)
-  weights = bases.load_weights(folder, "source_only")
-  base, settings = weights.base, scoring.SamplingConfig(diffusion=weights.base.diffusion)
+def refusals_of_spoilt(name: str, base: bases.Base) -> list[dict]:
+  """The base's account of a target's training split, as it is and spoilt, and why the guard refuses it, if it does."""
+  weights = bases.Weights(base)
+  settings = scoring.SamplingConfig(diffusion=base.diffusion)
   observe = account.make_observer(weights.make_denoiser, settings)
-  where = (config["target"], config["target_split"], tracks.UNLABELLED, base.clip_fps, base.model.num_frames)
-  target, rows = sources.open_clips(*where, common.folders()), []
+  target = sources.open_clips(
+      name, "train", tracks.UNLABELLED, base.clip_fps, base.model.num_frames, common.folders())
+  mistakes, rows = account.OTHERWISE | (account.ZOOMED if base.view else {}), []
 
   def take(change):
     return account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
 
-  for name, change in SPOILT.items():
+  for spoilt, change in SPOILT.items():
     found = take(change)
     mended = {mistake: take(lambda clip, mend=mend: (changed := change(clip)) | mend(clip | changed))
-              for mistake, mend in (account.OTHERWISE | (account.ZOOMED if base.view else {})).items()}
-    better = {1.0: {key: 0.0 for key in found}, 0.0: found}  # an adapter that nothing is said against
-    decision = account.decide(better, mended, len(target))
-    rows.append({"target": config["target"], "spoilt": name, "base": base.digest, "refused": decision.share == 0,
-                 "why": decision.reason if decision.share == 0 else "", **found})
-    print(f"{config['target']:32}{name:28}{rows[-1]['why'] or 'not refused'}", flush=True)
+              for mistake, mend in mistakes.items()}
+    why = account.why_refused(found, mended, len(target))
+    rows.append({"target": name, "spoilt": spoilt, "base": base.digest, "why_refused": why, **found})
+    print(f"{name:32}{spoilt:28}{why or 'not refused'}", flush=True)
   return rows
 
 
@@ -122,9 +120,8 @@ def main() -> None:
     if JSON.value:
       files.write_json(JSON.value, {"runs": rows})
     return
-  if SPOILT_ONLY.value:
-    by_target = {runs.read_config(folder)["target"]: folder for folder in RUNS.value}
-    rows = [row for folder in by_target.values() for row in decisions_on_spoilt(folder)]
+  if TARGETS.value:
+    rows = [row for name in TARGETS.value for row in refusals_of_spoilt(name, bases.load(common.BASE.value))]
     if JSON.value:
       files.write_json(JSON.value, {"rows": rows})
     return

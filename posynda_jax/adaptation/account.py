@@ -129,24 +129,30 @@ def doubt(found: dict[str, float]) -> float:
   return found["views_mm"] ** 2 * found["reprojection_percent"]
 
 
+def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], num_clips: int) -> str | None:
+  """Why no adaptation to a target can be judged, by the base's account of it; None where it can.
+
+  `otherwise` holds the base's accounts of the 2D with a mistake mended. `num_clips`: of the target; few, as of one
+  short video, tell nothing.
+  """
+  if base["reprojection_percent"] > REPROJECTION_LIMIT:
+    return (f"the base's poses reproject {base['reprojection_percent']:.1f}% of a person's box from the 2D, expected "
+            f"at most {REPROJECTION_LIMIT:g}%: check joint order, intrinsics and resolution")
+  if num_clips < LEAST_CLIPS:
+    return (f"{num_clips} clips are too few to tell whether it helps, expected {LEAST_CLIPS}: give a longer video; "
+            "--noguard keeps the adapter all the same")
+  mended = min(otherwise, key=lambda name: doubt(otherwise[name]), default=None)
+  if mended and doubt(otherwise[mended]) < FITS_BETTER * doubt(base):
+    return f"the 2D fits better with {mended}: check sides, axes and intrinsics"
+  return None
+
+
 def decide(
     accounts: dict[float, dict[str, float]], otherwise: dict[str, dict[str, float]], num_clips: int = LEAST_CLIPS
 ) -> Decision:
-  """The share of an adapter with the least doubt; 0 where the base has it, or where the target's 2D cannot be what it
-  is said to be: `otherwise` holds the base's accounts of the 2D with a mistake mended. `num_clips`: of the target. On
-  few clips, as of one short video, nothing is kept, because there an account tells nothing.
-  """
-  base = accounts[0.0]
-  if base["reprojection_percent"] > REPROJECTION_LIMIT:
-    return Decision(0.0, f"the base's poses reproject {base['reprojection_percent']:.1f}% of a person's box from the "
-                    f"2D, expected at most {REPROJECTION_LIMIT:g}%: check joint order, intrinsics and resolution",
-                    accounts)
-  if num_clips < LEAST_CLIPS:
-    return Decision(0.0, f"{num_clips} clips are too few to tell whether it helps, expected {LEAST_CLIPS}: give a "
-                    "longer video; --noguard keeps the adapter all the same", accounts)
-  mended = min(otherwise, key=lambda name: doubt(otherwise[name]), default=None)
-  if mended and doubt(otherwise[mended]) < FITS_BETTER * doubt(base):
-    return Decision(0.0, f"the 2D fits better with {mended}: check sides, axes and intrinsics", accounts)
+  """The share of an adapter with the least doubt; 0 where the base has it, or where the target is refused."""
+  if reason := why_refused(accounts[0.0], otherwise, num_clips):
+    return Decision(0.0, reason, accounts)
   share = min(accounts, key=lambda share: doubt(accounts[share]))
   if share == 0:
     return Decision(0.0, "at no share are its poses more consistent than the base's", accounts)
