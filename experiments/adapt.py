@@ -28,9 +28,10 @@ RECIPE = flags.DEFINE_enum("recipe", "posynda", list(recipes.RECIPES), "Lessons 
 SOURCE = flags.DEFINE_string(
     "source", None, "Labelled source, dataset/rig, dataset/rig+rig or dataset/config; without it, source-free.")
 SPLIT = flags.DEFINE_string("split", "train", "Split of the source.")
-TARGET = flags.DEFINE_string("target", "synthetic_motion/target_gt", "Target, dataset/config or keypoints:FILE.")
+TARGET = flags.DEFINE_string(
+    "target", "synthetic_motion/target_gt", "Target: dataset/config, keypoints:FILE or video:FILE.")
 TARGET_SPLIT = flags.DEFINE_string(
-    "target_split", "train", "Split adapted on; its 3D is read by --ceiling alone.")
+    "target_split", "train", "Split adapted on; only --ceiling and --recipe=ceiling read its 3D.")
 TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Split of the target that is scored.")
 CEILING = flags.DEFINE_bool("ceiling", False, "Also train the same adapter with target labels: its bound.")
 UPDATES = flags.DEFINE_integer("updates", None, "Updates of the adapter.", lower_bound=1)
@@ -38,7 +39,6 @@ CLIPS = flags.DEFINE_integer("clips", None, "Clips an update, of the source and 
 RATE = flags.DEFINE_float("adapt_rate", None, "Adam rate of the adapter.")
 DECAY = flags.DEFINE_enum("adapt_decay", None, recipes.DECAYS, "Schedule of the rate.")
 HYPOTHESES = flags.DEFINE_integer("hypotheses", None, "H, hypotheses of the teacher.", lower_bound=1)
-TEACHER_STEPS = flags.DEFINE_integer("teacher_steps", None, "K, DDIM steps of the teacher.", lower_bound=1)
 TUNE = flags.DEFINE_enum("tune", None, adapters.TUNES, "What is trained: LoRA, or base parameters by rule.")
 RANK = flags.DEFINE_integer("rank", None, "LoRA rank r.", lower_bound=1)
 SCALE = flags.DEFINE_float("lora_scale", None, "LoRA scale s.")
@@ -65,10 +65,7 @@ for module in (common, own_keypoints):
 
 def recipe_from_flags() -> recipes.Recipe:
   """The recipe of --recipe with the settings that other flags replace."""
-  replaced = {
-      "updates": UPDATES, "clips": CLIPS, "rate": RATE, "decay": DECAY, "num_hypotheses": HYPOTHESES,
-      "sampling_steps": TEACHER_STEPS,
-  }
+  replaced = {"updates": UPDATES, "clips": CLIPS, "rate": RATE, "decay": DECAY, "num_hypotheses": HYPOTHESES}
   of_adapter = {"tune": TUNE, "rank": RANK, "scale": SCALE, "rule": RULE, "bias": BIAS}
   recipe = recipes.get(RECIPE.value, **common.given(replaced))
   return dataclasses.replace(recipe, adapter=dataclasses.replace(recipe.adapter, **common.given(of_adapter)))

@@ -31,7 +31,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "convert": ("experiments.convert", "read and write PyTorch checkpoints and .safetensors files"),
     "throughput": ("experiments.throughput", "measure how fast long videos are lifted"),
     "benchmark": ("experiments.benchmark", "measure speed beside PyTorch"),
-    "detector": ("data_prep.detector", "take BlazePose's models from a wheel, for lift --video"),
+    "detector": ("data_prep.detector", "take BlazePose's models from a wheel or folder, for lift --video"),
     "check": ("data_prep.check", "check a download"),
     "prepare-human36m": ("data_prep.human36m", "prepare Human3.6M"),
     "prepare-mpi-inf-3dhp": ("data_prep.mpi_inf_3dhp", "prepare MPI-INF-3DHP"),

@@ -1,17 +1,13 @@
-"""Splits a gap into camera, motion and body, and measures what a choice among hypotheses could gain, without training.
+"""Splits a gap into camera, motion and body, without training.
 
-    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --out=gap.json
-    python -m experiments.diagnose --base=runs/base_cmu --manual_dir=DIR --datasets=hdm05_mocap --rigs=wild_rig \\
-        --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
+    python -m experiments.diagnose --source=cmu_mocap/h36m_rig --manual_dir=DIR --out=gap.json
+    python -m experiments.diagnose --source=cmu_mocap/h36m_rig --manual_dir=DIR --datasets=hdm05_mocap \\
+        --rigs=wild_rig --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
 
 Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
 bones at the mean length of the source's training subjects. `decompose` splits each error into the source's error at
 home and three parts that add up; with `--detected` a fourth part is what a simulated detector adds. For adapters a part
 is what is left of it.
-
-Hypotheses: for H samples of the bare base, their spread, and the errors of one sample, of the mean, of the choice by
-reprojection, of the best choice by the truth, and of the mean moved onto its keypoints' rays or fitted to the
-source's mean body.
 
 Actions: the error of every action of a target with its own bodies.
 """
@@ -19,17 +15,13 @@ Actions: the error of every action of a target with its own bodies.
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from posynda_jax.adaptation import bases, placement, sources
 from posynda_jax.data import clips, tracks
 from posynda_jax.datasets.mocap import views
-from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import protocols, scoring
-from posynda_jax.geometry import body, metrics, skeleton
 from posynda_jax.runtime import files, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -37,12 +29,13 @@ from . import common
 
 for name in ("base", "data_dir", "manual_dir"):
   flags.declare_key_flag(name)
+SOURCE = flags.DEFINE_string(
+    "source", None, "Home, dataset/rig; default: what the base was trained on, if that is one rig.")
 DATASETS = flags.DEFINE_list(
     "datasets", ["hdm05_mocap", "bandai_namco_mocap"], "Datasets with a world config, beside the source.")
 RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that render them.")
 ADAPTERS = flags.DEFINE_list(
     "adapters", [], "RUN/NAME, or LABEL=RUN/NAME, of adapters on the base, beside the bare base.")
-NUM = flags.DEFINE_integer("num_hypotheses", 3, "H of the hypothesis study.")
 DETECTED = flags.DEFINE_bool("detected", False, "Also render the targets with a simulated detector's 2D.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 
@@ -85,31 +78,6 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
   return found
 
 
-def make_study(weights: bases.Weights, num: int, lengths: np.ndarray):
-  """A scorer as of `scoring.make_scorer`: the mean of `num` hypotheses; their spread, and errors of what they make."""
-  config = scoring.SamplingConfig(num_hypotheses=num, diffusion=weights.base.diffusion)
-  key = jax.random.key(config.seed)
-
-  @jax.jit
-  def study(params, measured, clip):
-    poses = skeleton.root_centre(scoring.propose(weights.make_denoiser(params), measured, clip, key, config))
-    truth = skeleton.root_centre(clip["poses"])
-    observed = (clip["keypoints"], clip["intrinsics"], clip["confidence"])
-    errors_2d = hypotheses.reprojection_error(poses, hypotheses.solve_roots(poses, *observed), *observed[:2])
-    mean = poses.mean(0)
-    made = {
-        "one": poses[0], "mean": mean, "mean_on_rays": body.onto_rays(mean, *observed),
-        "chosen_frame": hypotheses.pick(poses, hypotheses.choose(errors_2d, clip["confidence"], "frame")),
-        "mean_of_body": body.fit_body(mean, *observed, lengths),
-    }
-    return mean, {name: metrics.mpjpe(pose, truth) for name, pose in made.items()} | {
-        "best_of_frame": metrics.mpjpe(poses, truth[None]).min(0),
-        "spread": jnp.linalg.norm(poses - mean, axis=-1).mean((0, -1)),
-    }
-
-  return study
-
-
 def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dict]:
   """Rows {dataset, rig, home, camera, motion, body, total}, where home + camera + motion + body = total.
 
@@ -148,14 +116,13 @@ def load_all(base: bases.Base) -> dict[str, bases.Weights]:
 
 def main() -> None:
   base = bases.load(common.BASE.value)
-  source, _, home_rig = base.config["source"].partition("/")
+  source, _, home_rig = (SOURCE.value or base.config["source"]).partition("/")
   if "+" in home_rig:
-    raise ValueError(f"base {common.BASE.value} was trained under {home_rig}: give a base of one rig, because the "
-                     "camera's part is a gap to one rig")
+    raise ValueError(f"base {common.BASE.value} was trained on {base.config['source']}: choose its home, of one rig, "
+                     "as in --source=cmu_mocap/h36m_rig")
   all_weights, folders, config = load_all(base), common.folders(), scoring.SamplingConfig()
   world = tracks.make_tracks(sources.load_records(f"{source}/world", "train", folders), tracks.WORLD, base.clip_fps)
   lengths = np.array(tracks.mean_bones(world))
-  study = make_study(all_weights["base"], NUM.value, lengths)
   measure = functools.partial(protocols.frame_scores, BY_ACTION)
   score = scoring.make_rule_scorer(list(all_weights.values())[-1].make_denoiser, config, ("mean",), measure)
   cells = [Cell(source, home_rig, True)]
@@ -170,8 +137,6 @@ def main() -> None:
       inputs = (score, weights.params, weights.measured, test, config.batch_size)
       found = scoring.evaluate_rules(*inputs, BY_ACTION)["mean"]
       row = {"weights": name, **dataclasses.asdict(cell), **found["result"], "frames": found["counts"]["frames"]}
-      if cell.own_body and weights.adapter is None:
-        row["hypotheses"] = scoring.evaluate(study, weights.params, weights.measured, test, config.batch_size)
       if cell.own_body and cell.dataset != source:
         row["actions"] = found["groups"]["action"]
       rows.append(row)
@@ -185,7 +150,7 @@ def main() -> None:
     print(f"\n{name}: MPJPE in mm\n{markdown(parts[name])}", flush=True)
   protocol = {
       "base": base.digest, "split": "test", "keypoints_2d": "gt and detected" if DETECTED.value else "gt",
-      "hypotheses": NUM.value, "sampling_steps": 1, "joints": "17 (H36M order, root included)",
+      "hypotheses": 1, "sampling_steps": 1, "joints": "17 (H36M order, root included)",
       "clip_fps": base.clip_fps, "seed": config.seed,
   }
   if OUT.value:

@@ -2,14 +2,15 @@
 
     python -m experiments.export --output=model.jaxexport
     python -m experiments.export --run=runs/hdm05_wild --output=model.jaxexport --hypotheses=5 --flip
-    python -m experiments.export --base=runs/base_cmu --output=model.onnx
+    python -m experiments.export --output=model.onnx
 
 The adapter is merged into the base. `model.jaxexport` runs on CPU, CUDA and TPU at any batch size, in programs with
 jax, numpy and flatbuffers only. `model_example.py`, written beside it, calls it. Takes ten seconds with a compact base.
 
     jaxexport: keypoints [b f j 2], and index [b], the clips' numbers, which give their noise -> poses [b f j 3];
                with a virtual camera also confidence [b f j] and intrinsics [b 9], screen-normalised
-    onnx:      keypoints [b f j 2], and noise [b f j 3], standard normal -> poses [b f j 3]; K = 1 only
+    onnx:      keypoints [b f j 2], with a virtual camera confidence and intrinsics, and noise [b f j 3], standard
+               normal -> poses [b f j 3]; H = K = 1 only
 
 Keypoints are screen-normalised (x in [-1, 1] across the image, y divided by half the width too), in Human3.6M-17 order.
 Poses are root-relative metres, x right, y down, z forward. The metadata in the file repeats this, with clip length f,
@@ -55,17 +56,18 @@ def main() -> None:
       "selection": config.select, "sampling_steps": config.sampling_steps, "flip": config.flip,
       "diffusion_steps": config.diffusion.num_steps, "noise_std": config.diffusion.noise_std, "jax": jax.__version__,
   }
-  if output.suffix == ".onnx":
-    metadata["noise"] = "[b f j 3] standard normal; the same noise gives the same pose"
-    serving.save_onnx(output, serving.make_call(denoise, config, weights.view), *shape, metadata)
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, ONNX, any batch size")
-    return
-  metadata |= {"index": "[b] int32, numbers of the clips, which give their noise", "seed": config.seed}
   if weights.view:
     metadata |= {
         "view": weights.view, "confidence": "[b f j] 0..1, of each keypoint",
         "intrinsics": "[b 9] fx fy cx cy k1 k2 k3 p1 p2, screen-normalised: 2 f / width, centre as a keypoint",
     }
+  if output.suffix == ".onnx":
+    metadata["noise"] = "[b f j 3] standard normal; the same noise gives the same pose"
+    call = serving.make_call(denoise, config, weights.measured)
+    serving.save_onnx(output, call, *shape, bool(weights.view), metadata)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, ONNX, any batch size")
+    return
+  metadata |= {"index": "[b] int32, numbers of the clips, which give their noise", "seed": config.seed}
   exported = serving.export_lift(serving.make_lift(denoise, config, weights.measured), *shape, bool(weights.view))
   serving.save_jaxexport(output, exported, metadata | {"platforms": exported.platforms})
   example = output.with_name(f"{output.stem}_example.py")

@@ -56,6 +56,8 @@ UP = flags.DEFINE_string(
     "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
     "camera takes the image's vertical, or x,y,z in the camera's axes.")
 SMOOTH = flags.DEFINE_float("smooth", 0.0, "Remove motion faster than this many Hz; 0 removes none.", lower_bound=0)
+HEIGHT = flags.DEFINE_list(
+    "height", [], "Standing height of the person, m, to which poses are scaled; with --person=all one each, by commas.")
 BVH = flags.DEFINE_string("bvh", None, "Also write the motion as this BVH file.")
 BVH_UNIT = flags.DEFINE_enum("bvh_unit", "cm", list(bvh_writer.UNITS), "Its length unit.")
 TRC = flags.DEFINE_string("trc", None, "Also write the motion as this TRC file, for OpenSim and Pose2Sim.")
@@ -109,7 +111,7 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
     raise ValueError(f"{given} holds {len(videos)} videos: choose one with --sequence ({names})")
   for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  people = [_smooth(lift.lift_recording(recording), recording) for recording in found]
+  people = _sized([_smooth(lift.lift_recording(recording), recording) for recording in found])
   up = _up(people[0])  # all have one camera
   arrays, written = {}, [output, output.with_suffix(".png")]
   for number, (recording, lifted) in enumerate(zip(found, people, strict=True)):
@@ -136,6 +138,19 @@ def _smooth(lifted: lifting.Lifted, recording) -> lifting.Lifted:
   return lifting.smooth(lifted, float(recording.record["fps"]), SMOOTH.value) if SMOOTH.value else lifted
 
 
+def _sized(people: list[lifting.Lifted]) -> list[lifting.Lifted]:
+  """The people at the heights of --height. Raises ValueError for another number of them."""
+  if not HEIGHT.value:
+    return people
+  try:
+    heights = [float(text) for text in HEIGHT.value]
+  except ValueError as error:
+    raise ValueError(f"--height={','.join(HEIGHT.value)}: {error}; write metres, as in --height=1.75") from error
+  if len(heights) != len(people):
+    raise ValueError(f"--height gives {len(heights)} heights for {len(people)} people: give one each")
+  return [lifting.scale_to_height(lifted, height) for lifted, height in zip(people, heights, strict=True)]
+
+
 def _metadata(
     recording, lifted: lifting.Lifted, lift: lifter.Lifter, up: gravity.Up, rate_warning: list[str]
 ) -> dict:
@@ -146,6 +161,7 @@ def _metadata(
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(lift.config),
       "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()}, "smooth_hz": SMOOTH.value,
+      "height_m": round(lifting.height(lifted), 3), "height": "given" if HEIGHT.value else "guessed",
       "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
 
@@ -156,6 +172,7 @@ def _report(recording, lifted: lifting.Lifted, who: str) -> None:
   worst = int(np.nanargmax(errors))
   print(f"{who}Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
+  print(f"{who}Height: {lifting.height(lifted):.2f} m, " + ("as given" if HEIGHT.value else "a guess: see --height"))
   if np.isfinite(lifted.deviation).all():
     print(f"{who}Expected error: {1000 * lifted.sigma_m.mean():.0f} mm a joint")
   print(who + summary[0].upper() + summary[1:])

@@ -1,4 +1,4 @@
-"""What animators and analysts get: how far the found up is from the true one, and what --smooth does.
+"""Error of the up direction that `lift` finds, and the effect of --smooth on errors and on acceleration.
 
     python -m experiments.motion --dataset=cmu_mocap/wild_rig_detected --manual_dir=DIR --json=motion.json
 

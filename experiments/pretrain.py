@@ -1,7 +1,7 @@
 """Trains the base theta_s on a labelled source.
 
     python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic               # three minutes
-    python -m experiments.pretrain --plan=small --workdir=runs/small --manual_dir=DIR          # seventy minutes
+    python -m experiments.pretrain --plan=small --workdir=runs/small --manual_dir=DIR          # eighty minutes
     python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR
 
 Times are of two cores; the last command trains the paper's size. A plan names all that defines a base
@@ -43,7 +43,7 @@ DETECTOR = flags.DEFINE_enum(
 MUON_RATE = flags.DEFINE_float("muon_rate", None, "Peak rate of Muon for large kernels; 0: AdamW trains all.")
 TURNED = flags.DEFINE_float("turned", None, "Share of clips of world motion that are turned about a random axis.")
 REPROPORTIONED = flags.DEFINE_float("reproportioned", None, "Share of clips of world motion with other proportions.")
-HIDDEN = flags.DEFINE_float("hidden", None, "Share of clips with joints that nobody sees; needs --inputs=5.")
+HIDDEN = flags.DEFINE_float("hidden", None, "Share of clips with hidden joints, of confidence 0; needs --inputs=5.")
 DIFFUSION_STEPS = flags.DEFINE_integer("diffusion_steps", None, "T of the schedule.", lower_bound=1)
 MIXED = flags.DEFINE_float("mixed", None, "Share of clips of world motion with the trunk of another clip.")
 OFFSET = flags.DEFINE_float("offset", None, "Share of clips of world motion whose joints lie elsewhere in the body.")

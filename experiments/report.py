@@ -32,7 +32,8 @@ def read_run(folder) -> run_page.RunPage:
   config, found, logged = runs.read_config(folder), runs.read_metrics(folder), runs.read_scalars(folder)
   if "recipe" in config:
     target = f"{config['target']}, split {config['target_split']}"
-    summary, updates = f"Adaptation from {config['source']} to {target}", config["recipe"]["updates"]
+    origin = f" from {config['source']}" if config["source"] else ", source-free,"
+    summary, updates = f"Adaptation{origin} to {target}", config["recipe"]["updates"]
   elif "pretrain" in config:
     summary, updates = f"Pretraining on {config['source']}, split {config['split']}", config["pretrain"]["num_steps"]
   else:

@@ -34,7 +34,7 @@ class Lifter:
     """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (width,
     height).
 
-    `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.distort`; None takes
+    `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.project`; None takes
     the longest side as focal length. `fps` None means 30. `layout` names the joint order
     (`geometry.layouts.LAYOUTS`). NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
     interpolated. `trust` of the answer says which frames and joints can be believed, and why not the others. Raises

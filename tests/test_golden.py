@@ -274,5 +274,5 @@ def test_golden_position_alignment():
     else:
       source = source[case["perm"]]
     intrinsics = jnp.broadcast_to(case["camera"], (len(source), case["camera"].shape[-1]))
-    placed = placement.place(jnp.asarray(source)[:, None], jnp.asarray(target)[:, None], intrinsics, align="frame")
+    placed = placement.place(jnp.asarray(source)[:, None], jnp.asarray(target)[:, None], intrinsics)
     np.testing.assert_allclose(placed[:, 0], case["out_3d"], atol=1e-5, rtol=1e-5, err_msg=name)

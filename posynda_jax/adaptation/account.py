@@ -1,4 +1,4 @@
-"""What can be said of a lifter on a target without any 3D label, and the guard that decides by it.
+"""Measures of a lifter on a target that need no 3D label, and the guard that decides by them.
 
     target 2D --lift--> pose --turn, project--> other 2D --lift again--> agreement with the turned pose
 
@@ -25,10 +25,10 @@ from posynda_jax.geometry import camera, metrics, skeleton
 BATCHES = 8  # batches of target clips that an account reads, spread over all clips
 STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, the largest first
 REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
-FITS_BETTER = 0.9  # share of the given 2D's doubt below which other 2D is taken to be the true one
-LEAST_CLIPS = 256  # of a target that an account can tell better from worse on: `experiments.one_video`
+FITS_BETTER = 0.9  # 2D with a mistake mended that has less than this share of the given 2D's doubt is taken for right
+LEAST_CLIPS = 256  # of a target, fewer of which tell nothing: `experiments.one_video`
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
-OTHERWISE = {  # mistake in a target's 2D -> change of a clip's arrays that mends it
+OTHERWISE = {  # mistake in a target's 2D -> the changed arrays of a clip that mend it
     "left and right exchanged": lambda arrays: {"keypoints": skeleton.flip(arrays["keypoints"]) * np.float32([-1, 1])},
     "y downwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
 }

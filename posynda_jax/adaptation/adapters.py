@@ -73,7 +73,7 @@ def make_denoiser(
     model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float = 1.0, form: str = "merged",
     with_doubt: bool = False,
 ) -> sampler.Denoiser:
-  """P_theta of Eq. 11 as `(keypoints [b f j 2], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter
+  """P_theta of Eq. 11 as `(keypoints [b f j i], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter
   None.
 
   All forms give the same numbers. "merged" folds the update into the kernels once, for inference. "layerwise" is for

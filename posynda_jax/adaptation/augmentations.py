@@ -1,7 +1,7 @@
-"""Poses that nobody captured, and joints that nobody sees: changes of source clips, each with its own share of clips.
+"""Augmentations of source clips: new poses, other bodies, hidden joints; each changes its own share of clips.
 
 World motion is [b f j 3] in metres with Y up. Every clip draws from its own key, so a batch may lie on any number of
-devices.
+devices; `mix` needs clips 2i and 2i + 1 on one device.
 """
 
 import jax
@@ -19,7 +19,7 @@ BONES = np.array([0, 0.25, 0.04, 0.04, 0, 0, 0, 0.12, 0.12, 0.15, 0.15, 0, 0, 0,
 _LEG = np.array([2, 3])  # thigh and shin: together they keep their length, so a person keeps their size
 _LOWER_BODY = np.array(skeleton.LEFT[:3] + skeleton.RIGHT[:3])
 SIZE = 0.1  # deviation of the logarithm of a person's size
-OFFSETS_M = np.zeros((17, 3), np.float32)  # deviation of a joint's place, to the right, up the trunk and forward
+OFFSETS_M = np.zeros((17, 3), np.float32)  # standard deviation of a joint's offset: right, up the trunk, forward
 OFFSETS_M[[1, 4, 7, 8, 9, 10]] = 0.02
 _MIDDLE = np.array([7, 8, 9, 10])  # spine, thorax, neck and head stay in the middle
 HIDDEN_JOINTS, HIDDEN_LEGS = 0.1, 0.2  # rates within a clip with hidden joints: of each joint, and of both legs

@@ -5,8 +5,6 @@ The paper's F changes scale and position (`place`). `align_spine`, `orbit` and `
 px or screen-normalised; the published code mixes them, which multiplies depth by about a thousand.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +12,6 @@ from jaxtyping import Array, Float
 
 from posynda_jax.geometry import camera, skeleton
 
-Alignment = Literal["clip", "frame"]
-ALIGNMENTS = ("clip", "frame")
 NEAR_M = 0.5  # smallest depth of a placed joint
 _THORAX = 8
 _UP = np.array([0, -1, 0], np.float32)  # the image's y axis points down
@@ -23,32 +19,21 @@ _LEGS = np.array([2, 3, 5, 6])  # knees and ankles
 
 
 def place(
-    poses: Float[Array, "*b f j 3"],
-    target_keypoints: Float[Array, "*b f j 2"],
-    intrinsics: Float[Array, "*b 9"],
-    align: Alignment = "clip",
+    poses: Float[Array, "*b f j 3"], target_keypoints: Float[Array, "*b f j 2"], intrinsics: Float[Array, "*b 9"]
 ) -> Float[Array, "*b f j 3"]:
   """Source poses (m, camera frame, absolute) moved to where they project with the size and position of the target.
 
-  Depth z = (fx dx + fy dy) / (w + h) from the extents of pose and target box. The root lies on the ray of the target
-  root, ((u - cx) / fx z, (v - cy) / fy z, z). `frame` places every frame (PoseDA); `clip` computes one depth and one
-  ray from mean extents and mean root, and keeps the source's root motion. Raises ValueError for another `align`.
+  Depth z = (fx dx + fy dy) / (w + h) from the mean extents of pose and target box. The mean root lies on the ray of the
+  target's, ((u - cx) / fx z, (v - cy) / fy z, z), and keeps its motion. PoseDA does this for each frame: clips of one.
   """
-  if align not in ALIGNMENTS:
-    raise ValueError(f"alignment {align!r} is unknown; choose one of {', '.join(ALIGNMENTS)}")
-  size_3d, size_2d = _extent(poses), _extent(target_keypoints)  # *b f 2
-  root_2d = target_keypoints[..., skeleton.ROOT, :]
-  source_root = poses[..., skeleton.ROOT, :]
-  if align == "clip":
-    size_3d, size_2d, root_2d = (x.mean(-2, keepdims=True) for x in (size_3d, size_2d, root_2d))
-    motion = source_root - source_root.mean(-2, keepdims=True)
-  else:
-    motion = 0.0
+  root = poses[..., skeleton.ROOT, :]
+  size_3d, size_2d, root_2d, middle = (
+      x.mean(-2, keepdims=True)  # *b 1 c
+      for x in (_extent(poses), _extent(target_keypoints), target_keypoints[..., skeleton.ROOT, :], root))
   focal, centre = intrinsics[..., None, :2], intrinsics[..., None, 2:4]
-  z = (focal * size_3d).sum(-1, keepdims=True) / jnp.maximum(size_2d.sum(-1, keepdims=True), 1e-6)  # *b f|1 1
-  root = jnp.concatenate([(root_2d - centre) / focal * z, z], -1) + motion  # *b f 3
-  placed = skeleton.root_centre(poses) + root[..., None, :]
-  return keep_in_front(placed) if align == "clip" else placed
+  z = (focal * size_3d).sum(-1, keepdims=True) / jnp.maximum(size_2d.sum(-1, keepdims=True), 1e-6)
+  placed = jnp.concatenate([(root_2d - centre) / focal * z, z], -1) + root - middle  # *b f 3
+  return skeleton.root_centre(poses) + placed[..., None, :]
 
 
 def _extent(points: Float[Array, "*b j c"]) -> Float[Array, "*b 2"]:

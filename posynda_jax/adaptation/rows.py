@@ -25,7 +25,7 @@ class Row:
   """One line of a table.
 
   `recipe`: what is trained; None scores the bare base. `test`: fields of `scoring.SamplingConfig`. `base`: another
-  base, as fields of its training (`width` is a share of the given base's), or VIDEOPOSE. `guarded`: only the
+  base, as fields of its training (`width` is a factor on the given base's), or VIDEOPOSE. `guarded`: only the
   share of the adapter that the guard keeps is scored.
   `paper`: its MPJPE (mm).
   """

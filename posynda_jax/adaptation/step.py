@@ -137,7 +137,7 @@ def summed_gradient(
     loss_fn: Callable, params: PyTree, clips: tuple[Array, ...], at_once: int = 0
 ) -> tuple[Array, PyTree]:
   """(value, gradient) of `loss_fn(params, *clips)`, a sum over the leading axis of arrays that is zero for clips of
-  zeros. It is added up from parts of `at_once` clips, so that activations of no more are kept; 0 takes all.
+  zeros. The gradient is accumulated over parts of `at_once` clips, to bound the memory of activations; 0 takes all.
   """
   value_and_grad = jax.value_and_grad(loss_fn)
   num_clips = len(clips[0])
@@ -155,8 +155,8 @@ def summed_gradient(
 
 
 def student_clips(labelled: Labelled, target: dict, measured: Measured) -> tuple[Array, Array, Array]:
-  """(inputs, root-relative poses, weight) of labelled clips. A canonical camera sees every one of them anew, because a
-  lesson's people are not where the target's were.
+  """(inputs, root-relative poses, weight) of labelled clips. A base with a canonical camera gets them rendered again,
+  because lessons move people.
   """
   if not measured.is_canonical:
     return labelled.keypoints, labelled.poses, labelled.weight

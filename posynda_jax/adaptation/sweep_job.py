@@ -1,4 +1,5 @@
-"""Several adaptations of one base in one compiled step, each an ordinary run folder below the sweep's."""
+"""Several adaptations of one base in one compiled step, each an ordinary run folder, without guard, below the sweep's.
+"""
 
 import dataclasses
 import functools
@@ -16,7 +17,7 @@ from posynda_jax.adaptation import bases, sources, sweep
 from posynda_jax.adaptation.adapters import num_trainable
 from posynda_jax.adaptation.job import score_all, write_results
 from posynda_jax.adaptation.task import Job, Task, identify, open_task, open_test
-from posynda_jax.adaptation.training import make_setting, open_streams, save_adapter
+from posynda_jax.adaptation.training import find_body, make_setting, open_streams, save_adapter
 from posynda_jax.data import feed
 from posynda_jax.runtime import checkpoint, files, loop, parallel, runs
 from posynda_jax.runtime.text import markdown_table
@@ -100,6 +101,8 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
       print(f"{name} diverged and has no adapter; the others are not affected. Lower its rate", flush=True)
       continue
     weights = bases.Weights(base, adapter, config, task.body, task.view, "adapted")
+    target = open_streams(task, task.job.recipe)[0]["target"]
+    weights = dataclasses.replace(weights, body=find_body(task, weights, task.job.recipe, target))
     save_adapter(folder, weights, task.body)
     cost = {"trainable": num_trainable(base.params, config), "seconds": seconds / len(members)}
     scored = dataclasses.replace(weights, adapter=_as_scored(adapter, config.scale / job.recipe.adapter.scale, rank))

@@ -20,8 +20,8 @@ class Job:
   records, which are then scored by reprojection. `ceiling`: also train the same adapter with target labels.
   `guard`: keep only the share of the adapter that `account.decide` finds harmless.
   `sampling`: how scores are made; its `hypothesis_chunk` holds for the teacher too. `remat`: MixSTE computes
-  activations again in the backward pass, which takes less memory. `clips_at_once`: of the student on each device whose
-  gradient is computed at once, 0 is all; less take less memory. `workdir` None keeps everything in memory: nothing
+  activations again in the backward pass, which takes less memory. `clips_at_once`: student's clips in one gradient
+  computation on each device, 0 is all; fewer take less memory. `workdir` None keeps everything in memory: nothing
   is written and nothing can be resumed.
   """
 

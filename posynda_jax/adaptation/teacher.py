@@ -1,9 +1,9 @@
 """The frozen teacher of one update: what it answers about a batch of target clips, each answer computed once.
 
-The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never
-reads target poses. Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9]
-screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the denoiser. Answers about all people
-(`bones`, `up`) are taken over the clips of all devices.
+The teacher is the student after its last update (Algorithm 1, line 20), or the bare base (`frozen_teacher`). It is
+never differentiated, and it never reads target poses. Target clips are one device's share of the batch: `keypoints`
+[b f j 2] and `intrinsics` [b 9] screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the
+denoiser. Answers about all people (`bones`, `up`) are taken over the clips of all devices.
 """
 
 import functools

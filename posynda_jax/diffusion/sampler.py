@@ -15,10 +15,10 @@ from posynda_jax.geometry import skeleton
 
 
 class Denoiser(Protocol):
-  """Predicts the clean pose x_0 from 2D keypoints, a noisy pose and the diffusion step."""
+  """Predicts the clean pose x_0 from 2D keypoints (i = 2, or 5 of a canonical camera), a noisy pose and the step t."""
 
   def __call__(
-      self, keypoints: Float[Array, "b f j 2"], noisy: Float[Array, "b f j 3"], t: Int[Array, "b"]
+      self, keypoints: Float[Array, "b f j i"], noisy: Float[Array, "b f j 3"], t: Int[Array, "b"]
   ) -> Float[Array, "b f j 3"]: ...
 
 
@@ -46,7 +46,7 @@ def ddim_step(x_t, x_0, step: DdimSteps, noise):
 
 
 def sample(
-    denoise: Denoiser, keypoints: Float[Array, "b f j 2"], init_noise: Float[Array, "b f j 3"], steps: DdimSteps,
+    denoise: Denoiser, keypoints: Float[Array, "b f j i"], init_noise: Float[Array, "b f j 3"], steps: DdimSteps,
     step_noise: Float[Array, "k-1 b f j 3"],
 ) -> dict[str, Float[Array, "k b f j 3"]]:
   """K DDIM steps from `init_noise`: x_t (before each step), pred_x0 and pred_noise, with K first."""
@@ -70,7 +70,7 @@ def clip_noise(key: Array, shape: tuple[int, ...], steps: DdimSteps) -> tuple[Ar
 
 
 def propose(
-    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j 2"], steps: DdimSteps, num_hypotheses: int,
+    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j i"], steps: DdimSteps, num_hypotheses: int,
     chunk: int = 0,
 ) -> Float[Array, "h b f j 3"]:
   """H hypotheses of the clean pose, vmapped over H noise samples with the denoiser's weights unmapped.

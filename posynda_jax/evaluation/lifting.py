@@ -16,6 +16,8 @@ from posynda_jax.evaluation.trust import Trust
 from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
 
+ANKLE_TO_HEAD = 0.92  # the bones between them, as a share of a standing person: 1.60 m of CMU's people, mostly men
+HEIGHTS_M = (0.5, 2.5)  # of people
 _LEAST_FILTERED = 10  # frames: the filter's padding
 
 
@@ -128,6 +130,28 @@ def smooth(lifted: Lifted, fps: float, cutoff_hz: float) -> Lifted:
   sections = signal.butter(2, cutoff_hz, fs=fps, output="sos")
   found = {name: signal.sosfiltfilt(sections, getattr(lifted, name), axis=0).astype(np.float32)
            for name in ("pose", "hypotheses", "root")}
+  return dataclasses.replace(lifted, **found)
+
+
+def height(lifted: Lifted) -> float:
+  """How tall (m) the lifted person would stand: ankles to head along the bones, median over trusted frames, of all
+  frames where none is trusted.
+  """
+  used = lifted.trust.frames if lifted.trust.frames.any() else slice(None)
+  bones = np.asarray(skeleton.bone_lengths(lifted.pose[used]))
+  legs = bones[:, [1, 2, 4, 5]].sum(-1) / 2  # by the end joint less one: knees and ankles
+  return float(np.median(legs + bones[:, 6:10].sum(-1))) / ANKLE_TO_HEAD
+
+
+def scale_to_height(lifted: Lifted, height_m: float) -> Lifted:
+  """The person at a known standing height (m). An image does not show size, so this changes no projection.
+
+  Raises ValueError for a height outside HEIGHTS_M.
+  """
+  if not HEIGHTS_M[0] <= height_m <= HEIGHTS_M[1]:
+    raise ValueError(f"a height of {height_m:g} m: expected a person's, from {HEIGHTS_M[0]} to {HEIGHTS_M[1]} m")
+  factor = np.float32(height_m / height(lifted))
+  found = {name: factor * getattr(lifted, name) for name in ("pose", "hypotheses", "root", "deviation")}
   return dataclasses.replace(lifted, **found)
 
 

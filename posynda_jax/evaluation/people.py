@@ -2,7 +2,7 @@
 
     clips --single answers--> bone lengths of all frames --weighted median--> clips with `body` [b 16]
 
-One frame does not show how long a forearm is that points at the camera; other frames of the same person do.
+A bone along the line of sight has no visible length in one frame; other frames of the same person show it.
 """
 
 import dataclasses

@@ -1,6 +1,4 @@
-"""What was measured of a source and goes with a lifter as data: the size of its people, and its cameras' view of
-them.
-"""
+"""Body size and camera view that were measured on a source: an argument of compiled programs, not a setting."""
 
 import flax.struct
 import jax.numpy as jnp

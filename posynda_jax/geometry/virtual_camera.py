@@ -4,8 +4,8 @@ A lifter does not get focal length or viewing direction, so its error changes wi
 A camera that rotates about its centre and zooms keeps all rays. Its image therefore follows exactly from 2D and
 intrinsics, at any depth. The lifter works in the virtual camera's axes, and `to_camera_axes` rotates its poses back.
 Perspective crop layers (arXiv 2011.13607) do this in training and in testing. A base with a canonical camera
-(`CANONICAL`) does so too: it is trained with `channels`, which keep what the rendering removes. For any other base only
-the target is rendered anew, as the source's cameras show people.
+(`CANONICAL`) does so too: it is trained with `channels`, which also encode zoom and viewing angle. For any other base
+only the target is rendered anew, as the source's cameras show people.
 
 A measured view is an array of five numbers, all medians over the source's clips: direction (x/z, y/z) of people
 before the camera, place (x, y) in the image and size, both screen-normalised. Size is the root mean square distance

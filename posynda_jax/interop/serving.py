@@ -2,7 +2,7 @@
 
 A `.jaxexport` file is a zip of `lift.jaxexport`, which `jax.export` writes, and of `metadata.json`, which describes
 inputs and outputs. The program is StableHLO for CPU, CUDA and TPU, with the weights inside and any batch size;
-`experiments/exported_example.py` calls it. An ONNX file holds one denoiser call and the same metadata.
+`experiments/exported_example.py` calls it. An ONNX file holds one hypothesis of one step and the same metadata.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from posynda_jax.adaptation import adapters
 from posynda_jax.diffusion import process, sampler
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import skeleton
-from posynda_jax.geometry.measured import Measured
+from posynda_jax.geometry import skeleton, virtual_camera
+from posynda_jax.geometry.measured import Measured, see
 from posynda_jax.runtime import files
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -45,21 +45,33 @@ def make_lift(denoise: sampler.Denoiser, config: scoring.SamplingConfig, measure
   key = jax.random.key(config.seed, impl="threefry2x32")  # gives the same bits on every platform
 
   def lift(keypoints, index, confidence=None, intrinsics=None):
-    clip = {"keypoints": keypoints, "index": index}
-    if measured.view is not None:
-      valid = jnp.ones_like(confidence[..., 0])
-      clip |= {"confidence": confidence, "intrinsics": intrinsics, "valid": valid}
+    clip = _make_clip(keypoints, confidence, intrinsics) | {"index": index}
     return skeleton.root_centre(scoring.propose(denoise, measured, clip, key, config).mean(0))
 
   return lift
 
 
+def _make_clip(keypoints, confidence, intrinsics) -> dict:
+  """A batch of clips of whole frames; None: not needed."""
+  if confidence is None:
+    return {"keypoints": keypoints}
+  valid = jnp.ones_like(confidence[..., 0])
+  return {"keypoints": keypoints, "confidence": confidence, "intrinsics": intrinsics, "valid": valid}
+
+
 def export_lift(lift: Callable, num_frames: int, num_joints: int, view: bool = False) -> jax.export.Exported:
   """The program of `lift` for PLATFORMS, on any machine, with an open batch size; `view` as in its config."""
   (b,) = jax.export.symbolic_shape("b")
-  shapes = [(num_frames, num_joints, 2), (), (num_frames, num_joints), (9,)][: 4 if view else 2]
-  inputs = [jax.ShapeDtypeStruct((b, *shape), jnp.float32 if shape else jnp.int32) for shape in shapes]
+  shapes = _shapes(b, num_frames, num_joints, view)
+  inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.values()]
+  inputs.insert(1, jax.ShapeDtypeStruct((b,), jnp.int32))
   return jax.export.export(jax.jit(lift), platforms=PLATFORMS)(*inputs)
+
+
+def _shapes(b, num_frames: int, num_joints: int, view: bool) -> dict[str, tuple]:
+  """Shapes of the inputs that describe a batch of clips, by name."""
+  seen = {"confidence": (b, num_frames, num_joints), "intrinsics": (b, 9)} if view else {}
+  return {"keypoints": (b, num_frames, num_joints, 2), **seen}
 
 
 def save_jaxexport(path, exported: jax.export.Exported, metadata: dict[str, Any]) -> None:
@@ -69,28 +81,30 @@ def save_jaxexport(path, exported: jax.export.Exported, metadata: dict[str, Any]
     archive.writestr("lift.jaxexport", bytes(exported.serialize()))
 
 
-def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, view: tuple[float, ...] = ()) -> Callable:
+def make_call(denoise: sampler.Denoiser, config: scoring.SamplingConfig, measured=Measured()) -> Callable:
   """`(keypoints [b f j 2], noise [b f j 3]) -> poses [b f j 3]`: one denoiser call, which is sampling with K = H = 1.
 
-  Raises ValueError for other K and H, and for a view.
+  With `measured.view`: `(keypoints, confidence [b f j], intrinsics [b 9], noise)`. Raises ValueError for other K, H.
   """
-  if view or (config.sampling_steps, config.num_hypotheses) != (1, 1):
-    camera = " and a virtual camera" if view else ""
+  if (config.sampling_steps, config.num_hypotheses) != (1, 1):
     raise ValueError(
         f"an ONNX file holds one denoiser call: --sampling_steps={config.sampling_steps} "
-        f"--hypotheses={config.num_hypotheses}{camera} need a .jaxexport file; other noise gives other hypotheses"
+        f"--hypotheses={config.num_hypotheses} need a .jaxexport file; other noise gives other hypotheses"
     )
   denoise = sampler.with_flip(denoise) if config.flip else denoise
 
-  def call(keypoints: Float[Array, "b f j 2"], noise: Float[Array, "b f j 3"]) -> Float[Array, "b f j 3"]:
+  def call(keypoints, *others):
+    *of_view, noise = others
+    seen = see(_make_clip(keypoints, *of_view or (None, None)), measured)
     last, std = config.diffusion.num_steps - 1, config.diffusion.noise_std
     t = (0 * noise[:, 0, 0, 0]).astype(jnp.int32) + last  # jax2onnx lacks jnp.full of open size
-    return skeleton.root_centre(process.clamp(denoise(keypoints, process.clamp(std * noise), t)))
+    pose = process.clamp(denoise(seen["inputs"], process.clamp(std * noise), t))
+    return skeleton.root_centre(virtual_camera.to_camera_axes(pose, seen["rotation"]) if of_view else pose)
 
   return call
 
 
-def save_onnx(path, call: Callable, num_frames: int, num_joints: int, metadata: dict[str, Any]) -> None:
+def save_onnx(path, call: Callable, num_frames: int, num_joints: int, view: bool, metadata: dict[str, Any]) -> None:
   """Writes `call` as ONNX with an open batch size. Raises ValueError with the command that installs jax2onnx."""
   try:
     import jax2onnx
@@ -98,8 +112,8 @@ def save_onnx(path, call: Callable, num_frames: int, num_joints: int, metadata: 
   except ImportError as error:
     raise ValueError(f"writing ONNX needs packages that are not installed ({error}): {ONNX_INSTALL}") from error
   logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about each open shape
-  shapes = [("b", num_frames, num_joints, size) for size in (2, 3)]
-  model = jax2onnx.to_onnx(call, shapes, input_names=["keypoints", "noise"], output_names=["poses"])
+  shapes = _shapes("b", num_frames, num_joints, view) | {"noise": ("b", num_frames, num_joints, 3)}
+  model = jax2onnx.to_onnx(call, list(shapes.values()), input_names=list(shapes), output_names=["poses"])
   onnx.helper.set_model_props(model, {"posynda_jax": json.dumps(metadata)})
   with files.writing(path) as file:
     file.write(model.SerializeToString())

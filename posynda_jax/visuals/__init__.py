@@ -1,6 +1,6 @@
 """Pictures of poses: figures, films, an interactive page of a sequence, and a page of a run.
 
-This room imports `geometry` only. Its inputs are arrays and finished tables. It computes no scores.
+This room imports `geometry` and `data`. Its inputs are arrays and finished tables. It computes no scores.
 
 - `pose_sequence`: `PoseSequence`, `read_lifted`, `from_record`, `find_record`, `spread_frames`.
 - `output`: `save` writes any picture of a sequence, `check_path`.

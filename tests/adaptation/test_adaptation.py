@@ -66,7 +66,7 @@ def test_the_first_loss_is_eq_9_of_the_bare_base_on_pure_noise_at_the_last_step(
 
 
 @pytest.mark.parametrize("num_devices, recipe", [
-    (2, Recipe((AsSeen(tumble=1.0), NovelViews(weight=0.5)), rate=1e-2, adapter=SMALL)), (8, POSYNDA),
+    (2, Recipe((AsSeen(tumble=1.0), NovelViews()), rate=1e-2, adapter=SMALL)), (8, POSYNDA),
 ])
 def test_devices_that_share_a_batch_make_the_update_of_one(num_devices, recipe):
   data = batch()

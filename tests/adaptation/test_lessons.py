@@ -25,7 +25,7 @@ from tests.tolerance import assert_close
 
 STEPS = process.ddim_steps(process.cosine_schedule(1000), 1)
 LESSONS = {
-    "synthesis": Synthesis(), "recorded views": Synthesis(place=False), "as seen": AsSeen(tumble=1.0),
+    "synthesis": Synthesis(), "as seen": AsSeen(tumble=1.0),
     "pseudo-labels": PseudoLabels(weight=0.5), "novel views": NovelViews(), "adversarial": Adversarial(),
     "target labels": TargetLabels(),
 }
@@ -97,7 +97,7 @@ def test_synthesis_labels_the_projection_of_source_poses_placed_at_the_targets_b
 
 
 @pytest.mark.parametrize("name, keypoints, poses", [
-    ("recorded views", SOURCE["keypoints"], SOURCE["poses"]), ("target labels", TARGET["keypoints"], POSES),
+    ("target labels", TARGET["keypoints"], POSES),
     ("adversarial", camera.project(SOURCE["poses"], TARGET["intrinsics"]), SOURCE["poses"]),  # a fresh generator
 ])
 def test_lessons_that_change_nothing_label_clips_with_their_root_centred_poses(name, keypoints, poses):

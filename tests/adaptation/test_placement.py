@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from posynda_jax.adaptation import placement
 from posynda_jax.geometry import camera, skeleton
@@ -21,25 +20,23 @@ def size(points):
   return (points.max(-2) - points.min(-2)).sum(-1)
 
 
-@pytest.mark.parametrize("align", placement.ALIGNMENTS)
-def test_a_placed_pose_projects_onto_the_targets_root_at_the_targets_size(align):
+def test_a_placed_pose_projects_onto_the_targets_root_at_the_targets_size():
   source, target = jnp.asarray(scene.poses((6, 1), 1)), clips(6, 2)
   flat = source.at[..., 2].set(source[..., :1, 2])  # a pose without depth has exactly the size of its box
   keypoints, intrinsics = target["keypoints"][:, :1], jnp.asarray(target["intrinsics"]).at[:, 4:].set(0)
-  projected = camera.project(placement.place(flat, keypoints, intrinsics, align), intrinsics)
+  projected = camera.project(placement.place(flat, keypoints, intrinsics), intrinsics)
   np.testing.assert_allclose(projected[..., 0, :], keypoints[..., 0, :], atol=1e-5)
   np.testing.assert_allclose(size(projected), size(keypoints), rtol=1e-4)
 
 
-@pytest.mark.parametrize("align", placement.ALIGNMENTS)
-def test_placement_keeps_the_pose_and_is_the_same_in_px_and_in_screen_units(align):
+def test_placement_keeps_the_pose_and_is_the_same_in_px_and_in_screen_units():
   source, target = jnp.asarray(scene.poses((4, 3), 1)), clips(4, 2)
   resolution, px = np.array([1000.0, 1002.0]), target["intrinsics"].copy()
   px[:, :2] *= 500
   px[:, 2:4] = np.asarray(camera.unnormalise_screen(target["intrinsics"][:, None, 2:4], resolution))[:, 0]
   keypoints_px = camera.unnormalise_screen(target["keypoints"], resolution)
-  placed = placement.place(source, target["keypoints"], target["intrinsics"], align)
-  np.testing.assert_allclose(placement.place(source, keypoints_px, px, align), placed, atol=1e-3)
+  placed = placement.place(source, target["keypoints"], target["intrinsics"])
+  np.testing.assert_allclose(placement.place(source, keypoints_px, px), placed, atol=1e-3)
   np.testing.assert_allclose(skeleton.root_centre(placed), skeleton.root_centre(source), atol=1e-5)
 
 
@@ -49,10 +46,8 @@ def test_placement_by_clip_keeps_the_motion_of_the_root_and_puts_no_joint_behind
   placed = placement.place(source, keypoints, target["intrinsics"])
   np.testing.assert_allclose(jnp.diff(placed[:, :, 0], axis=1), jnp.diff(source[:, :, 0], axis=1), atol=1e-5)
   walk = source.at[..., 2].add(jnp.linspace(-4, 4, 5)[None, :, None])
-  placed = placement.place(walk, keypoints * 3, target["intrinsics"])
+  placed = placement.keep_in_front(placement.place(walk, keypoints * 3, target["intrinsics"]))
   assert placed[..., 2].min() >= placement.NEAR_M - 1e-5
-  with pytest.raises(ValueError, match="alignment 'joint' is unknown; choose one of clip, frame"):
-    placement.place(source, keypoints, target["intrinsics"], "joint")
 
 
 def test_a_spine_is_rotated_to_any_direction_even_the_opposite_and_bones_stay():

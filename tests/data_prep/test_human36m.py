@@ -9,8 +9,9 @@ import pytest
 
 from data_prep import geometry_checks, human36m
 from posynda_jax.datasets import load
-from posynda_jax.datasets.human36m import dummy_data, files, views
+from posynda_jax.datasets.human36m import files, views
 from posynda_jax.geometry import camera, skeleton
+from tests.datasets import dummy_human36m as dummy_data
 from tests.datasets.planted import edit, listed, run
 from tests.tolerance import assert_close
 

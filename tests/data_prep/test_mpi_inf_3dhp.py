@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from data_prep import mpi_inf_3dhp as prep
-from posynda_jax.datasets import dummy, load
-from posynda_jax.datasets.mpi_inf_3dhp import dummy_data, raw, tables
+from posynda_jax.datasets import load
+from posynda_jax.datasets.mpi_inf_3dhp import raw, tables
+from tests.datasets import dummy
+from tests.datasets import dummy_mpi_inf_3dhp as dummy_data
 from tests.datasets.planted import Payload, run, short_sequences
 
 TRUE_TEST = dict(tables.TEST)

@@ -10,11 +10,11 @@ import pytest
 
 from posynda_jax.adaptation import bases
 from posynda_jax.datasets import load
-from posynda_jax.datasets.human36m import dummy_data as h36m
-from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as dhp
 from posynda_jax.datasets.mpi_inf_3dhp import tables
-from posynda_jax.datasets.threedpw import dummy_data as threedpw
 from tests import ROOT, scene
+from tests.datasets import dummy_human36m as h36m
+from tests.datasets import dummy_mpi_inf_3dhp as dhp
+from tests.datasets import dummy_threedpw as threedpw
 from tests.datasets.planted import run
 
 PRESETS = ROOT / "experiments" / "presets"

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from data_prep import threedpw
-from posynda_jax.datasets import dummy, load
-from posynda_jax.datasets.threedpw import dummy_data, published
+from posynda_jax.datasets import load
+from posynda_jax.datasets.threedpw import published
+from tests.datasets import dummy
+from tests.datasets import dummy_threedpw as dummy_data
 from tests.datasets.planted import Payload, listed, run
 
 SPEC = dummy_data.SPECS[3]

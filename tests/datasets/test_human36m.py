@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from data_prep import human36m
 from posynda_jax.data import safe_pickle
 from posynda_jax.datasets import load, record
-from posynda_jax.datasets.human36m import archives, dummy_data, files, views
+from posynda_jax.datasets.human36m import archives, files, views
 from posynda_jax.geometry import camera, camera_tables
+from tests.datasets import dummy_human36m as dummy_data
 from tests.datasets.planted import Payload, edit, listed
 from tests.tolerance import assert_close
 

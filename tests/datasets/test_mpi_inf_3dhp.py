@@ -9,8 +9,9 @@ from data_prep import mpi_inf_3dhp as prep
 from posynda_jax.data import tracks
 from posynda_jax.datasets import load, record
 from posynda_jax.datasets.licensed import Fault
-from posynda_jax.datasets.mpi_inf_3dhp import dummy_data, mpi_inf_3dhp_dataset_builder, processed, raw, tables
+from posynda_jax.datasets.mpi_inf_3dhp import mpi_inf_3dhp_dataset_builder, processed, raw, tables
 from posynda_jax.geometry import camera_tables
+from tests.datasets import dummy_mpi_inf_3dhp as dummy_data
 from tests.datasets.planted import short_sequences
 
 TRUE_TEST = dict(tables.TEST)

@@ -6,8 +6,9 @@ import scipy.sparse
 from scipy.spatial.transform import Rotation
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.datasets.threedpw import dummy_data, joints, smpl
+from posynda_jax.datasets.threedpw import joints, smpl
 from posynda_jax.geometry import skeleton
+from tests.datasets import dummy_threedpw as dummy_data
 
 RNG = np.random.default_rng(0)
 BETAS = RNG.normal(size=10)

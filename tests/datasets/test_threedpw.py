@@ -9,9 +9,10 @@ import pytest
 
 from posynda_jax.data import tracks
 from posynda_jax.datasets import load
-from posynda_jax.datasets.threedpw import dummy_data, smpl
+from posynda_jax.datasets.threedpw import smpl
 from posynda_jax.geometry import camera, skeleton
 from tests import ROOT
+from tests.datasets import dummy_threedpw as dummy_data
 from tests.datasets import test_smpl
 from tests.tolerance import assert_close
 

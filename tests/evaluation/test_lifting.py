@@ -55,6 +55,18 @@ def test_lifting_keeps_frames_in_order_and_finds_their_place(lift, num_frames, f
   assert lifted.reprojection_px.max() < 0.05 and np.isnan(lifted.deviation).all()
 
 
+def test_a_person_of_known_height_has_it_and_projects_as_before(lift):
+  record, _ = flat_scene(23, 25.0)
+  lifted = lifting.lift_record(lift, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  scaled = lifting.scale_to_height(lifted, 1.2)
+  assert lifting.height(scaled) == pytest.approx(1.2) and lifting.height(lifted) > 1.5
+  joints, scaled_joints = (one.pose + one.root[:, None] for one in (lifted, scaled))
+  intrinsics = record["intrinsics"]
+  np.testing.assert_allclose(camera.project(scaled_joints, intrinsics), camera.project(joints, intrinsics), atol=0.01)
+  with pytest.raises(ValueError, match="height of 175 m: expected a person's, from 0.5 to 2.5 m"):
+    lifting.scale_to_height(lifted, 175)
+
+
 def test_a_doubt_head_comes_with_every_joint():
   def doubting(keypoints, noisy, t):
     stated = jnp.log(jnp.stack([0.01 + 0.001 * jnp.arange(17.0), jnp.full(17, 0.04)], -1))

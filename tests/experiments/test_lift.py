@@ -53,9 +53,9 @@ def test_adapting_to_own_keypoints_reports_reprojection_instead_of_errors(adapte
 def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
   options = (f"--run={adapted[0]}", f"--keypoints={walk[0]}", "--resolution=1920x1080", "--hypotheses=3")
   out = run_well("lift", *options, "--select=joint", f"--output={tmp_path}/walk.npz", f"--bvh={tmp_path}/walk.bvh",
-                 f"--trc={tmp_path}/walk.trc", f"--angles={tmp_path}/walk.csv", "--up=0,-1,0")
+                 f"--trc={tmp_path}/walk.trc", f"--angles={tmp_path}/walk.csv", "--up=0,-1,0", "--height=1.6")
   assert "  warning: intrinsics not given: focal length guessed as 1920 px" in out
-  assert "Reprojection error: mean" in out
+  assert "Reprojection error: mean" in out and "Height: 1.60 m, as given" in out
   found = np.load(tmp_path / "walk.npz")  # without pickles
   assert found["frame"].tolist() == list(range(40)) and np.flatnonzero(~found["detected"]).tolist() == [20]
   assert found["hypotheses_root_m"].shape == (3, 40, 17, 3) and found["pose_root_m"].dtype == np.float32

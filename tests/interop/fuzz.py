@@ -29,17 +29,17 @@ from safetensors.numpy import save_file
 
 from posynda_jax.adaptation import tensors_file
 from posynda_jax.datasets.human36m import archives as human36m_archives
-from posynda_jax.datasets.human36m import dummy_data as human36m
 from posynda_jax.datasets.human36m import files as human36m_files
 from posynda_jax.datasets.mocap import archives, asf_amc, bvh
-from posynda_jax.datasets.mpi_inf_3dhp import dummy_data as mpi_inf_3dhp
 from posynda_jax.datasets.mpi_inf_3dhp import raw
-from posynda_jax.datasets.threedpw import dummy_data as threedpw
 from posynda_jax.datasets.threedpw import sequence_file, smpl
 from posynda_jax.interop import torch_file
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.video import blazepose, models, reader
 from posynda_jax.visuals import pose_sequence
+from tests.datasets import dummy_human36m as human36m
+from tests.datasets import dummy_mpi_inf_3dhp as mpi_inf_3dhp
+from tests.datasets import dummy_threedpw as threedpw
 from tests.datasets.test_mocap import ASF, BVH
 from tests.interop import keypoint_formats, test_video
 from tests.interop.detector_files import detect

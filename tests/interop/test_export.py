@@ -17,7 +17,7 @@ from posynda_jax.data import clips
 from posynda_jax.diffusion.mixste import MixSTE
 from posynda_jax.diffusion.videopose import VideoPose
 from posynda_jax.evaluation import scoring
-from posynda_jax.geometry import camera, measured, skeleton
+from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop import serving
 from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint
@@ -36,7 +36,7 @@ def make_weights(model, rule: str = lora.ATTENTION):
   def draw(path, leaf) -> np.ndarray:
     return rng.normal(0, 0.2, leaf.shape).astype(np.float32) + (path[-1].key == "var")
 
-  inputs = np.zeros(shape + (2,)), np.zeros(shape + (3,)), np.zeros(1)
+  inputs = np.zeros(shape + (getattr(model, "inputs", 2),)), np.zeros(shape + (3,)), np.zeros(1)
   variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs))
   base = {name: variables[name] for name in variables if name in ("params", "batch_stats")}
   base = jax.tree_util.tree_map_with_path(draw, base)
@@ -139,30 +139,32 @@ def test_the_example_beside_the_file_needs_only_jax(tmp_path):
   assert_close(found, np.asarray(poses).reshape(-1, 17, 3)[:-1])
 
 
-def test_onnx_gives_the_same_poses_where_the_converter_is_installed(tmp_path):
+@pytest.mark.parametrize("view", [False, True])
+def test_onnx_gives_the_same_poses_where_the_converter_is_installed(view, tmp_path):
   pytest.importorskip("jax2onnx", reason=f"optional: {serving.ONNX_INSTALL}")
   runtime = pytest.importorskip("onnxruntime")
-  model = MixSTE(**FIELDS)
+  model = MixSTE(**FIELDS | {"inputs": virtual_camera.CHANNELS if view else 2})
   denoise, _ = serving.merge_adapter(model, *make_weights(model), 0.5)
-  call = serving.make_call(denoise, scoring.SamplingConfig(flip=True))
+  seen = measured.make(view=virtual_camera.CANONICAL, inputs=virtual_camera.CHANNELS) if view else measured.Measured()
+  call = serving.make_call(denoise, scoring.SamplingConfig(flip=True), seen)
   path = tmp_path / "model.onnx"
-  serving.save_onnx(path, call, FRAMES, 17, {"num_frames": FRAMES})
+  serving.save_onnx(path, call, FRAMES, 17, view, {"num_frames": FRAMES})
   session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
   assert json.loads(session.get_modelmeta().custom_metadata_map["posynda_jax"]) == {"num_frames": FRAMES}
   for batch in (1, 7):
-    noise = np.random.default_rng(batch).standard_normal((batch, FRAMES, 17, 3)).astype(np.float32)
-    (found,) = session.run(["poses"], {"keypoints": keypoints(batch), "noise": noise})
-    assert_close(found, call(keypoints(batch), noise))
+    clip = {"keypoints": keypoints(batch)}
+    if view:
+      clip["confidence"] = np.ones((batch, FRAMES, 17), np.float32)
+      clip["intrinsics"] = np.tile(scene.INTRINSICS, (batch, 1))
+    clip["noise"] = np.random.default_rng(batch).standard_normal((batch, FRAMES, 17, 3)).astype(np.float32)
+    (found,) = session.run(["poses"], clip)
+    assert_close(found, call(*clip.values()))
 
 
 def test_onnx_is_refused_in_one_line(monkeypatch, tmp_path):
-  for config, view, message in (
-      (scoring.SamplingConfig(sampling_steps=2), (), "one denoiser call: --sampling_steps=2"),
-      (scoring.SamplingConfig(), (0.0, 0.0, 0.0, 0.0, 0.2), "and a virtual camera"),
-  ):
-    with pytest.raises(ValueError, match=message):
-      serving.make_call(None, config, view)
+  with pytest.raises(ValueError, match="one denoiser call: --sampling_steps=2"):
+    serving.make_call(None, scoring.SamplingConfig(sampling_steps=2))
   monkeypatch.setitem(sys.modules, "jax2onnx", None)
   with pytest.raises(ValueError, match="pip install --no-deps jax2onnx"):
-    serving.save_onnx(tmp_path / "model.onnx", None, FRAMES, 17, {})
+    serving.save_onnx(tmp_path / "model.onnx", None, FRAMES, 17, False, {})
   assert not list(tmp_path.iterdir())

@@ -12,8 +12,8 @@ class Labelled:
   """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the
   loss (Eq. 9).
 
-  `clip`: the clip that the keypoints were detected in, for its camera and confidences; None is the target clip's camera
-  with every joint seen. `trust`: what share of a frame's weight each joint has; None is all of it.
+  `clip`: whose camera and confidences the keypoints have; None: the target clip's camera, confidence 1 for all
+  joints. `trust`: what share of a frame's weight each joint has; None is all of it.
   """
 
   keypoints: Float[Array, "b f j 2"]

@@ -18,12 +18,10 @@ from posynda_jax.geometry import camera
 class NovelViews(Lesson):
   """Target people at the source body's size and the target's proportions, rotated about the vertical by a random angle.
 
-  `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean. `weight` as
-  in `PseudoLabels`.
+  `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean.
   """
 
   tumble: float = 1.0
-  weight: float = 1.0
   needs_body = True
   resizes = True
 
@@ -37,4 +35,4 @@ class NovelViews(Lesson):
     poses = placement.orbit(keys(Purpose.ORBIT, num_clips), pose + root[..., None, :], up)
     if self.tumble:
       poses = placement.tumble(keys(Purpose.TUMBLE_TARGET, num_clips), poses, self.tumble * lean(pose, up))
-    return Labelled(*project_placed(poses, target), self.weight * target["valid"])
+    return Labelled(*project_placed(poses, target), target["valid"])

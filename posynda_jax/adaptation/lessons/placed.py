@@ -14,25 +14,18 @@ from posynda_jax.runtime import parallel
 
 def project_placed(poses: Float[Array, "b f j 3"], target: dict) -> tuple[Array, Array]:
   """(keypoints, root-relative poses) of absolute poses placed with the size and position of the target clips."""
-  placed = placement.place(poses, target["keypoints"], target["intrinsics"])
+  placed = placement.keep_in_front(placement.place(poses, target["keypoints"], target["intrinsics"]))
   return camera.project(placed, target["intrinsics"]), skeleton.root_centre(placed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Synthesis(Lesson):
-  """F as the paper has it. Source clip i is placed before the camera of target clip i; both are random draws.
+  """F as the paper has it. Source clip i is placed before the camera of target clip i; both are random draws."""
 
-  `place=False` uses source clips as their own cameras project them. If the source is rendered by the target's rig, the
-  score is the best that F can reach.
-  """
-
-  place: bool = True
   needs_source = True
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     source = clips["source"]
-    if not self.place:
-      return Labelled(source["keypoints"], skeleton.root_centre(source["poses"]), source["valid"], source)
     return Labelled(*project_placed(source["poses"], clips["target"]), source["valid"])
 
 

@@ -14,9 +14,9 @@ class PseudoLabels(Lesson):
   """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
   the pose that the rule `bones` makes of all.
 
-  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. `doubt_m`: what
-  the teacher does not know is not taught: a joint whose hypotheses deviate by this many metres counts half, and one
-  that all agree on counts whole; None trusts all alike. Raises ValueError for another `select`.
+  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. `doubt_m`:
+  joints with uncertain hypotheses weigh less: a spread of this many metres halves the weight; None weighs all alike.
+  Raises ValueError for another `select`.
   """
 
   select: str = "frame"

@@ -1,4 +1,4 @@
-"""Target labels: the ceiling of an adapter. This is the only code of adaptation that reads target poses."""
+"""Target labels: the ceiling of an adapter. No other lesson reads target poses."""
 
 import dataclasses
 

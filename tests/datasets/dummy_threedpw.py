@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from posynda_jax.datasets import dummy
 from posynda_jax.geometry import skeleton
+from tests.datasets import dummy
 
 SMPL = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from posynda_jax.datasets import dummy
 from posynda_jax.datasets.mpi_inf_3dhp import tables
 from posynda_jax.geometry import camera_tables, skeleton
+from tests.datasets import dummy
 
 NAMES = (  # mpii_get_joint_set.m, `all`
     "spine3", "spine4", "spine2", "spine", "pelvis", "neck", "head", "head_top", "left_clavicle", "left_shoulder",

@@ -8,10 +8,10 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.datasets import dummy
 from posynda_jax.datasets.human36m import files
 from posynda_jax.datasets.human36m.views import render
 from posynda_jax.geometry import skeleton
+from tests.datasets import dummy
 
 CPN, HOURGLASS = "cpn_ft_h36m_dbb", "sh_ft_h36m"
 OFFICIAL = {"Photo": "TakingPhoto", "WalkDog": "WalkingDog"}
