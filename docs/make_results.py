@@ -163,6 +163,18 @@ def guard() -> str:
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
 
 
+def spoilt() -> str:
+  """What the guard said of each target once spoilt: refused for its reprojection, for 2D that fits better, or not."""
+  rows = read("spoilt")["rows"]
+  targets = list(dict.fromkeys(row["target"] for row in rows))
+  said = {(row["spoilt"], row["target"]): (row["why_refused"] or "not refused").partition(":")[0] for row in rows}
+  said = {key: "reprojection" if "poses reproject" in why else why.replace("the 2D fits better with", "better with")
+          for key, why in said.items()}
+  names = [target.replace("_mocap", "").removesuffix("_gt") for target in targets]
+  return markdown(("2D", *names), [
+      [name, *(said[name, target] for target in targets)] for name in dict.fromkeys(row["spoilt"] for row in rows)])
+
+
 def endings() -> str:
   """Faults that starts of tiny jobs met, by what the run was doing, and how these starts ended."""
   phases = ("before the first save", "between saves", "in a save", "after a training")

@@ -26,6 +26,7 @@ BATCHES = 8  # batches of target clips that an account reads, spread over all cl
 STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, the largest first
 REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
 FITS_BETTER = 0.9  # 2D with a mistake mended that has less than this share of the given 2D's doubt is taken for right
+KEPT_GAIN = 0.8  # share of the largest fall of doubt from which the largest share of an adapter is kept
 LEAST_CLIPS = 256  # of a target, fewer of which tell nothing: `experiments.one_video`
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
 OTHERWISE = {  # mistake in a target's 2D -> the changed arrays of a clip that mend it
@@ -150,13 +151,17 @@ def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], 
 def decide(
     accounts: dict[float, dict[str, float]], otherwise: dict[str, dict[str, float]], num_clips: int = LEAST_CLIPS
 ) -> Decision:
-  """The share of an adapter with the least doubt; 0 where the base has it, or where the target is refused."""
+  """The largest share of an adapter that lowers the doubt by KEPT_GAIN of what the best share does; 0 where none lowers
+  it, or where the target is refused.
+  """
   if reason := why_refused(accounts[0.0], otherwise, num_clips):
     return Decision(0.0, reason, accounts)
-  share = min(accounts, key=lambda share: doubt(accounts[share]))
-  if share == 0:
+  gains = {share: doubt(accounts[0.0]) - doubt(found) for share, found in accounts.items()}
+  best = max(gains.values())
+  if best <= 0:
     return Decision(0.0, "at no share are its poses more consistent than the base's", accounts)
-  reason = "as a whole" if share == 1 else f"at {share:g}, where its poses are most consistent"
+  share = max(share for share, gain in gains.items() if gain >= KEPT_GAIN * best)
+  reason = "as a whole" if share == 1 else f"at {share:g}, above which its poses are less consistent"
   return Decision(share, reason, accounts)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from posynda_jax.geometry import skeleton
 
 RULES = ("simple", "gast")
+_STRAY = 0.08  # most that a joint lies from the middle of a pair around it, as a share of the box's diagonal
 
 # COCO-17 is nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
 # COCO[name][i] is the index, in that layout, of joint i of COCO-17.
@@ -63,20 +64,36 @@ LAYOUTS = {name: _layout(name) for name in (*COCO, *skeleton.ORDERS)}
 BY_COUNT = {LAYOUTS[name].num_joints: name for name in COCO if name != "body25b"}  # see `told_apart`
 
 
-def told_apart(points: np.ndarray, layout: str) -> str:
-  """`body25b` for points [n j 2] (NaN: lost) that are called `body25` and are not; else `layout`.
+def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
+  """`body25`, or `body25b` for points [n j 2] (NaN: lost) that are called `body25` and are not; else `layout`.
 
   In BODY_25 joint 8 lies between the hips and joint 1 between the shoulders. In BODY_25B the nose lies near both eyes
-  and joint 17 between the shoulders.
+  and joint 17 between the shoulders. Raises ValueError for 25 joints in another order, as those of Kinect, and for
+  Human3.6M-17 that is called `coco17`.
   """
-  if layout != "body25" or not len(points):
+  if layout not in ("coco17", "body25") or not len(points):
+    return layout
+  lost = np.isnan(points)
+  sizes = np.linalg.norm(np.where(lost, -np.inf, points).max(1) - np.where(lost, np.inf, points).min(1), axis=-1)
+  size = np.median(sizes[np.isfinite(sizes)]) if np.isfinite(sizes).any() else 0
+  if size == 0:  # one point, or none
     return layout
 
-  def stray(*parts):  # mean distance of each joint from the middle of its pair, where all three are seen
-    found = np.concatenate([np.linalg.norm(points[:, i] - points[:, [j, k]].mean(1), axis=-1) for i, j, k in parts])
-    return found[np.isfinite(found)].mean() if np.isfinite(found).any() else np.inf
+  def stray(*triples):  # share of the size that each joint is from the middle of its pair; inf where none is seen
+    away = [np.linalg.norm(points[:, i] - points[:, [j, k]].mean(1), axis=-1) / size for i, j, k in triples]
+    return max((found[np.isfinite(found)].mean() for found in away if np.isfinite(found).any()), default=np.inf)
 
-  return "body25b" if stray((0, 1, 2), (17, 5, 6)) < stray((8, 9, 12), (1, 2, 5)) else layout
+  if layout == "coco17":
+    h36m = stray((0, 1, 4), (7, 0, 8), (8, 11, 14), (9, 8, 10))  # hip, spine, thorax and neck; else nose, eyes, ears
+    if h36m < min(_STRAY, stray((0, 1, 2), (0, 3, 4)) / 2):
+      order = "17 joints that lie as Human3.6M's and not as COCO's"
+      raise ValueError(f"{label} has {order}: give --layout=h36m17, or --layout=coco17 if they are COCO's")
+    return layout
+  body25, body25b = stray((8, 9, 12), (1, 2, 5)), stray((0, 1, 2), (17, 5, 6))
+  if body25 > _STRAY and body25b > 2 * _STRAY:  # the upper neck of BODY_25B is above the shoulders
+    order = "25 joints that lie otherwise than those of OpenPose (Kinect's or ViTPose's?)"
+    raise ValueError(f"{label} has {order}: name their order with --layout, or convert them to coco17")
+  return "body25b" if body25b < body25 else layout
 
 
 def rule_name(layout: str, rule: str) -> str:

@@ -60,11 +60,12 @@ DETACHED = BETTER | {"reprojection_percent": 1.5}  # its views agree, and its po
 
 
 @pytest.mark.parametrize("whole, half, base, share, reason", [
-    (BETTER, GOOD, GOOD, 1.0, "as a whole"), (WORSE, BETTER, GOOD, 0.5, "at 0.5, where its poses are most"),
+    (BETTER, GOOD, GOOD, 1.0, "as a whole"), (WORSE, BETTER, GOOD, 0.5, "at 0.5, above which its poses are less"),
+    (BETTER | {"views_mm": 31.0}, BETTER, GOOD, 1.0, "as a whole"),  # nearly as good
     (DETACHED, BETTER, GOOD, 0.5, "at 0.5"), (WORSE, WORSE, GOOD, 0.0, "at no share"),
     (BETTER, BETTER, GOOD | {"reprojection_percent": 20.0}, 0.0, "check joint order, intrinsics"),
 ])
-def test_the_guard_keeps_the_share_of_least_doubt(whole, half, base, share, reason):
+def test_the_guard_keeps_the_largest_share_that_is_nearly_the_best(whole, half, base, share, reason):
   decision = account.decide({1.0: whole, 0.5: half, 0.0: base}, {"left and right exchanged": GOOD})
   assert decision.share == share and reason in decision.reason
   assert dataclasses.asdict(decision)["accounts"][0.0] == base

@@ -67,6 +67,11 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
   whole = "alphapose-results.json in it is a whole video's alphapose output: give the file itself"
   with pytest.raises(ValueError, match=whole):
     read(tmp_path / "empty")
+  (tmp_path / "two").mkdir()
+  for video in "ab":
+    write("inferencer", tmp_path / "two" / f"{video}.json", detect(2))
+  with pytest.raises(ValueError, match="a.json in it is a whole video: give the file itself"):
+    read(tmp_path / "two")
 
 
 @pytest.mark.parametrize("document, form, message", [
@@ -79,20 +84,20 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ([{"image_id": name, "keypoints": [1.0] * 51} for name in ("0.jpg", 3)], None, "or images' names throughout"),
     ([{"image_id": -1, "keypoints": [1.0] * 51}], None, "expected frame numbers from 0"),
     ([{"image_id": i, "keypoints": [9.0] * 51} for i in (0, 5_000_000)], None, "to 5,000,000, at irregular steps: ids"),
-    ([[1, 2]], "alphapose", "is a list, expected an object with 'image_id'"),
-    ([{"frame_id": "a", "instances": []}], None, "frame_id 'a', expected numbers from 0"),
-    ([{"frame_id": 0, "instances": {}}], None, "is a dict, expected a list"),
-    ([{"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17}]}], None, "has no 'keypoint_scores'"),
+    ([[1, 2]], "alphapose", "frame 0: keypoints of the wrong form"),
+    ([{"frame_id": [1], "instances": []}], None, r"frame \[1\]: expected frame numbers from 0"),
+    ([{"frame_id": 0, "instances": {}}], None, "has no 'keypoints' but nothing"),
+    ([{"frame_id": 0, "instances": 3}], None, "is a int, expected a list of people"),
     ([{"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 16}]}], None, "wrong form"),
-    ({"meta_info": {}}, None, "has no instance_info"),
+    ({"meta_info": {}}, None, "shows no person"),
     ({"meta_info": {"num_keypoints": 17, "dataset_name": "ap10k"}, "instance_info": []}, None, "17 joints of 'ap10k'"),
-    ({"instance_info": [{"frame_id": 0, "instances": []}]}, None, "frame_id 0, expected numbers from 1"),
+    ({"instance_info": [{"frame_id": 0, "instances": []}]}, None, "frame -1: expected frame numbers from 0"),
     ({"version": 1.3, "people": [{"pose_keypoints_2d": [1.0] * 45}]}, None, "has 15 joints"),
-    ({"version": 1.3, "people": [[1]]}, None, "is a list, expected an object with 'pose_keypoints_2d'"),
-    ({"version": 1.3, "people": 3}, None, "is a int, expected a list"),
-    ([[{"x": 0.5}] * 33], None, "has no 'y'"),
-    ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 33"),
-    ([{"image_id": "0.jpg", "keypoints": [300.0] * 51}], "openpose", "frame 0 has no 'people'"),
+    ({"version": 1.3, "people": [[1]]}, None, "frame 0: keypoints of the wrong form"),
+    ({"version": 1.3, "people": 3}, None, "is a int, expected a list of people"),
+    ([[{"x": 0.5}] * 33], None, "has no 'keypoints' but 'x'"),
+    ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 17"),
+    ([{"image_id": "0.jpg", "box": [300.0]}], "openpose", "frame 0.jpg has no 'keypoints' but 'image_id', 'box'"),
 ])
 def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
   path = tmp_path / "results.json"
@@ -118,7 +123,7 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
     ({"boxes": np.zeros(3), "keypoints": np.zeros(2), "metadata": {}}, {}, "not a whole Detectron dump"),
     ({"boxes": np.zeros((2, 1)), "keypoints": np.zeros((2, 1)), "metadata": {}}, {}, "not a Detectron dump of persons"),
     ({"boxes": np.ones((1, 2, 5)), "keypoints": np.ones((1, 2, 17, 4)), "metadata": {}}, {}, r"expected \(people, 4"),
-    ({"boxes": np.ones(3), "keypoints": np.ones(3)}, {}, "has no array 'metadata'"),
+    ({"boxes": np.ones(3), "keypoints": np.ones(3)}, {}, "has 0 arrays of keypoints"),
     ({"boxes": np.ones((3, 2)), "keypoints": np.ones((3, 2)), "metadata": {}}, {}, "not nested as detectron writes it"),
     ({"positions_2d": {"v": {"custom": 3}}, "metadata": META}, {}, "is not nested as videopose3d writes it"),
     ({"positions_2d": {"v": {"custom": [[[1], [2, 3]]]}}, "metadata": META}, {}, "v is not one array"),

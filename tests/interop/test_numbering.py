@@ -29,18 +29,51 @@ def test_names_that_differ_elsewhere_are_of_several_videos(names, videos):
   assert sorted(name for frames in found.values() for name in frames) == sorted(names)
 
 
-@pytest.mark.parametrize("numbers, frames, fps", [
-    ([0, 1, 2, 50, 51], [0, 1, 2, 50, 51], None),  # the person is away
-    ([2, 3, 7, 9], [2, 3, 7, 9], None),
-    ([5, 7, 9, 11], [5, 7, 9, 11], None),  # every other frame
-    ([0, 33, 67, 100, 133], [0, 1, 2, 3, 4], 30),  # ms
-    ([0, 40, 80, 160], [0, 1, 2, 4], 25),
-    ([80, 0, 40, 40], [2, 0, 1, 1], 25),
+@pytest.mark.parametrize("names", [
+    [f"2023-05-01_12-30-{s:02}.{ms:03}_keypoints.json" for s, ms in ((45, 933), (45, 966), (45, 999), (46, 32))],
+    [f"frame_{t / 30:.2f}s.json" for t in range(20, 50)],
+    [f"A001_01_00_{t // 25:02}_{t % 25:02}.json" for t in range(20, 60)],  # time code
+    [f"{t // 50}.{t % 50 * 20:03}.json" for t in range(120)],  # from 0.000 s
+    [f"{59 + t // 25:02}-{t % 25 * 40:03}.jpg" for t in range(5, 60)],
+    [f"{s // 3600}-{s // 60 % 60:02}-{s % 60:02}_{ms:03}.jpg" for s in range(3590, 3620) for ms in range(5, 1000, 40)],
 ])
-def test_numbers_are_frames_or_time_stamps(numbers, frames, fps):
-  found, rate = numbering.count(np.array(numbers), "file")
-  assert found.tolist() == frames
+def test_a_time_in_names_runs_on_over_its_seconds(names):
+  assert numbering.videos(names[::-1]) == {"": {name: i for i, name in enumerate(names)}}
+
+
+@pytest.mark.parametrize("names", [
+    [f"{i:04}_{n}_people.json" for i, n in enumerate((1, 1, 2, 2, 1, 1, 0, 1))],
+    [f"v{1 + i // 8}_{i}" for i in range(16)],
+])
+def test_a_number_beside_frames_that_run_on_is_no_video(names):
+  assert numbering.videos(names) == {"": {name: i for i, name in enumerate(names)}}
+
+
+@pytest.mark.parametrize("numbers, frames, fps, every", [
+    ([0, 1, 2, 50, 51], [0, 1, 2, 50, 51], None, 1),  # the person is away
+    ([2, 3, 7, 9], [2, 3, 7, 9], None, 1),
+    ([5, 7, 9, 11], [2, 3, 4, 5], None, 2),  # every other frame
+    ([0, 10, 20, 40], [0, 1, 2, 4], None, 10),
+    ([0, 33, 67, 100, 133], [0, 1, 2, 3, 4], 30, 1),  # ms
+    ([80, 0, 40, 40, 160], [2, 0, 1, 1, 4], None, 40),
+    ([0, 33333, 66667, 133333], [0, 1, 2, 4], 30, 1),  # µs
+    ([0, 50], [0, 50], None, 1),
+])
+def test_numbers_are_frames_or_time_stamps(numbers, frames, fps, every):
+  found, rate, step = numbering.count(np.array(numbers), "file", 2)
+  assert found.tolist() == frames and step == every
   assert rate is None if fps is None else abs(rate / fps - 1) < 0.01
+
+
+def test_even_steps_between_listed_frames_are_gaps():
+  assert numbering.count(np.array([2, 4, 6, 8]), "file", 20)[0].tolist() == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1e9])
+def test_times_of_any_unit_become_frames(unit):
+  times = unit * np.array([5, 5 + 1 / 30, 5 + 2.02 / 30, 5 + 7 / 30])
+  frames, rate = numbering.from_times(times[::-1], "file")
+  assert frames.tolist() == [7, 2, 1, 0] and abs(rate / 30 - 1) < 0.1
 
 
 @pytest.mark.parametrize("numbers", [[139, 285, 632, 581781], [0, 5_000_000], [10, 500, 7000, 7100, 90000]])

@@ -63,7 +63,7 @@ def test_the_size_of_the_video_is_needed_and_must_fit(tmp_path):
     read(other, resolution=None)
   with pytest.raises(ValueError, match="% of its joints outside 640x360 px"):
     read(other, resolution=(640, 360))
-  points = pick(detect(2), COCO17) / [W, H, 1]
+  points = pick(detect(2), COCO17) / [W / 2, H / 2, 1] - [1, 1, 0]
   np.save(tmp_path / "plain.npy", points)
   with pytest.raises(ValueError, match="shares of the image, expected px"):
     read(tmp_path / "plain.npy")

@@ -5,11 +5,12 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
 
     formats      FORMATS, the table of formats; recognise, read
     arrays, documents, folders, tables   the readers: npz and npy, JSON, a file for each frame, CSV
-    numbering    videos, count: frame numbers from names, and from what a detector wrote
+    numbering    videos, count, from_times: frame numbers from names, and from what a detector wrote
+    joint_names  find, spell: joints by their names
     json_stream  Reader, JSON files of any length
     detections   Detections, Collector, dense
     people       find, track, join, choose, describe
     cleaning     drop_untrusted, fill, find_exchanged, exchange, complete: one person's keypoints mended
-    recordings   Options, Recording, read, from_array
-    targets      is_own, read, identity, protocol, describe, table: targets named `keypoints:FILE`
+    recordings   Options, Recording, read, from_array, from_detections
+    targets      is_own, from_array, from_recordings, describe: targets named `keypoints:FILE`
 """

@@ -4,29 +4,33 @@ Every reader is `(path, layout or None) -> list of Detections`, one for each vid
 object arrays.
 """
 
+import dataclasses
 import zipfile
 
 import numpy as np
 
 from posynda_jax.data import safe_pickle
 from posynda_jax.geometry import layouts, skeleton
-from posynda_jax.interop.keypoints import detections
+from posynda_jax.interop.keypoints import detections, numbering
 from posynda_jax.interop.keypoints.detections import Detections
 
 # Names of arrays by which `recognise` knows a format.
 _NAMES = {
-    "videopose3d": {"positions_2d"}, "detectron": {"boxes", "keypoints"}, "video_to_pose3d": {"kpts"},
-    "mhformer": {"reconstruction"}, "keypoints_scores": {"keypoints", "scores"},
+    "videopose3d": {"positions_2d"}, "detectron": {"boxes", "keypoints", "metadata"}, "video_to_pose3d": {"kpts"},
+    "mhformer": {"reconstruction"},
 }
-_MEDIAPIPE = ((33, 4), (33, 3))  # shapes of a frame
+_SCORES = ("scores", "keypoint_scores", "confidence", "confidences", "conf", "visibility")
+_FRAMES = ("frames", "frame_ids", "frame_numbers", "frame_indices", "frame_idx", "frame_id", "frame")
+_MEDIAPIPE = ((33, 4), (33, 3), (132,))  # shapes of a frame
 _LEFT = {"coco17": [1, 3, 5, 7, 9, 11, 13, 15], "h36m17": sorted(skeleton.LEFT)}
 
 
 def load(path) -> dict:
-  """The arrays of an npz file by name; the array of an npy file under the empty name."""
+  """The arrays of an npz file or of a dictionary by name; the array of an npy file under the empty name."""
   with open(path, "rb") as file:
     is_npy = file.read(6) == b"\x93NUMPY"
-  return {"": safe_pickle.load_npy(path)} if is_npy else safe_pickle.load_npz(path)
+  value = safe_pickle.load_npy(path) if is_npy else safe_pickle.load_npz(path)
+  return value if isinstance(value, dict) else {"": value}
 
 
 def _get(data: dict, name: str, path):
@@ -93,13 +97,16 @@ def detectron(path, layout=None) -> list[Detections]:
 
 def video_to_pose3d(path, layout=None) -> list[Detections]:
   """video-to-pose3D's npz: `kpts` (T,17,2)."""
-  return [detections.dense(_get(load(path), "kpts", path), f"{path}, kpts", layout or "coco17")]
+  data, layout = load(path), layout or "coco17"
+  return _dense(data, _frames(_get(data, "kpts", path), layout, f"{path}, kpts"), f"{path}, kpts", layout)
 
 
 def mhformer(path, layout=None) -> list[Detections]:
-  """The 2D input of the demos of MHFormer and MotionAGFormer: `reconstruction` (people,T,17,2), Human3.6M-17."""
+  """The 2D input of the demos of MHFormer and MotionAGFormer: `reconstruction` (people,T,17,2), Human3.6M-17, or with
+  three numbers x, y (px) and score.
+  """
   points = np.asarray(_get(load(path), "reconstruction", path))
-  if points.shape[-1] != 2:
+  if points.shape[-1:] != (2,) and not _has_scores(points):
     raise ValueError(f"{path} has shape {points.shape}: a demo's 3D output; give its 2D input, (people, T, 17, 2)")
   people = points[None] if points.ndim == 3 else points
   if not len(people):
@@ -112,51 +119,149 @@ def mhformer(path, layout=None) -> list[Detections]:
 
 def keypoints_scores(path, layout=None) -> list[Detections]:
   """Arrays `keypoints` (T,j,2) and `scores` (T,j), or (T,people,j,2) and (T,people,j), as rtmlib's users save them. The
-  number of joints gives the order; 17 are COCO's. `resolution`, `fps` and `tracked` (a person keeps the place in the
-  arrays) are read where they are.
+  number of joints gives the order; 17 are COCO's. `resolution`, `fps`, `frames` (their numbers) and `tracked` (a person
+  keeps the place in the arrays) are read where they are.
   """
   data = load(path)
-  points, scores = (np.asarray(_get(data, name, path)) for name in ("keypoints", "scores"))
+  name = next((name for name in _SCORES if name in data), "scores")
+  points = _stack(_get(data, "keypoints", path), 2, path)
+  scores = _stack(_get(data, name, path), 1, path)
+  points = points[..., :2] if points.shape[-1] == 3 and np.array_equal(points[..., 2], scores, True) else points
   if scores.shape == points.shape[:-1] + (1,):
     scores = scores[..., 0]
   if points.ndim not in (3, 4) or points.shape[-1] != 2 or scores.shape != points.shape[:-1]:
     expected = "expected (T, [people,] joints, 2) and (T, [people,] joints)"
-    raise ValueError(f"{path} has keypoints {points.shape} and scores {scores.shape}, {expected}")
+    raise ValueError(f"{path} has keypoints {points.shape} and {name} {scores.shape}, {expected}")
   collector = detections.Collector(path, layout)
   points, scores = (points, scores) if points.ndim == 4 else (points[:, None], scores[:, None])
-  tracked = bool(np.any(data.get("tracked", False)))
+  tracked, numbers = bool(np.any(data.get("tracked", False))), _numbers(data, len(points)).tolist()
   for t, i in np.ndindex(scores.shape[:2]):
+    collector.list_frame(numbers[t])
     if not tracked or (scores[t, i] > 0).any():
-      collector.add(t, points[t, i], scores[t, i], i if tracked else None)
+      collector.add(numbers[t], points[t, i], scores[t, i], i if tracked else None)
   said = {name: tuple(map(float, np.ravel(data[name]))) for name in ("resolution", "fps") if name in data}
   return collector.finish(
-      num_frames=len(points), fps=said.get("fps", (None,))[0], resolution=said.get("resolution"))
+      fps=said.get("fps", (None,))[0], resolution=said.get("resolution"), normalised=collector.are_shares)
 
 
 def plain(path, layout=None) -> list[Detections]:
-  """One array (T, joints, 2 or 3) in an npz or npy file, in the order of `layout`."""
-  points = _only_array(load(path), path)
+  """One array (T, joints, 2 or 3) in an npz or npy file, in the order of `layout`; px, or shares of width and height.
+
+  MoveNet writes y before x. Shares of a person who would lie on the side are read so, with a note.
+  """
+  data = load(path)
+  points = _only_array(data, path)
   if layout is None:
     known = "|".join(layouts.LAYOUTS)
     raise ValueError(f"{path} is a plain array {points.shape}: name its joint order with --layout={known}")
-  return [detections.dense(points, str(path), layout)]
+  points, notes = _frames(points, layout, path), ()
+  values = points[..., :2][np.isfinite(points[..., :2])]
+  normalised = detections.are_shares(values) and bool(((values >= 0) & (values <= 1)).mean() > 0.98)
+  if normalised and layout == "coco17" and points.shape[-1] == 3:
+    down = points[:, :, [11, 12], :2].mean(2) - points[:, :, [5, 6], :2].mean(2)  # from the shoulders to the hips
+    down = np.median(down[np.isfinite(down).all(-1)], 0)
+    if down[0] > 2 * abs(down[1]):
+      points = points[..., [1, 0, 2]]
+      notes = ("read as y, x, score, as MoveNet writes it: as x, y the person would lie on the side",)
+  return _dense(data, points, str(path), layout, normalised=normalised, notes=notes)
 
 
 def mediapipe(path, layout=None) -> list[Detections]:
-  """MediaPipe's 33 landmarks (T,33,3|4): x, y as shares of width and height, z, visibility. NaN or 0: nobody."""
-  points = np.asarray(_only_array(load(path), path))
-  if points.ndim != 3 or points.shape[1:] not in _MEDIAPIPE:
+  """MediaPipe's 33 landmarks (T,33,3|4): x, y as shares of width and height or px, z, visibility. NaN or 0: nobody.
+
+  The third of three numbers is the visibility where all are from 0 to 1.
+  """
+  data = load(path)
+  points = _only_array(data, path)
+  if _shape(points) not in _MEDIAPIPE:
     raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 3 or 4): x, y, z, visibility")
-  points = points[..., [0, 1, 3] if points.shape[2] == 4 else [0, 1]]
-  return [detections.dense(points, str(path), layout or "mediapipe33", normalised=True)]
+  points = _frames(points, "mediapipe33", path)
+  third = points[..., 2][np.isfinite(points[..., 2])]
+  is_score = points.shape[-1] == 3 and third.any() and ((third >= 0) & (third <= 1)).all()
+  points = points[..., [0, 1, 3] if points.shape[-1] == 4 else [0, 1, 2] if is_score else [0, 1]]
+  shares = detections.are_shares(points[..., :2])
+  return _dense(data, points, str(path), layout or "mediapipe33", normalised=shares)
 
 
-def _only_array(data: dict, path):
-  arrays = {name: value for name, value in data.items() if isinstance(value, np.ndarray) and value.ndim >= 2}
-  if len(arrays) != 1:
+def _shape(points: np.ndarray) -> tuple[int, ...]:
+  """The shape of a frame without axes of length 1."""
+  return tuple(length for length in points.shape[1:] if length != 1)
+
+
+def _has_scores(points: np.ndarray) -> bool:
+  """Whether points [... 3] are x, y in px and a score, and no 3D poses."""
+  if points.shape[-1:] != (3,) or points.dtype.kind not in "fiu" or not points.size:
+    return False
+  return bool(np.median(np.abs(points[..., :2])) > 2 and points[..., 2].min() >= 0 and points[..., 2].max() <= 1)
+
+
+def _stack(value, axes: int, path) -> np.ndarray:
+  """One array [T people ...] of an array of `axes` axes for each person of each frame. A frame may be None, and its
+  people may come and go: they are NaN. Other arrays stay. Raises ValueError for arrays of several shapes.
+  """
+  array = np.asarray(value)
+  if array.dtype != object or array.ndim != 1:
+    return array
+  try:
+    frames = [np.zeros(0) if one is None else np.asarray(one) for one in array]
+  except ValueError as error:
+    raise ValueError(f"{path} has frames that are not one array each: {error}") from error
+  frames = [one[None] if one.ndim == axes else one for one in frames]
+  shapes = {one.shape[1:] for one in frames if one.size}
+  if len(shapes) != 1 or any(one.size and (one.ndim != axes + 1 or one.dtype.kind not in "fiu") for one in frames):
+    expected = f"expected numbers (people, {'joints, 2 or 3' if axes == 2 else 'joints'}) or None in each frame"
+    raise ValueError(f"{path} has frames of shapes {sorted(shapes)[:3]}, {expected}")
+  most = max(len(one) for one in frames if one.size)
+  if most * len(frames) > detections.MAX_DETECTIONS:
+    raise ValueError(f"{path} has more than {detections.MAX_DETECTIONS:,} detections: cut the video into pieces")
+  found = np.full((len(frames), most, *shapes.pop()), np.nan, np.float32)
+  for t, one in enumerate(frames):
+    if one.size:
+      found[t, : len(one)] = one
+  return found
+
+
+def _frames(value, layout: str, path) -> np.ndarray:
+  """An array [T people j 2|3|4] of one with other axes of length 1, or with all numbers of a frame in one axis."""
+  points, joints = _stack(value, 2, path), layouts.LAYOUTS[layout].num_joints
+  if points.ndim == 2 and points.shape[1] in (2 * joints, 3 * joints, 4 * joints):
+    points = points.reshape(len(points), joints, -1)
+  while points.ndim > 4 and 1 in points.shape[1:-2]:
+    points = points.squeeze(1 + points.shape[1:-2].index(1))
+  if points.ndim == 4 and points.shape[0] == 1:
+    points = points[0]
+  points = points[:, None] if points.ndim == 3 else points
+  if points.ndim != 4 or points.shape[-1] not in (2, 3, 4) or points.dtype.kind not in "fiu":
+    expected = "expected numbers (T, joints, 2 or 3)"
+    raise ValueError(f"{path} has shape {np.shape(value)} of {points.dtype}, {expected}")
+  return points
+
+
+def _numbers(data: dict, length: int) -> np.ndarray:
+  """The numbers of the frames [length], as an array of the file says; from 0 without one."""
+  for name in _FRAMES:
+    numbers = np.asarray(data.get(name))
+    if numbers.shape == (length,) and numbers.dtype.kind in "fiu" and (numbers == np.round(numbers)).all():
+      return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64)
+  return np.arange(length)
+
+
+def _dense(data: dict, points: np.ndarray, label: str, layout: str, **fields) -> list[Detections]:
+  """Detections of an array [T people j 2|3], with the numbers of frames that the file's other arrays have."""
+  found = detections.dense(points.reshape(-1, *points.shape[2:]), label, layout, **fields)
+  numbers = _numbers(data, len(points))
+  if not ((numbers >= 0) & (numbers <= numbering.MAX_FRAME)).all():
+    raise ValueError(f"{label} has frame numbers from {numbers.min()}, expected 0 to {numbering.MAX_FRAME:,}")
+  return [dataclasses.replace(found, frame=numbers.repeat(points.shape[1]), num_frames=len(points))]
+
+
+def _only_array(data: dict, path) -> np.ndarray:
+  arrays = {str(name): value for name, value in data.items() if isinstance(value, np.ndarray) and (
+      value.ndim >= 2 or value.ndim == 1 and value.dtype == object)}
+  if len(arrays) != 1 and "keypoints" not in arrays:
     found = f"{len(arrays)} arrays of keypoints ({', '.join(arrays)})"
     raise ValueError(f"{path} has {found}: expected one, (T, joints, 2 or 3)")
-  return next(iter(arrays.values()))
+  return arrays.get("keypoints", next(iter(arrays.values())))
 
 
 def recognise(path) -> str:
@@ -165,8 +270,10 @@ def recognise(path) -> str:
     with zipfile.ZipFile(path) as archive:
       names = {name.removesuffix(".npy") for name in archive.namelist()}
   except zipfile.BadZipFile:  # an npy file; or a damaged npz, for which `load` raises
-    names = set()
+    names = set(map(str, load(path)))
   for name, wanted in _NAMES.items():
     if wanted <= names:
       return name
-  return "mediapipe" if np.shape(_only_array(load(path), path))[1:] in _MEDIAPIPE else "plain"
+  if "keypoints" in names and names & set(_SCORES):
+    return "keypoints_scores"
+  return "mediapipe" if _shape(_only_array(load(path), path)) in _MEDIAPIPE else "plain"

@@ -26,9 +26,14 @@ _STANDING = np.array([
 ])
 
 
+def least_score(format_name: str) -> float:
+  """The score from which a joint's coordinates count."""
+  return TRUSTED.get(format_name, TRUSTED_ELSE)
+
+
 def drop_untrusted(points: np.ndarray, scores: np.ndarray, format_name: str) -> tuple[np.ndarray, np.ndarray]:
   """Points and scores without joints whose score is below the detector's least; others count as seen."""
-  low = scores < TRUSTED.get(format_name, TRUSTED_ELSE)
+  low = scores < least_score(format_name)
   seen = np.maximum(scores, np.float32(virtual_camera.SEEN))
   return np.where(low[..., None], np.nan, points), np.where(low, np.float32(0), seen)
 
@@ -68,13 +73,13 @@ def fill(frames: np.ndarray, points: np.ndarray, scores: np.ndarray, fps: float,
   return out, all_scores, seen, counts
 
 
-def complete(keypoints: np.ndarray) -> list[str]:
+def complete(keypoints: np.ndarray, label="keypoints", why: str = "check --layout") -> list[str]:
   """Names of the joints of keypoints [T 17 2] that are NaN throughout. Each is put, in place, where a standing person
-  of the seen joints' size and direction has it. Raises ValueError if no joint is seen.
+  of the seen joints' size and direction has it. Raises ValueError, with the cause `why`, if no joint is seen.
   """
   never = np.isnan(keypoints).any((0, 2))
   if never.all():
-    raise ValueError("no joint of Human3.6M-17 is seen in any frame: check --layout")
+    raise ValueError(f"{label}: no joint of Human3.6M-17 is seen in any frame: {why}")
   if never.any():
     known = ~never
     middle = _STANDING[known].mean(0)

@@ -1,21 +1,24 @@
 """The skeletons that a detector found in one video, in one form for all file formats."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from posynda_jax.geometry import layouts
-from posynda_jax.interop.keypoints import numbering
+from posynda_jax.interop.keypoints import joint_names, numbering
 
 MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
-PERCENT = 5.0  # scores that reach beyond it, and not beyond 100, are percentages
+PERCENT = 20.0  # median from which scores up to 100 are percentages; raw scores of detectors reach 7, logits 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
   """n skeletons of j joints. A joint that the detector lost is NaN with score 0, and other scores end at 1.
 
-  Detectors write a lost joint as (0, 0), as (-1, -1), as NaN or with score 0. Scores of 0 to 100 become shares.
+  Detectors write a lost joint as (0, 0), as a negative number twice such as (-1, -1), as NaN or with score 0.
+  Percentages become shares.
   """
 
   frame: np.ndarray  # [n], from 0, as numbered in the file
@@ -32,9 +35,11 @@ class Detections:
 
   def __post_init__(self):
     points, scores = self.points.astype(np.float32), self.scores.astype(np.float32)
-    if PERCENT < np.max(scores, initial=0, where=np.isfinite(scores)) <= 100:
+    known = scores[np.isfinite(scores) & (scores > 0)]
+    if len(known) and np.median(known) > PERCENT and known.max() <= 100:
       scores = scores / 100
-    lost = ~np.isfinite(points).all(-1) | (points == 0).all(-1) | (points == -1).all(-1) | ~(scores > 0)
+    alike = points[..., 0] == points[..., 1]
+    lost = ~np.isfinite(points).all(-1) | alike & ((points[..., 0] == 0) | (points[..., 0] <= -1)) | ~(scores > 0)
     object.__setattr__(self, "points", np.where(lost[..., None], np.float32(np.nan), points))
     object.__setattr__(self, "scores", np.where(lost, np.float32(0), np.minimum(scores, np.float32(1))))
 
@@ -45,9 +50,56 @@ class Collector:
   def __init__(self, label, layout: str | None = None):
     self.label, self.layout = label, layout  # `label` names the file in errors
     self.resolution: tuple[float, float] | None = None
+    self.times = False  # whether frames are time stamps in s, ms, µs or ns
+    self.listed: set[int | float] = set()  # frames of the file, also those without people
     self._counted = layout is None
     self._frames, self._persons, self._joints = [], [], []
     self._names, self._named = {}, None  # names of images, in the order of the file
+
+  def name_layout(self, layout: str | None) -> None:
+    """Sets the layout that the file names, unless a layout is known already."""
+    if self.layout is None and layout is not None:
+      self.layout, self._counted = layout, False
+
+  def place(self, joints: list, names: Sequence[str]) -> list:
+    """Joints x, y, score in the order of the layout that their `names` show; as they are if the names show none or
+    another than the given one.
+
+    Names the layout. A joint that no name shows is lost. Raises ValueError for a name that comes twice, and where
+    unknown names may be those of missing joints.
+    """
+    if len(joints) != len(names):
+      raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
+    places = _find(tuple(names))
+    if places is None or places.layout is not None and self.layout not in (None, places.layout):
+      return joints
+    means = layouts.LAYOUTS[places.layout].means if places.unknown else ()
+    if any(places.of[joint] is None for row in means for joint in row):
+      if len(joints) == len(places.of) and all(place in (None, joint) for joint, place in enumerate(places.of)):
+        self.name_layout(places.layout)
+        return joints  # the known ones stand in the layout's order
+      unknown = f"joints {', '.join(map(repr, places.unknown[:4]))} among those of {places.layout}"
+      raise ValueError(f"{self.label} names {unknown}: rename them as left_wrist, or name the order with --layout")
+    self.name_layout(places.layout)
+    return [[None, None, 0] if place is None else joints[place] for place in places.of]
+
+  def where(self, frame) -> str:
+    """The file and the frame in one line."""
+    return f"{self.label}, frame {' '.join(str(frame).split())[:80]}"
+
+  def list_frame(self, frame):
+    """The frame as a number or an image's name, counted as one of the file. Raises ValueError for another value."""
+    if isinstance(frame, float) and frame.is_integer() and not self.times:
+      frame = int(frame)
+    if isinstance(frame, str):
+      self.name(frame)
+    elif self.times and isinstance(frame, int | float) and 0 <= frame < float("inf"):
+      self.listed.add(float(frame))
+    elif _is_frame(frame):
+      self.listed.add(frame)
+    else:
+      raise ValueError(f"{self.where(frame)}: {_FRAMES}")
+    return frame
 
   def add(self, frame, keypoints, scores=None, person=None, canvas=None) -> None:
     """Adds a skeleton: flat x, y, score or x, y, or x, y pairs and `scores`. `frame` is a number or an image's name;
@@ -55,7 +107,7 @@ class Collector:
 
     Raises ValueError for another form, another number of joints, or too many detections.
     """
-    where = f"{self.label}, frame {frame}"
+    where = self.where(frame)
     try:
       values = np.asarray(keypoints, np.float32)
       if scores is not None and values.shape[1:] == (3,):
@@ -63,13 +115,17 @@ class Collector:
       if scores is None and not self._is_known(values.size / 3) and self._is_known(values.size / 2):
         scores = np.ones(values.size // 2)
       values = values.reshape(-1, 3 if scores is None else 2)
+      if scores is None and ((values[:, 2] < 0) & (values[:, 2] != -1)).any():
+        raise ValueError("negative numbers where scores are expected: 3D poses? give its 2D output")
       if scores is not None:
         values = np.concatenate([values, np.asarray(scores, np.float32).reshape(-1, 1)], 1)
       if canvas is not None:
         self.resolution = canvas
         if np.nan_to_num(np.abs(values[:, :2])).max(initial=0) <= 2:
           values = values * np.float32([*canvas, 1])
-      person = None if person is None else int(np.ravel(person)[0])
+      while isinstance(person, list):
+        person = person[0]
+      person = None if person is None else int(person)
     except (ValueError, TypeError, IndexError, OverflowError) as error:
       what = f"keypoints of the wrong form ({' '.join(str(error).split())})"
       raise ValueError(f"{where}: {what}; expected x, y and a score for each joint") from error
@@ -78,10 +134,10 @@ class Collector:
     if len(values) not in known:
       expected = ", ".join(f"{count} ({name})" for count, name in known.items())
       raise ValueError(f"{where} has {len(values)} joints, expected {expected}; see --layout")
+    frame = self.list_frame(frame)
     self._named = isinstance(frame, str) if self._named is None else self._named
-    if self._named is not isinstance(frame, str) or not (self._named or _is_frame(frame)):
-      numbers = f"frame numbers from 0 to {numbering.MAX_FRAME:,}"
-      raise ValueError(f"{where}: expected {numbers} throughout, or images' names throughout")
+    if self._named is not isinstance(frame, str):
+      raise ValueError(f"{where}: {_FRAMES}")
     frame = self.name(frame) if self._named else frame
     if len(self._frames) == MAX_DETECTIONS:
       raise ValueError(f"{self.label} has more than {MAX_DETECTIONS:,} detections: cut the video into pieces")
@@ -95,9 +151,7 @@ class Collector:
   @property
   def are_shares(self) -> bool:
     """Whether the coordinates so far are shares of the image's width and height. A few may lie far outside."""
-    values = np.abs(np.concatenate(self._joints)[:, :2]) if self._joints else np.zeros(0)
-    values = values[values > 0]
-    return len(values) > 0 and float(np.median(values)) <= 2
+    return are_shares(np.concatenate(self._joints)[:, :2] if self._joints else np.zeros(0))
 
   def name(self, image: str) -> int:
     """The place of an image's name among those of the file; images without people count too."""
@@ -108,25 +162,43 @@ class Collector:
 
     Numbers of people are kept if every skeleton has one. Raises ValueError where every score is 0.
     """
-    frames = np.array(self._frames, np.int64)
+    timed = self.times and not self._named
+    frames = np.array(self._frames, float if timed else np.int64)
+    if timed:
+      every = np.unique([*self.listed])
+      numbers, rate = numbering.from_times(every, self.label)
+      frames = numbers[np.searchsorted(every, frames)]
+      fields = {"fps": rate} | fields
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
     check_scores(joints[..., :2], joints[..., 2], self.label)
     layout = self.layout
     if self._counted and layout is not None:
-      seen = np.where(joints[..., 2:] > 0, joints[..., :2], np.nan)
-      layout = layouts.told_apart(seen, layout)
+      seen = np.where((joints[..., 2:] > 0) & (joints[..., :2] != 0), joints[..., :2], np.nan)
+      layout = layouts.told_apart(seen, layout, self.label)
     person = None if None in self._persons or not self._persons else np.array(self._persons)
-    numbered = {"": frames}
-    if self._names:  # frames are places of names: each video gives its own names their numbers, and others -1
-      videos = numbering.videos(self._names).items()
-      numbered = {v: np.array([frame.get(name, -1) for name in self._names])[frames] for v, frame in videos}
+    numbered = {"": (frames, len(self.listed) or None)}
+    if self._named:  # frames are places of names: each video gives its own names their numbers, and others -1
+      numbered = {
+          video: (np.array([frame.get(name, -1) for name in self._names])[frames], len(frame))
+          for video, frame in numbering.videos(self._names).items()
+      }
     fields, found = {"resolution": self.resolution} | fields, []
-    for video, number in numbered.items():
-      of_video = number >= 0
+    for video, (number, num_frames) in numbered.items():
+      of_video, own = number >= 0, {"num_frames": num_frames} | fields
       found.append(Detections(
           number[of_video], joints[of_video, :, :2], joints[of_video, :, 2], layout,
-          None if person is None else person[of_video], **fields | {"sequence": fields.get("sequence") or video}))
+          None if person is None else person[of_video], **own | {"sequence": fields.get("sequence") or video}))
     return found
+
+
+_find = functools.lru_cache(64)(joint_names.find)  # each frame of a file has the same names
+_FRAMES = f"expected frame numbers from 0 to {numbering.MAX_FRAME:,} throughout, or images' names throughout"
+
+
+def are_shares(values: np.ndarray) -> bool:
+  """Whether coordinates of any shape are shares of the image's width and height. A few may lie far outside."""
+  values = values[np.isfinite(values) & (values != 0)]
+  return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
 
 
 def _is_frame(number) -> bool:

@@ -1,18 +1,41 @@
-"""Keypoints in JSON files: OpenPose and ControlNet, AlphaPose, COCO, MMPose, MediaPipe, Ultralytics, skeleton datasets.
+"""Keypoints in JSON files: OpenPose and ControlNet, AlphaPose, COCO, MMPose, MediaPipe, TF.js, Ultralytics, and lists.
 
-Every reader is `(path, layout or None) -> list of Detections`. Readers hold one element of a file at a time and skip
-the fields that they do not need. A missing field is a ValueError that names the file and the frame.
+`read` takes all forms but COCO's annotations. A file holds frames: a list of them, one a line, or an object of them by
+name. A frame holds people, and a person joints, under any of the names in _HOLDERS or as lists in lists. Readers are
+`(path, layout or None) -> list of Detections`. They hold one frame at a time and skip the fields that they do not need.
+A missing field is a ValueError that names the file and the frame.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from posynda_jax.interop.keypoints import joint_names
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 from posynda_jax.interop.keypoints.json_stream import Reader
 
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
 _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
 _OTHER = "not of this format, see --format"
+LISTS = ("frames", "data", "results", "instance_info", "predictions")  # fields of a file with a list of its frames
+_ARRAYS = ("keypoints", "scores", "keypoint_scores")  # fields of a file with one array each over all frames
+FRAME = (
+    "image_id", "frame", "frame_id", "frame_idx", "frame_index", "frame_number", "frameNumber", "frameIndex", "frameId",
+    "image_name",
+)
+TIME = ("timestamp_ms", "timestampMs", "timestamp", "time_ms", "time")
+_HOLDERS = (  # fields with people or joints, the first of which counts
+    "people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections",
+    "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
+    "poseLandmarks", "pose", "skeleton",
+)
+_SCORES = ("keypoint_scores", "scores", "score", "visible", "confidence")  # of all joints
+_SCORE = ("visibility", "score", "confidence", "inFrameLikelihood", "s")  # of one joint
+_PERSON = ("track_id", "person_id", "idx")
+_CANVAS = (("canvas_width", "width"), ("canvas_height", "height"))
+_MOST_AXES = 5  # numbers of one joint
 
 
 def _field(entry: Any, name: str, where) -> Any:
@@ -23,157 +46,154 @@ def _field(entry: Any, name: str, where) -> Any:
   return entry[name]
 
 
-def _list(value: Any, where) -> list:
-  if not isinstance(value, list):
-    raise ValueError(f"{where} is a {type(value).__name__}, expected a list: {_OTHER}")
-  return value
+def _first(entry: dict, names) -> Any:
+  return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
-def add_people(collector: Collector, frame, document: Any) -> None:
-  """Adds one frame of OpenPose, or of AlphaPose in OpenPose's form. Older versions write `pose_keypoints`."""
-  where = f"{collector.label}, frame {frame}"
-  key = "bodies" if isinstance(document, dict) and "bodies" in document else "people"
-  size = _canvas(document)
-  for person in _list(_field(document, key, where), where):
-    known = ("pose_keypoints_2d", "pose_keypoints", "joints")
-    name = next((name for name in known if isinstance(person, dict) and name in person), known[0])
-    keypoints = _field(person, name, where)
-    number = person.get("person_id", -1)
-    number = number[0] if isinstance(number, list) and number else number
-    if keypoints:  # empty where only a face or a hand was found
-      number = number if isinstance(number, int) and number >= 0 else None
-      collector.add(frame, keypoints, person=number, canvas=size)
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _canvas(document: Any) -> tuple[float, float] | None:
-  """Width and height (px) that ControlNet's editors write into a frame; None without them."""
-  names = ("canvas_width", "canvas_height")
-  if not isinstance(document, dict) or not all(isinstance(document.get(name), int | float) for name in names):
-    return None
-  return tuple(float(document[name]) for name in names)
+def _is_joint(value: Any) -> bool:
+  """Whether a value is one joint: {x, y}, {position: {x, y}} or a few numbers."""
+  if isinstance(value, dict):
+    return {"x", "y"} <= set(value) and not isinstance(value["x"], list) or isinstance(value.get("position"), dict)
+  return isinstance(value, list) and 2 <= len(value) <= _MOST_AXES and all(
+      one is None or _is_number(one) for one in value)
 
 
-def openpose_frames(path, layout=None) -> list[Detections]:
-  """A list of OpenPose's frames in one file, as ControlNet's nodes write them."""
-  collector, number = Collector(path, layout), 0
-  for number, document in enumerate(Reader(path).elements(), 1):
-    add_people(collector, number - 1, document)
-  return collector.finish(num_frames=number)
+def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]:
+  """(joints, the fields around them) of each person in a frame, however deep they are."""
+  if isinstance(value, dict):
+    name = next((name for name in _HOLDERS if value.get(name) is not None), None)
+    named = {key: joint for key, joint in value.items() if _is_joint(joint)} if name is None else {}
+    if name is not None:
+      yield from _people(value[name], context | value, where)
+    elif isinstance(value.get("x"), list):
+      yield value, context
+    elif joint_names.find(list(named)):
+      joints = (joint if isinstance(joint, dict) else dict(zip("xys", joint)) for joint in named.values())
+      yield [joint | {"name": key} for key, joint in zip(named, joints)], context | value
+    elif not any(name in value for name in _HOLDERS):
+      raise ValueError(f"{where} has no 'keypoints' but {', '.join(map(repr, list(value)[:5])) or 'nothing'}: {_OTHER}")
+  elif isinstance(value, list):
+    first = next((one for one in value if one is not None), None)
+    if _is_joint(first) or _is_number(first) or isinstance(first, str):
+      yield value, context
+    else:
+      for one in value:
+        yield from _people(one, context, where)
+  elif value is not None:
+    raise ValueError(f"{where} is a {type(value).__name__}, expected a list of people: {_OTHER}")
 
 
-def alphapose(path, layout=None) -> list[Detections]:
-  """AlphaPose's results, a list of detections by `image_id`, {image: {"people"|"bodies": [...]}}, or {image: [person,
-  ...]} as PoseFlow writes it; COCO results.
-  """
-  collector, reader = Collector(path, layout), Reader(path)
-  if reader.is_object:
-    for image in reader.members():
-      people = reader.value()
-      collector.name(image)
-      if isinstance(people, dict):
-        add_people(collector, image, people)
-        continue
-      for person in _list(people, f"{path}, frame {image}"):
-        collector.add(image, _field(person, "keypoints", f"{path}, frame {image}"), person=person.get("idx"))
-  else:
-    for entry in reader.elements():
-      frame = _field(entry, "image_id", path)
-      collector.add(frame, _field(entry, "keypoints", f"{path}, frame {frame}"), person=entry.get("idx"))
-  return collector.finish()
+def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
+  scores = next((context[name] for name in _SCORES if isinstance(context.get(name), list)), None)
+  if isinstance(joints, dict):  # lists of x, of y and of scores
+    scores = joints.get("visible") or [1.0] * len(joints["x"])
+    joints = list(zip(joints["x"], _field(joints, "y", where), strict=True))
+  elif isinstance(joints[0], dict):
+    names = [str(joint.get("name") or joint.get("part") or "") for joint in joints]
+    joints = collector.place([_point(joint, where) for joint in joints], names)
+  elif isinstance(joints[0], list) and len(joints) == 33 and scores is None:
+    joints = _landmarks(joints)
+  elif scores is not None and isinstance(joints[0], list) and len(joints[0]) > 2:
+    if len(scores) != len(joints) or [joint[2] for joint in joints] == scores:
+      scores = None  # of boxes, or in the joints, too
+  number = _first(context, _PERSON)
+  while isinstance(number, list):
+    number = number[0] if number else None
+  size = [context.get(name) for name, _ in _CANVAS]
+  collector.add(
+      frame, joints, scores, number if _is_number(number) and number >= 0 else None,
+      tuple(map(float, size)) if all(map(_is_number, size)) else None)
 
 
-def coco_annotations(path, layout=None) -> list[Detections]:
-  """A COCO annotation file: `images` and `annotations` with x, y and v, where v = 0 means not labelled."""
-  collector, reader, images, found = Collector(path, layout), Reader(path), {}, []
+def _point(joint: dict, where: str) -> list:
+  """x, y, score of a joint {x, y, ...}."""
+  at = joint.get("position", joint)
+  score = _first(joint, _SCORE)
+  return [_field(at, "x", where), _field(at, "y", where), 1 if score is None else score]
+
+
+def _landmarks(joints: list[list]) -> list[list]:
+  """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility. A third number outside 0 to 1 is z."""
+  last = [joint[min(len(joint), 4) - 1] for joint in joints]
+  is_score = len(joints[0]) > 3 or all(_is_number(one) and 0 <= one <= 1 for one in last) and any(last)
+  return [[*joint[:2], score if is_score else 1] for joint, score in zip(joints, last, strict=True)]
+
+
+def add_frame(collector: Collector, frame, document: Any) -> None:
+  """Adds the people in one frame of any detector. `frame` is its number or the image's name."""
+  if isinstance(document, dict) and "meta_info" in document and collector.layout is None:
+    collector.name_layout(_mmpose_layout(document["meta_info"], collector.label))
+  where = collector.where(frame)
+  collector.list_frame(frame)
+  for joints, context in _people(document, {}, where):
+    _add_person(collector, frame, joints, context, where)
+
+
+def _number(collector: Collector, entry: Any, place: int, first: int):
+  """The frame of an entry: as its fields say, and else its place in the list. People of one image are in frame 0."""
+  if not isinstance(entry, dict):
+    return place
+  if (frame := _first(entry, FRAME)) is not None:
+    return frame - first if _is_number(frame) else frame
+  if (time := _first(entry, TIME)) is not None:
+    collector.times = True
+    return float(time) if _is_number(time) else time
+  joints = entry.get("keypoints") or [{}]
+  is_person = isinstance(joints, dict) or not isinstance(joints[0], dict) and (
+      _is_number(joints[0]) or _is_joint(joints[0]))
+  return 0 if is_person else place
+
+
+def read(path, layout=None) -> list[Detections]:
+  """The people in the frames of a JSON file."""
+  collector, reader, about = Collector(path, layout), Reader(path), {}
+  for place, (name, entry, first) in enumerate(_frames(collector, reader, about)):
+    add_frame(collector, _number(collector, entry, place, first) if name is None else name, entry)
+  said = {"fps": float(about["fps"])} if _is_number(about.get("fps")) and about["fps"] > 0 else {}
+  size = [_first(about, names) for names in _CANVAS]
+  if all(_is_number(length) and length > 0 for length in size):
+    said["resolution"] = tuple(map(float, size))
+  return collector.finish(normalised=collector.are_shares, **said)
+
+
+def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple[str | None, Any, int]]:
+  """(name or None, frame, number of the first frame) of a file. Fields of the whole file go into `about`."""
+  if not reader.is_object:
+    yield from ((None, entry, 0) for entry in reader.elements())
+    return
+  arrays, whole = {}, {}
   for key in reader.members():
-    if key == "images":
-      for image in reader.elements():
-        size = _field(image, "width", path), _field(image, "height", path)
-        images[_field(image, "id", path)] = str(image.get("file_name", image["id"])), size
-    elif key == "annotations":
-      found = [entry for entry in reader.elements() if entry.get("keypoints")]
+    if key in LISTS and reader.is_list:
+      yield from ((None, entry, int(key == "instance_info")) for entry in reader.elements())
+    elif key in _ARRAYS and reader.is_list:
+      arrays[key] = [np.array(one, np.float32) for one in reader.elements()]
+    elif key in _HOLDERS:
+      whole[key] = reader.value()
+    elif key == "meta_info":
+      collector.name_layout(_mmpose_layout(reader.value(), collector.label) if collector.layout is None else None)
+    elif key in sum(_CANVAS, ("fps",)):
+      about[key] = reader.value()
+    elif _is_name(key):
+      yield key, reader.value(), 0
     else:
       reader.value()
-  sizes = {images[_field(entry, "image_id", path)][1] for entry in found if entry["image_id"] in images}
-  if len(sizes) > 1:
-    raise ValueError(f"{path} has images of {len(sizes)} sizes: keep those of one video")
-  for name, _ in images.values():
-    collector.name(name)
-  for entry in found:
-    if entry["image_id"] not in images:
-      raise ValueError(f"{path}: annotation of image {entry['image_id']!r}, which `images` does not list")
-    collector.add(images[entry["image_id"]][0], entry["keypoints"], person=entry.get("track_id"))
-  return collector.finish(resolution=tuple(map(float, sizes.pop())) if sizes else None)
+  if whole:
+    yield None, about | whole, 0
+  scores = arrays.get("scores", arrays.get("keypoint_scores"))
+  for place, joints in enumerate(arrays.get("keypoints", ())):
+    people, of_people = joints.tolist(), None if scores is None else scores[place].tolist()
+    if of_people and isinstance(of_people[0], list):
+      people = [{"keypoints": one, "scores": own} for one, own in zip(people, of_people, strict=True)]
+    yield None, {"instances": people, "scores": of_people}, 0
 
 
-def ultralytics(path, layout=None) -> list[Detections]:
-  """Ultralytics' `to_json`: a list of people with `keypoints` {x, y, visible}, or a list of such lists, one a frame."""
-  collector, number = Collector(path, layout), 0
-  for number, entry in enumerate(Reader(path).elements(), 1):
-    is_frame = isinstance(entry, list)
-    for person in entry if is_frame else [entry]:
-      frame = number - 1 if is_frame else 0
-      where = f"{path}, frame {frame}"
-      joints = _field(person, "keypoints", where)
-      pairs = list(zip(_field(joints, "x", where), _field(joints, "y", where), strict=True))
-      collector.add(frame, pairs, joints.get("visible") or [1.0] * len(pairs), person.get("track_id"))
-  return collector.finish(num_frames=number, normalised=collector.are_shares)
-
-
-def skeletons(path, layout=None) -> list[Detections]:
-  """Skeletons of action recognition: {"data": [{frame_index, "skeleton": [{pose, score}, ...]}]}, px or shares."""
-  collector, reader, number = Collector(path, layout), Reader(path), 0
-  for key in reader.members():
-    if key != "data":
-      reader.value()
-      continue
-    for entry in reader.elements():
-      frame = _field(entry, "frame_index", path)
-      where = f"{path}, frame {frame}"
-      for person in _list(_field(entry, "skeleton", where), where):
-        collector.add(frame, _field(person, "pose", where), _field(person, "score", where))
-      number = max(number, frame + 1)
-  return collector.finish(num_frames=number, normalised=collector.are_shares)
-
-
-def add_instances(collector: Collector, frame, instances: Any) -> None:
-  """Adds one frame of MMPose: people with `keypoints` [[x, y], ...] and `keypoint_scores`."""
-  where = f"{collector.label}, frame {frame}"
-  if isinstance(instances, dict) and "instance_info" in instances:  # the file of one image of MMPose's demo
-    instances = instances["instance_info"]
-  for one in _list(instances, where):
-    collector.add(frame, _field(one, "keypoints", where), _field(one, "keypoint_scores", where), one.get("track_id"))
-
-
-def _add_frames(collector: Collector, reader: Reader, first: int) -> int:
-  """The number of frames that were added: {frame_id from `first`, instances} of MMPose, or one image's people."""
-  number = 0
-  for entry in reader.elements():
-    if isinstance(entry, dict) and "keypoints" in entry:
-      frame, instances = 0, [entry]
-    else:
-      frame = _field(entry, "frame_id", collector.label)
-      if not isinstance(frame, int) or frame < first:
-        raise ValueError(f"{collector.label}: frame_id {frame!r}, expected numbers from {first}: {_OTHER}")
-      frame, instances = frame - first, _field(entry, "instances", f"{collector.label}, frame_id {frame}")
-    add_instances(collector, frame, instances)
-    number = max(number, frame + 1)
-  return number
-
-
-def mmpose(path, layout=None) -> list[Detections]:
-  """MMPose's demo scripts: {meta_info, instance_info: [{frame_id from 1, instances}]}."""
-  collector, reader, number = Collector(path, layout), Reader(path), None
-  for key in reader.members():
-    if key == "instance_info":
-      number = _add_frames(collector, reader, 1)
-    elif key == "meta_info" and layout is None:
-      collector.layout = _mmpose_layout(reader.value(), path)
-    else:
-      reader.value()
-  if number is None:
-    raise ValueError(f"{path} has no instance_info: not the output of MMPose's demo scripts")
-  return collector.finish(num_frames=number)
+def _is_name(key: str) -> bool:
+  """Whether a key of the whole document names a frame."""
+  return any(sign.isdigit() or sign in "./" for sign in key)
 
 
 def _mmpose_layout(meta: Any, path) -> str | None:
@@ -187,79 +207,85 @@ def _mmpose_layout(meta: Any, path) -> str | None:
   return _MMPOSE_17[name]
 
 
-def mmpose_inferencer(path, layout=None) -> list[Detections]:
-  """MMPose's inferencer: [{frame_id from 0, instances}] for a video, [instance, ...] for an image."""
-  collector = Collector(path, layout)
-  return collector.finish(num_frames=_add_frames(collector, Reader(path), 0))
-
-
-def mediapipe(path, layout=None) -> list[Detections]:
-  """MediaPipe: for each frame 33 {x, y, z, visibility}, a list of people with 33 each, or null for nobody; or such
-  lists in objects {frame, landmarks}.
+def coco_annotations(path, layout=None) -> list[Detections]:
+  """A COCO annotation file: `images` and `annotations` with x, y and v, where v = 0 means not labelled. The names in
+  `categories` order the joints.
   """
-  collector, number = Collector(path, layout or "mediapipe33"), 0
-  for place, entry in enumerate(Reader(path).elements()):
-    frame, people = place, entry
-    if isinstance(entry, dict):
-      frame = next((entry[name] for name in _FRAME if name in entry), place)
-      people = next((entry[name] for name in _LANDMARKS if name in entry), None)
-    where = f"{path}, frame {frame}"
-    people = _list([] if people is None else people, where)
-    if people and not isinstance(people[0], list):
-      people = [people]
-    for person in people:
-      joints = [[_field(p, "x", where), _field(p, "y", where), p.get("visibility", 1)] for p in person]
-      collector.add(frame, joints)
-    number = max(number, frame + 1 if isinstance(frame, int) else 0)
-  return collector.finish(num_frames=number, normalised=collector.are_shares)
+  collector, reader, images, found, names = Collector(path, layout), Reader(path), {}, [], {}
+  for key in reader.members():
+    if key == "images":
+      for image in reader.elements():
+        size = _field(image, "width", path), _field(image, "height", path)
+        images[_field(image, "id", path)] = str(image.get("file_name", image["id"])), size
+    elif key == "annotations":
+      found = [entry for entry in reader.elements() if entry.get("keypoints")]
+    elif key == "categories" and reader.is_list:
+      names = {one.get("id"): list(map(str, one["keypoints"])) for one in reader.elements() if one.get("keypoints")}
+    else:
+      reader.value()
+  sizes = {images[_field(entry, "image_id", path)][1] for entry in found if entry["image_id"] in images}
+  if len(sizes) > 1:
+    raise ValueError(f"{path} has images of {len(sizes)} sizes: keep those of one video")
+  for name, _ in images.values():
+    collector.name(name)
+  for entry in found:
+    if entry["image_id"] not in images:
+      raise ValueError(f"{path}: annotation of image {entry['image_id']!r}, which `images` does not list")
+    joints, only = entry["keypoints"], next(iter(names.values()), None) if len(names) == 1 else None
+    if own := names.get(entry.get("category_id"), only):
+      joints = collector.place([joints[i : i + 3] for i in range(0, len(joints), 3)], own)
+    collector.add(images[entry["image_id"]][0], joints, person=entry.get("track_id"))
+  return collector.finish(resolution=tuple(map(float, sizes.pop())) if sizes else None)
 
 
 def recognise(path) -> str | None:
-  """The format's name, by the first element that shows it; None for an unknown format."""
-  reader = Reader(path)
+  """The format's name, by the first frame that shows it; None for an unknown format."""
+  reader, name = Reader(path), None
   if not reader.is_object:
     name = "mmpose_inferencer"  # an empty list is an image without people
     for element in itertools.islice(reader.elements(), 100_000):  # half an hour without people
       name = "mediapipe"
       if element:
-        return _recognise_list(element) if isinstance(element, list) else _recognise_element(element)
+        return _name(element)
     return name
   for key in reader.members():
     if key in _BY_KEY:
       return _BY_KEY[key]
-    first = reader.value()
-    if "/" in key or "." in key:  # images' names
-      people = first[0] if isinstance(first, list) and first else first
-      is_person = isinstance(people, dict) and {"people", "bodies", "keypoints"} & set(people)
-      return "alphapose" if is_person or first == [] else None
-    if isinstance(first, dict) and {"people", "bodies"} & set(first):
-      return "alphapose"
-  return None
+    if key in LISTS + _ARRAYS and reader.is_list:
+      return next((_name(frame) for frame in reader.elements() if frame), "json") or "json"
+    value = reader.value()
+    if key in _HOLDERS:
+      return _name({key: value})
+    if _is_name(key):
+      name = "alphapose"
+      if value:
+        return "alphapose" if (found := _name(value)) and ("." in key or "/" in key) else found
+  return name
 
 
-_FRAME = ("frame", "frame_id", "frame_index", "frame_number", "frameNumber")
-_LANDMARKS = ("landmarks", "pose_landmarks", "poseLandmarks", "pose", "keypoints")
 _BY_KEY = {  # a key of the whole document -> format
     "meta_info": "mmpose", "instance_info": "mmpose", "version": "openpose", "people": "openpose",
-    "bodies": "openpose", "annotations": "coco_annotations", "data": "skeletons",
+    "bodies": "openpose", "annotations": "coco_annotations", "categories": "coco_annotations", "data": "skeletons",
+}
+_BY_FIELD = {  # a field of a frame or a person -> format, the first of which counts
+    "people": "openpose", "bodies": "openpose", "pose_keypoints_2d": "openpose", "landmarks": "mediapipe",
+    "pose_landmarks": "mediapipe", "poseLandmarks": "mediapipe", "landmark": "mediapipe",
+    "instances": "mmpose_inferencer", "keypoint_scores": "mmpose_inferencer",
 }
 
 
-def _recognise_list(element: list) -> str:
-  """The format's name by the first frame of a list of frames."""
-  keypoints = element[0].get("keypoints") if isinstance(element[0], dict) else None
-  return "ultralytics" if isinstance(keypoints, dict) else "mediapipe"
-
-
-def _recognise_element(element: Any) -> str | None:
-  """The format's name by the first element of a list that is not a list."""
-  fields = set(element) if isinstance(element, dict) else set()
-  if "image_id" in fields:
-    return "alphapose" if isinstance(element["image_id"], str) or "idx" in fields else "coco_results"
-  if "people" in fields:
-    return "openpose"
-  if isinstance(element, dict) and isinstance(element.get("keypoints"), dict):
+def _name(element: Any) -> str | None:
+  """The format's name by one frame or person; "json" for one that no detector writes so, None for neither."""
+  if isinstance(element, list):
+    if element and isinstance(element[0], dict) and {"x", "y"} <= set(element[0]):
+      return "mediapipe"
+    return next((_name(one) or "json" for one in element if isinstance(one, dict | list)), "json" if element else None)
+  if not isinstance(element, dict):
+    return None
+  if "image_id" in element:
+    return "alphapose" if isinstance(element["image_id"], str) or "idx" in element else "coco_results"
+  if isinstance(element.get("keypoints"), dict):
     return "ultralytics"
-  if {"landmarks", "pose_landmarks", "poseLandmarks"} & fields:
-    return "mediapipe"
-  return "mmpose_inferencer" if {"instances", "keypoint_scores"} & fields else None
+  known = next((name for field, name in _BY_FIELD.items() if field in element), None)
+  is_person = known is None and any(field in element for field in _HOLDERS)
+  return "json" if is_person or len([1 for one in element.values() if _is_joint(one)]) >= 6 else known

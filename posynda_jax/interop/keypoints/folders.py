@@ -6,7 +6,7 @@ a time.
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,7 +18,8 @@ _YOLO_BOX = 5  # numbers before the joints: class, centre and size of the box
 
 
 def files(path, ending: str) -> list[pathlib.Path]:
-  """The folder's files of that ending but hidden ones, in natural order; or those of its only folder that has some.
+  """The folder's files of that ending but hidden ones, in natural order; or those of its only folder that has some,
+  as `labels` of Ultralytics.
 
   Raises ValueError if there are none, too many, or several such folders.
   """
@@ -60,43 +61,38 @@ def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]
   }, notes
 
 
-def openpose(path, layout=None) -> list[Detections]:
-  """OpenPose's `--write_json` folder, one `..._keypoints.json` for each frame; also AlphaPose's `sep-json`, and one
-  file with a list of frames.
+def read(path, layout=None) -> list[Detections]:
+  """A folder with a JSON file for each frame, as OpenPose, MMPose, Ultralytics and AlphaPose's `sep-json` write it; or
+  one JSON file of a whole video or image.
   """
-  if pathlib.Path(path).is_file() and not json_stream.Reader(path).is_object:
-    return documents.openpose_frames(path, layout)
-  return _read_frames(path, layout, documents.add_people)
-
-
-def _read_frames(path, layout, add: Callable) -> list[Detections]:
+  if pathlib.Path(path).is_file():
+    return documents.read(path, layout)
+  if len(frames := files(path, ".json")) == 1:  # perhaps of a whole video
+    return documents.read(frames[0], layout)
   (videos, notes), found = _videos(path, ".json"), []
   for video, frames in videos.items():
     collector = Collector(path, layout)
     for frame, file in frames:
       try:
-        add(collector, frame, json_stream.load(file))
+        document = json_stream.load(file)
+        if _is_video(document):
+          raise ValueError(f"{path} is a folder, but {file.name} in it is a whole video: give the file itself")
+        documents.add_frame(collector, frame, document)
       except ValueError as error:
         raise error if str(file) in str(error) else ValueError(f"{error} ({file.name})") from error
-    found += collector.finish(num_frames=len(frames), sequence=video, notes=notes)
+    found += collector.finish(
+        num_frames=len(frames), sequence=video, notes=notes, normalised=collector.are_shares)
   return found
 
 
-def mmpose(path, layout=None) -> list[Detections]:
-  """MMPose's demo: the file of a video or image, or a folder with a file for each image."""
-  if pathlib.Path(path).is_file():
-    return documents.mmpose(path, layout)
-  return _read_frames(path, layout, documents.add_instances)
-
-
-def mmpose_inferencer(path, layout=None) -> list[Detections]:
-  """MMPose's inferencer: the file of a video or image, or the folder `predictions` of many images."""
-  if pathlib.Path(path).is_file():
-    return documents.mmpose_inferencer(path, layout)
-  frames = files(path, ".json")
-  if len(frames) == 1:  # perhaps of a whole video
-    return documents.mmpose_inferencer(frames[0], layout)
-  return _read_frames(path, layout, documents.add_instances)
+def _is_video(document) -> bool:
+  """Whether the document of one file holds several frames."""
+  if isinstance(document, dict):
+    document = next((document[name] for name in documents.LISTS if name in document), None)
+  frames = document if isinstance(document, list) else []
+  if all(isinstance(one, dict) for one in frames):
+    return len({str(one[name]) for one in frames for name in documents.FRAME + documents.TIME if name in one}) > 1
+  return len(frames) > 1 and all(isinstance(one, list) and isinstance(next(iter(one), None), dict) for one in frames)
 
 
 def yolo(path, layout=None) -> list[Detections]:
@@ -153,12 +149,15 @@ def recognise(path) -> str | None:
   Raises ValueError if there is no such file or it holds a whole video.
   """
   names = [name.lower() for name in os.listdir(path) if not name.startswith(".")]
-  if sum(name.endswith(".txt") for name in names) > sum(name.endswith(".json") for name in names):
+  ends = [sum(name.endswith(ending) for name in names) for ending in (".txt", ".json")]
+  if ends == [0, 0] and (pathlib.Path(path) / "labels").is_dir():
+    return recognise(pathlib.Path(path) / "labels")
+  if ends[0] > ends[1]:
     return "yolo"
   videos, _ = _videos(path, ".json")
   file = next(iter(videos.values()))[0][1]
   name = documents.recognise(file)
-  if name not in (None, "openpose", "mmpose", "mmpose_inferencer"):
+  if name in ("alphapose", "coco_results", "coco_annotations", "skeletons"):
     whole = f"{file.name} in it is a whole video's {name} output"
     raise ValueError(f"{path} is a folder, but {whole}: give the file itself")
   return name

@@ -16,19 +16,20 @@ from posynda_jax.interop.keypoints.detections import Detections
 
 
 def _mediapipe(path, layout=None) -> list[Detections]:
-  return (arrays if _is_array_file(path) else documents).mediapipe(path, layout)
+  is_array = pathlib.Path(path).is_file() and _is_array_file(path)
+  return arrays.mediapipe(path, layout) if is_array else folders.read(path, layout)
 
 
 FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "videopose3d": arrays.videopose3d, "detectron": arrays.detectron, "video_to_pose3d": arrays.video_to_pose3d,
-    "mhformer": arrays.mhformer, "openpose": folders.openpose, "alphapose": documents.alphapose,
-    "coco_results": documents.alphapose,  # the same list; HRNet and ViTPose write it
-    "coco_annotations": documents.coco_annotations, "ultralytics": documents.ultralytics,
-    "skeletons": documents.skeletons, "keypoints_scores": arrays.keypoints_scores, "csv": tables.read,
-    "mmpose": folders.mmpose, "mmpose_inferencer": folders.mmpose_inferencer, "yolo": folders.yolo,
-    "mediapipe": _mediapipe, "plain": arrays.plain,
+    "mhformer": arrays.mhformer, "openpose": folders.read, "alphapose": documents.read,
+    "coco_results": documents.read,  # HRNet and ViTPose write it
+    "coco_annotations": documents.coco_annotations, "ultralytics": folders.read, "skeletons": documents.read,
+    "keypoints_scores": arrays.keypoints_scores, "csv": tables.read, "mmpose": folders.read,
+    "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": _mediapipe, "plain": arrays.plain,
+    "json": folders.read,  # frames in lists or objects that no detector writes so
 }
-_FOLDERS = ("openpose", "mmpose", "mmpose_inferencer", "yolo")  # formats of a file for each frame
+_FOLDERS = ("openpose", "ultralytics", "mmpose", "mmpose_inferencer", "yolo", "mediapipe", "json")  # a file a frame
 
 
 def _head(path) -> bytes:
@@ -49,9 +50,31 @@ def _recognise(path: pathlib.Path) -> str | None:
   head = _head(path)
   if head[:1] in (b"{", b"["):
     return documents.recognise(path)
+  if head.startswith(b"\x1f\x8b"):
+    raise ValueError(f"{path} is packed by gzip: unpack it with gunzip or tar, and give what was in it")
   if head[:1].isdigit() and path.suffix == ".txt":
     return "yolo"
   return "csv" if path.suffix.lower() in (".csv", ".tsv") else None
+
+
+def _what(path: pathlib.Path) -> str:
+  """What a file of no known format holds, in brackets; nothing for one that is no JSON."""
+  if path.is_dir() or _head(path)[:1] not in (b"{", b"["):
+    return ""
+  reader = json_stream.Reader(path)
+  kind, value = "an object", {}
+  if not reader.is_object:
+    kind, value = "a list", next((one for one in reader.elements() if one), None)
+    if not isinstance(value, dict):
+      return f" (a list of {type(value).__name__})"
+  keys = list(value) or [key for key, _ in zip(_keys(reader), range(5))]
+  return f" ({kind} with {', '.join(repr(key)[:40] for key in keys[:5])})"
+
+
+def _keys(reader: json_stream.Reader) -> Iterator[str]:
+  for key in reader.members():
+    yield key
+    reader.value()
 
 
 def _is_packed(path: pathlib.Path) -> bool:
@@ -99,13 +122,17 @@ def read(path, name: str | None = None, layout: str | None = None) -> tuple[str,
         return read(folder, name, layout)
       except (ValueError, FileNotFoundError) as error:
         raise ValueError(str(error).replace(str(folder), str(path))) from error
-  name = name or _recognise(path)
-  if name is None:
-    raise ValueError(f"{path} is of no known format; known formats are {', '.join(FORMATS)}: name yours with --format")
-  if path.is_dir() and name not in _FOLDERS:
-    raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
   try:
+    name = name or _recognise(path)
+    if name is None:
+      known = f"known formats are {', '.join(FORMATS)}: name yours with --format"
+      raise ValueError(f"{path} is of no known format{_what(path)}; {known}")
+    if path.is_dir() and name not in _FOLDERS:
+      raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
     return name, FORMATS[name](path, layout)
   except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    raise ValueError(f"{path} is not nested as {name} writes it ({what}): not of this format, see --format") from error
+    nested = f"{path} is not nested as {name or 'any detector'} writes it"
+    raise ValueError(f"{nested} ({what}): not of this format, see --format") from error
+  except ValueError as error:
+    raise error if str(path) in str(error) else ValueError(f"{path}: {' '.join(str(error).split())}") from error

@@ -5,6 +5,7 @@ which JSON does not have. NaN and Infinity are read as null, and NumPy turns nul
 """
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -23,17 +24,23 @@ _DAMAGES = {"UTF8": "it is not text", "trailing garbage": "it goes on after its 
 
 
 class Reader:
-  """Walks through the document in a file. Its methods raise ValueError where the file is damaged or too large."""
+  """Walks through the document in a file. Its methods raise ValueError where the file is damaged or too large.
+
+  A file with a document in each line (JSON lines) is read as the list of them.
+  """
 
   def __init__(self, path):
     self.path = path
+    self.has_lines = _has_lines(path)
     self._unused = 0  # bytes read since the last value began
     self._events = self._parse()
     self._event = next(self._events)
 
   def _parse(self) -> Iterator[tuple[str, Any]]:
     try:
-      yield from ijson.basic_parse(ijson.from_iter(self._chunks()), use_float=True)
+      yield from [("start_array", None)] * self.has_lines
+      yield from ijson.basic_parse(ijson.from_iter(self._chunks()), use_float=True, multiple_values=self.has_lines)
+      yield from [("end_array", None)] * self.has_lines
     except (ijson.JSONError, UnicodeDecodeError) as error:
       message = str(error).removeprefix("b'").replace("\\n", "\n").partition("\n")[0].rstrip(".")
       known = (what for part, what in _DAMAGES.items() if part in message)
@@ -57,6 +64,11 @@ class Reader:
 
   def _damaged(self, what: str) -> ValueError:
     return ValueError(f"{self.path} is not whole JSON ({what}): write or fetch it again")
+
+  @property
+  def is_list(self) -> bool:
+    """Whether the next value is a list."""
+    return self._event[0] == "start_array"
 
   @property
   def is_object(self) -> bool:
@@ -104,3 +116,16 @@ class Reader:
 def load(path) -> Any:
   """The document in a small file, such as one frame. Raises ValueError."""
   return Reader(path).value()
+
+
+def _has_lines(path) -> bool:
+  """Whether the first line is a whole list or object, and another begins in the next."""
+  with open(path, "rb") as file:
+    line, after = file.readline(MAX_ELEMENT).removeprefix(codecs.BOM_UTF8), file.read(CHUNK).lstrip()
+  if not line.endswith(b"\n") or line[:1] not in b"[{" or after[:1] not in (b"[", b"{"):
+    return False
+  try:
+    json.loads(line)
+  except (ValueError, RecursionError):
+    return False
+  return True

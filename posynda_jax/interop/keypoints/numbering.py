@@ -1,7 +1,8 @@
 """Frame numbers of files and images by their names, and of numbers that a detector wrote.
 
 The frame is the number that varies from name to name, wherever it stands: 440 of `cam1.0440.json`, 7 of
-`walk_007_cam2.png`. Names that differ elsewhere belong to several videos.
+`walk_007_cam2.png`. Names that differ elsewhere belong to several videos. Several numbers may be one time, as in
+`frame_12.533s.json`.
 """
 
 import collections
@@ -12,8 +13,11 @@ import numpy as np
 
 MAX_FRAME = 10**9
 _TAILS = re.compile(r"(?:_keypoints|_rendered|_predictions?)?(?:\.[A-Za-z][A-Za-z0-9]{0,4})?$")  # endings of names
+_LEAST_STEPS = 3  # that show that only every n-th frame was detected
 _LONGEST = 1000  # step between numbers of successive frames
 _LEAST_STAMP, _MOST_STAMP = 8, 125  # ms between frames of 125 and 8 frames a second
+_UNITS = (1, 1e3, 1e6, 1e9)  # of time in a second
+_CLOCK = (60, 24, 25, 30, 50, 100, 1000, 10**6, 10**9)  # counts after which the number before goes up
 
 
 def natural(name: str) -> list:
@@ -45,7 +49,12 @@ def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]
   table = np.array(list(numbers.values()), np.int64).reshape(len(numbers), -1)
   if not table.size:
     return {text: {name: i for i, name in enumerate(sorted(numbers, key=natural))}}
+  if (clock := _clock(table)) is not None:
+    return {"": dict(zip(numbers, clock.tolist(), strict=True))}
   column = _frame_column(table)
+  if _is_one_video(table, column):
+    table = table[:, [column]]
+    text, column = "#", 0
   found: dict[str, dict[str, int]] = collections.defaultdict(dict)
   for name, row in zip(numbers, table, strict=True):
     shown = ["" if i == column else str(number) for i, number in enumerate(row)]
@@ -55,6 +64,47 @@ def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]
     if len(set(frames.values())) < len(frames) or max(frames.values()) > MAX_FRAME:
       found[video] = {name: i for i, name in enumerate(sorted(frames, key=natural))}
   return found
+
+
+def _clock(table: np.ndarray) -> np.ndarray | None:
+  """The frames [names] of numbers [names columns] that are a time, as 12.533 and 13.001 s; None for others.
+
+  Each number goes up where the next one starts again, without a gap. Videos that all count from one number are no time,
+  unless they have steps as milliseconds have.
+  """
+  varying = [column for column in range(table.shape[1]) if len(np.unique(table[:, column])) > 1]
+  order = np.lexsort(table[:, varying[::-1]].T) if len(varying) > 1 else []
+  rows = table[order][:, varying]
+  if len(varying) < 2 or len(np.unique(rows[:, :-1], axis=0)) > len(rows) / 2:
+    return None
+  carries = (np.diff(rows[:, :-1], axis=0) != 0).any(-1)
+  starts = rows[np.r_[True, carries], -1]
+  counts = _CLOCK if (starts != starts[0]).any() else [count for count in _CLOCK if count >= _LONGEST]
+  if np.median(np.diff(rows[:, -1])) == 1 and counts is not _CLOCK:
+    return None
+  time, weight = rows[:, -1].astype(float), 1.0
+  for column in reversed(range(len(varying) - 1)):
+    inside = (np.diff(rows[:, :column], axis=0) == 0).all(-1)
+    carries = inside & (np.diff(rows[:, column]) != 0)
+    for count in counts if weight == 1 else _CLOCK[:2]:
+      steps = np.diff(whole := rows[:, column] * weight * count + time)
+      if rows[:, column + 1].max() < count and inside.any() and 0 < steps[inside].min() and (
+          steps[carries].max(initial=0) <= 1.5 * np.median(steps[inside])):
+        time, weight = whole, weight * count
+        break
+    else:
+      return None
+  return from_times(time, "names")[0][np.argsort(order)]
+
+
+def _is_one_video(table: np.ndarray, column: int) -> bool:
+  """Whether the numbers in `column` of [names columns] run on where others change, as a count of people does."""
+  order = np.argsort(table[:, column], kind="stable")
+  frames, others = table[order, column], np.delete(table, column, 1)[order]
+  steps, changes = np.diff(frames), (np.diff(others, axis=0) != 0).any(-1)
+  if not changes.any() or (steps == 0).any() or len(np.unique(others, axis=0)) == len(others):
+    return False
+  return bool(np.median(steps[changes]) <= 2 * np.median(steps))
 
 
 def _frame_column(table: np.ndarray) -> int:
@@ -72,23 +122,52 @@ def _frame_column(table: np.ndarray) -> int:
   return min(reversed(varying), key=num_videos)
 
 
-def count(numbers: Sequence[int] | np.ndarray, label) -> tuple[np.ndarray, float | None]:
-  """(frame numbers, frame rate or None) of the numbers [n] that a detector wrote, in any order.
+def from_times(times, label) -> tuple[np.ndarray, float | None]:
+  """(frames from 0, frame rate) of time stamps [n] in any order. The usual step tells s, ms, µs or ns.
 
-  Numbers that grow by ones, or a little faster, are frames and stay. Others that grow evenly, as time stamps in
-  milliseconds do, become consecutive frames, with their rate. Raises ValueError for ids of images.
+  Raises ValueError for stamps that lie too far apart.
+  """
+  times = np.asarray(times, float)
+  distinct = np.unique(times)
+  steps = np.diff(distinct)
+  if not len(steps):
+    return np.zeros(len(times), np.int64), None
+  usual = float(np.median(steps))
+  counts = np.maximum(np.round(steps / usual), 1)
+  if not counts.sum() < MAX_FRAME:
+    span = f"time stamps from {distinct[0]:g} to {distinct[-1]:g}, most {usual:g} apart"
+    raise ValueError(f"{label} has {span}: not of one video? number the frames one by one")
+  frames = np.cumsum(np.r_[0, counts]).astype(np.int64)
+  unit = next((unit for unit in _UNITS if usual / unit <= 1), _UNITS[-1])
+  rate = unit * float(counts.sum() / steps.sum())
+  return frames[np.searchsorted(distinct, times)], rate if rate > 1 else None  # by ones: numbers of frames
+
+
+def count(
+    numbers: Sequence[int] | np.ndarray, label, listed: int | None = None
+) -> tuple[np.ndarray, float | None, int]:
+  """(frame numbers, frame rate or None, n) of the numbers [n] that a detector wrote, in any order.
+
+  Numbers that grow by ones, or a little faster, are frames and stay. Where all steps are multiples of n, only every
+  n-th frame was detected: frames are counted among these. Other large steps are time stamps, which become consecutive
+  frames with their rate. `listed` frames that fill the whole span have gaps and no steps. Raises ValueError for ids of
+  images.
   """
   numbers = np.asarray(numbers, np.int64)
   distinct = np.unique(numbers)
   steps = np.diff(distinct)
-  if not len(steps) or np.median(steps) <= 1 or steps.mean() <= _LEAST_STAMP:
-    return numbers, None
-  usual = float(np.median(steps))
+  usual = int(np.sort(steps)[len(steps) // 2]) if len(steps) else 1
+  if usual <= 1 or (listed or 0) > distinct[-1] - distinct[0]:
+    return numbers, None, 1
+  even = len(steps) >= _LEAST_STEPS and not (steps % usual).any()
+  if even and usual <= _LONGEST:
+    return numbers // usual, None, usual
+  if steps.mean() <= _LEAST_STAMP or usual <= _LONGEST and len(steps) < _LEAST_STEPS:
+    return numbers, None, 1
   regular = np.abs(steps - usual * np.maximum(np.round(steps / usual), 1)) <= max(1.0, 0.1 * usual)
-  if regular.mean() < 0.8 or usual > _LONGEST:
+  if regular.mean() < 0.8 or usual > _LONGEST and (len(steps) < _LEAST_STEPS or not regular.all()):
     span = f"{len(distinct):,} frames numbered from {distinct[0]:,} to {distinct[-1]:,}"
     raise ValueError(
         f"{label} has {span}, at irregular steps: ids of images and not frames of a video? number them one by one")
-  mean = float((steps / np.maximum(np.round(steps / usual), 1)).mean())
-  frames = np.cumsum(np.r_[0, np.maximum(np.round(steps / mean), 1)]).astype(np.int64)
-  return frames[np.searchsorted(distinct, numbers)], 1000 / mean if mean <= _MOST_STAMP else None
+  frames, rate = from_times(numbers, label)
+  return frames, rate if rate and 1000 / _MOST_STAMP <= rate <= 1000 / _LEAST_STAMP else None, 1

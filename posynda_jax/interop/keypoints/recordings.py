@@ -107,10 +107,15 @@ def _people(found: Detections, path: pathlib.Path, report: dict, options: Option
   """The chosen person of one video, or all who are seen in LEAST_FRAMES frames and more, the longest first."""
   label = _label(path, found)
   resolution = _resolution(found, label, options)
-  numbers, rate = numbering.count(found.frame, label)
-  renumbered = ("frame numbers were read as time stamps, one frame each",) if (numbers != found.frame).any() else ()
-  notes, fps = (*found.notes, *renumbered), found.fps or rate
+  numbers, rate, every = numbering.count(found.frame, label, found.num_frames)
+  notes, fps = found.notes, found.fps or rate
+  if every > 1:
+    kept = f"frame numbers go up by {every}: frames are counted among these, at {every} times less than the video's fps"
+    notes = (*notes, f"{kept}; if --fps is the rate of these frames, give {every} times as much")
+  elif (numbers != found.frame).any():
+    notes = (*notes, "frame numbers were read as time stamps, one frame each")
   found = dataclasses.replace(found, frame=numbers, resolution=resolution, fps=fps, notes=notes)
+  report = report | {"frame_step": every}
   ranked = people.find(found, label)
   if options.person != "all":
     return [_recording(found, ranked, people.choose(ranked, options.person, label), path, report, options)]
@@ -130,7 +135,7 @@ def _recording(
 ) -> Recording:
   """One of the people of a video whose resolution is known."""
   label = _label(path, found)
-  resolution, fps = found.resolution, options.fps or found.fps or GUESSED_FPS
+  resolution, fps = found.resolution, (options.fps or found.fps or GUESSED_FPS) / report["frame_step"]
   rows = ranked[index].rows
   points = found.points[rows].astype(np.float64) * (resolution if found.normalised else 1)
   _check_units(points, resolution, label)
@@ -141,7 +146,10 @@ def _recording(
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
-  never = cleaning.complete(keypoints)
+  why = "check --layout"
+  if not (found.scores[rows] >= (least := cleaning.least_score(report["format"]))).any():
+    why = f"every score is below {least:g}, the least that counts; leave the scores out if they are on another scale"
+  never = cleaning.complete(keypoints, label, why)
   intrinsics = options.intrinsics or (max(resolution), max(resolution), resolution[0] / 2, resolution[1] / 2)
   guess = "guessed: focal length = longest side, centre of the image"
   report = report | {

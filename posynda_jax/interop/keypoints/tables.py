@@ -1,88 +1,199 @@
-"""Keypoints in CSV files: a row for each frame, or a row for each joint of a frame.
+"""Keypoints in CSV files. Known names of joints give the layout and the order; else the file's own order counts.
 
-    frame, x_0, y_0, score_0, x_1, ...      wide: the columns of a joint share its name or number
-    frame, landmark, x, y, visibility       long: frames and joints in the order of the rows
-
-Joints come in the order of their first appearance, and their number gives the layout.
+    frame, person, nose_x, nose_y, nose_score, left_eye_x, ...   wide: the columns of a joint share its name or number
+    frame, person, landmark, x, y, visibility                    long: a row for each joint
 """
 
+import array
 import csv
 import os
 import re
+import sys
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import json_stream
+from posynda_jax.interop.keypoints import joint_names, json_stream
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
-_FRAMES = ("frame", "frame_id", "frame_number", "frame_index", "frame_idx", "frameid", "timestamp_ms", "time_ms", "")
-_PEOPLE = ("person", "person_id", "track_id", "id", "idx")
-_JOINTS = ("landmark", "landmark_id", "landmark_index", "joint", "joint_id", "keypoint", "keypoint_id", "name", "part")
-_SCORES = ("score", "conf", "confidence", "visibility", "likelihood", "s", "c", "v")
-_AXES = {"x": 0, "y": 1} | dict.fromkeys(_SCORES, 2)
+# Patterns for names of columns, without signs. The first pattern that matches a column decides.
+_TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
+_FRAME = r"(video)?frame(s|no|nr|num|number|id|idx|index|count|counter|name)?"
+_FRAMES = (_FRAME, r"(image|img|file)(s|id|name|path|filename)?", _TIME, r"(unnamed0|index)?")  # the last: of pandas
+_ID = "(id|idx|index|no|nr|num|number)"
+_WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleton|body|human|individual)"
+_PEOPLE = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
+_JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
+_JOINTS = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
+_AXES = {"x": 0, "y": 1} | dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3) | dict.fromkeys((
+    "score", "conf", "confidence", "visibility", "visible", "vis", "likelihood", "probability", "prob", "presence",
+    "accuracy", "accu", "certainty", "s", "c", "v", "p"), 2)  # fmt: skip
+_FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
+_WORDS = dict.fromkeys(("", "none", "null", "na", "n/a", "-"), "nan") | {"true": "1", "false": "0"}  # in cells
+_COMMENT = re.compile(r"#(?![,;\t])|\"?sep=([,;\t| ])\"?\s*$")
 
 
 def read(path, layout=None) -> list[Detections]:
   """The detections of a CSV file. Raises ValueError for other columns, and for a file that is no table."""
   if (size := os.path.getsize(path)) > json_stream.MAX_BYTES:
     raise ValueError(f"{path} has {size:,} bytes, more than {json_stream.MAX_BYTES:,}: cut the video into pieces")
-  try:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-      dialect = "excel-tab" if "\t" in file.readline() else "excel"
-      file.seek(0)
-      rows = csv.reader(file, dialect)
-      head = [name.strip().lower() for name in next(rows, [])]
-      return _read(path, layout, head, rows)
-  except (csv.Error, UnicodeDecodeError) as error:
+  with open(path, "rb") as file:
+    encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+  try:  # names of joints are ASCII, so Latin-1 needs no encoding of its own
+    with open(path, newline="", encoding=encoding, errors="replace") as file:
+      return _read(path, layout, _rows(file))
+  except csv.Error as error:
     raise ValueError(f"{path} is no table of text ({error}): not CSV, or damaged") from error
 
 
-def _read(path, layout, head: list[str], rows) -> list[Detections]:
-  frame = next((i for i, name in enumerate(head) if name in _FRAMES), None)
-  person = next((i for i, name in enumerate(head) if name in _PEOPLE), None)
-  joint = next((i for i, name in enumerate(head) if name in _JOINTS), None)
-  columns = _columns(head)
-  if joint is not None and {0, 1} <= set(columns.get("", {})):
-    joints = [columns[""]]  # one of each row
-  elif not (joints := [axes for name, axes in columns.items() if name and {0, 1} <= set(axes)]):
-    shown = ", ".join(head[:6]) + (", ..." if len(head) > 6 else "")
-    raise ValueError(
-        f"{path} has columns {shown}: expected x_0, y_0, x_1, ... or frame, landmark, x, y; or convert it to npz")
-  found: dict[tuple, list] = {}
-  for line, row in enumerate(rows, 2):
-    if row:
-      values = found.setdefault(_keys(path, line, row, frame, person), [])
-      values += [_numbers(path, line, row, axes) for axes in joints]
+def _rows(file):
+  """A csv.reader of rows with decimal points. Comments and `sep=;` become blank lines, which keeps the line numbers."""
+  first = next((line for line in file if line.strip() and not line.startswith("#")), "")
+  delimiter = given[1] if (given := _COMMENT.match(first)) else max(",;\t", key=first.count)
+  file.seek(0)
+  lines = ("\n" if _COMMENT.match(line) else line if delimiter == "," else line.replace(",", ".") for line in file)
+  return csv.reader(lines, delimiter=delimiter)
+
+
+def _head(rows) -> list[tuple[str, str]]:
+  """(individual or "", name) of each column. DeepLabCut has rows of individuals, body parts and axes."""
+  levels, axes = {}, []
+  for row in filter(None, rows):
+    levels[row[0].strip().lower()] = axes = [cell.strip() for cell in row]
+    if not levels.keys() <= {"scorer", "individuals", "bodyparts"}:
+      break
+  if "bodyparts" not in levels:
+    return [("", name) for name in axes]
+  columns = [*zip(levels.get("individuals", [""] * len(axes)), levels["bodyparts"], axes)]
+  return [("", "frame"), *((individual, f"{part}_{axis}") for individual, part, axis in columns[1:])]
+
+
+def _split(name: str) -> tuple[str, int | None]:
+  """("nose", 0) for nose_x, x_nose, noseX, nose (x), nose_x_px, and ("", 0) for x. Unknown words have axis None."""
+  words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name).lower())
+  words = [word for word in words if word not in _FILLERS]
+  for *joint, last in (words, words[1:] + words[:1]) if words else ():
+    if last in _AXES:
+      return "_".join(word for word in joint if word not in _AXES or len(word) == 1), _AXES[last]  # visibility_score
+  return "_".join(words[:-1]), None
+
+
+def _named(names: list[str], *patterns: str) -> list[int]:
+  """The columns whose names match, in the order of the patterns. Signs, spaces and case do not count."""
+  keys = [re.sub(r"[\W_]", "", name.lower()) for name in names]
+  return [i for pattern in patterns for i, key in enumerate(keys) if re.fullmatch(pattern, key)]
+
+
+def _shown(names) -> str:
+  return ", ".join(" ".join(name.split())[:24] for name in names[:6]) + f" and {len(names) - 6} more" * (len(names) > 6)
+
+
+def _read(path, layout, rows) -> list[Detections]:
+  head = _head(rows)
+  names, columns = [name for _, name in head], {}
+  for column, ((individual, _), (joint, axis)) in enumerate(zip(head, map(_split, names))):
+    columns.setdefault((individual, joint), {}).setdefault(axis, column)
+  pairs = {key: axes for key, axes in columns.items() if {0, 1} <= set(axes)}
+  individuals = list(dict.fromkeys(individual for individual, joint in pairs if joint))
+  joints = [joint for individual, joint in pairs if joint and individual == individuals[0]]
+  individuals = [one for one in individuals if all((one, joint) in pairs for joint in joints)]
+  long = _named(names, *_JOINTS)[:1] if ("", "") in pairs and len(joints) < joint_names.LEAST else []
+  frames = _named(names, *_FRAMES[: 3 if long else 4])
+  if not (frames if long else joints):
+    expected = "expected a first line of names, like frame, x_0, y_0, x_1, ... or frame, landmark, x, y"
+    raise ValueError(f"{path} has columns {_shown(names)}: {expected}; add it, or convert the file to npz")
+  people = [column for column in _named(names, *_PEOPLE) if column not in long][:1]
+  slots = [pairs["", ""]] if long else [pairs[one, joint] for one in individuals for joint in joints]
+  cells, numbers, values = _cells(path, rows, [*frames, *people, *long], slots)
+  frames = [column for column in frames if long or column in _named(names, _FRAME) or len({*cells[column]}) > 1]
+  persons = _people(cells[people[0]]) if people else [None] * len(values)
+  joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
+  layout, places, unknown = _places(path, list(dict.fromkeys(joints)), layout)
   collector = Collector(path, layout)
-  for (number, who), values in found.items():
-    points = np.array(values, np.float32)
-    collector.add(number, points[:, :2], points[:, 2], who)
-  return collector.finish(normalised=collector.are_shares)
+  numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
+  notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
+  notes += [f"names of no joint were passed over: {_shown(unknown)}"] if unknown else []
+  if others := [names[axes[None]] for axes in slots if not long and None in axes and 2 not in axes]:
+    notes.append(f"columns without a known word for a score were passed over: {_shown(others)}")
+  known = set()
+  for number, person, body in _of_joints(path, numbers, persons, joints, places, values[:, 0]) if long else (
+      (number, who if len(individuals) == 1 else i, np.append(body, [[np.nan] * 3], 0)[places])  # -1: no column
+      for number, who, row in zip(numbers, persons, values) for i, body in enumerate(np.split(row, len(individuals)))):
+    if (key := hash((number, person, body.tobytes()))) not in known:  # a repeated row counts once
+      known.add(key)
+      collector.add(number, body[:, :2], body[:, 2], person)
+  return collector.finish(normalised=collector.are_shares, notes=tuple(notes))
 
 
-def _columns(head: list[str]) -> dict[str, dict[int, int]]:
-  """{joint: {axis: column}} of names such as x_0, 0_x, nose_x and nose.score; the joint of x alone is ""."""
-  found: dict[str, dict[int, int]] = {}
-  for column, name in enumerate(head):
-    for pattern in (r"(?P<joint>|.*[_. ]|.*\d)(?P<axis>[a-z]+)", r"(?P<axis>[a-z]+)[_. ]?(?P<joint>\d+)"):
-      match = re.fullmatch(pattern, name)
-      if match and match["axis"] in _AXES:
-        found.setdefault(match["joint"].rstrip("_. "), {}).setdefault(_AXES[match["axis"]], column)
-        break
-  return found
+def _cells(path, rows, wanted: list[int], slots) -> tuple[dict[int, list[str]], list[int], np.ndarray]:
+  """(cells of the `wanted` columns, lines below the names, x, y, score [rows slots 3]); score 1 without its column."""
+  cells, lines, values = {column: [] for column in wanted}, [], array.array("f")
+  for line, row in enumerate(rows):
+    if any(cell.strip() for cell in row):
+      try:
+        for axes in slots:
+          found = [row[axes[axis]].strip() if axis in axes else "1" for axis in range(3)]
+          values.extend(float(_WORDS.get(cell.lower(), cell)) for cell in found)
+        for column in wanted:
+          cells[column].append(sys.intern(row[column].strip()))
+      except (ValueError, IndexError) as error:
+        what = f"line {rows.line_num} of {len(row)} cells: {str(error)[:80]}"
+        raise ValueError(f"{path}, {what}; expected a number or no text in every column of a joint") from error
+      lines.append(line)
+  return cells, lines, np.array(values, np.float32).reshape(-1, len(slots), 3)
 
 
-def _numbers(path, line: int, row: list[str], columns: dict[int, int]) -> list[float]:
-  """x, y and score; NaN for an empty cell, score 1 where no column has it."""
+def _frames(path, name: str, cells: list[str]) -> tuple[list, bool]:
+  """(number or image's name of each row's frame, whether the numbers are times)."""
   try:
-    return [float(row[columns[axis]] or "nan") if axis in columns else 1.0 for axis in range(3)]
-  except (ValueError, IndexError) as error:
-    raise ValueError(f"{path}, line {line}: {error}; expected numbers in every column of a joint") from error
+    numbers = [sum(60.0**i * float(part) for i, part in enumerate(cell.split(":", 2)[::-1])) for cell in cells]
+  except ValueError as error:
+    if "" in cells or re.fullmatch(r"[-+.\d]+", cells[0]):
+      raise ValueError(f"{path}, column {_shown([name])}: {str(error)[:60]}; expected numbers in every row") from error
+    return cells, False
+  times = np.clip(numbers, 0, 1e12)
+  are_times = (times % 1 != 0).any() and np.median([1, *np.diff(np.unique(times))]) < 1 or _named([name], _TIME)
+  return [int(number) if number.is_integer() else number for number in numbers], bool(are_times)
 
 
-def _keys(path, line: int, row: list[str], frame: int | None, person: int | None) -> tuple[int, int | None]:
+def _people(cells: list[str]) -> list[int | None]:
+  """Numbers of people; names are numbered in the order of the file."""
+  known = [cell for cell in dict.fromkeys(cells) if cell.lower() not in ("nan", *_WORDS)]
+  are_numbers = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", cell) for cell in known)
+  return list(map({cell: int(float(cell)) if are_numbers else i for i, cell in enumerate(known)}.get, cells))
+
+
+def _places(path, names: list[str], layout: str | None) -> tuple[str | None, list[int], list[str]]:
+  """(layout, place of each joint among `names` or -1, names of no joint)."""
+  stems = {name.rstrip("0123456789") for name in names}
+  plain = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names  # kp_0, kp_1, ...
+  numbers = {int(name): place for place, name in enumerate(plain) if re.fullmatch("[0-9]{1,3}", name)}
+  places = list(range(len(names)))
   try:
-    number = line - 2 if frame is None else int(float(row[frame]))
-    return number, None if person is None or not row[person] else int(float(row[person]))
-  except (ValueError, IndexError, OverflowError) as error:
-    raise ValueError(f"{path}, line {line}: {error}; expected whole numbers of frame and person") from error
+    found = joint_names.find(names)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  if found is not None and found.layout is not None and layout in (None, found.layout):
+    layout, by_name = found.layout, [-1 if place is None else place for place in found.of]
+    if len(names) != len(by_name) or any(place not in (joint, -1) for joint, place in enumerate(by_name)):
+      places = by_name  # else the unknown names are other spellings
+  elif len(numbers) >= joint_names.LEAST:
+    places = [numbers.get(number, -1) for number in range(min(1, *numbers), max(numbers) + 1)]
+  return layout, places, [names[place] for place in sorted({*range(len(names))} - {*places})]
+
+
+def _of_joints(path, numbers, persons, joints: list[str], places: list[int], values: np.ndarray):
+  """Yields (frame, person, points [j 3]) of values [rows 3]; a joint without a row is NaN."""
+  if len({*zip(numbers[:10_000], persons)}) == min(len(persons), 10_000) > 1:  # the "people" number joints or rows
+    persons = [None] * len(persons)
+  names = list(dict.fromkeys(joints))
+  joint_of = {names[place]: joint for joint, place in enumerate(places) if place >= 0}
+  bodies: dict[tuple, dict[int, int]] = {}  # {joint: row}
+  for row, (number, person, name) in enumerate(zip(numbers, persons, joints)):
+    body = bodies.setdefault((number, person), {})
+    if name in joint_of and (other := body.setdefault(joint_of[name], row)) != row:
+      if not np.array_equal(values[row], values[other], equal_nan=True):
+        raise ValueError(f"{path}, frame {number} has joint {_shown([name])} twice: expected a column person, too")
+  for (number, person), body in bodies.items():
+    points = np.full((len(places), 3), np.nan, np.float32)
+    points[list(body)] = values[list(body.values())]
+    yield number, person, points

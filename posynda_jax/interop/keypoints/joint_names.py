@@ -1,0 +1,90 @@
+"""Joints by their names, which files write in any order and spelling, and with other columns between them."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from posynda_jax.geometry import layouts, skeleton
+
+LEAST = 6  # known names from which names decide
+_SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
+_LIMBS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_SAME = {  # other words for a joint
+    "pelvis": "hip", "root": "hip", "hips": "hip", "midhip": "hip", "hipcenter": "hip", "chest": "thorax",
+    "torso": "spine", "belly": "spine", "headtop": "head", "tophead": "head", "hand": "wrist", "foot": "ankle",
+    "sho": "shoulder", "elb": "elbow", "wri": "wrist", "kne": "knee", "ank": "ankle",
+}
+_COCO = ("nose", *(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")))
+_FACE = ("eye_inner", "eye", "eye_outer")  # of MediaPipe's 33, as its mouth, hands and feet
+
+
+def _named(layout: str, more: dict[int, str]) -> tuple[str, ...]:
+  """Names of a layout's joints: those that COCO has too, and `more`."""
+  names = {place: name for name, place in zip(_COCO, layouts.COCO[layout], strict=True)} | more
+  return tuple(names.get(place, "") for place in range(layouts.LAYOUTS[layout].num_joints))
+
+
+# Names by layout, and those without which it is not this layout.
+_NAMES = {
+    "coco17": (_COCO, ()),
+    "coco18": (_named("coco18", {1: "neck"}), ("neck",)),
+    "body25": (_named("body25", {1: "neck", 8: "hip"}), ("neck", "hip")),
+    "halpe26": (_named("halpe26", {17: "head", 18: "neck", 19: "hip"}), ("head", "neck", "hip")),
+    "mediapipe33": (_named("mediapipe33", {
+        **{1 + 3 * right + i: f"{('left', 'right')[right]}_{part.replace('_', '')}"
+           for right in (0, 1) for i, part in enumerate(_FACE)},
+        **{first + right: f"{('left', 'right')[right]}_{part}" for right in (0, 1) for first, part in (
+            (9, "mouth"), (17, "pinky"), (19, "index"), (21, "thumb"), (29, "heel"), (31, "footindex"))},
+    }), ("left_eyeinner",)),
+    "h36m17": (skeleton.JOINTS, ("hip", "spine", "thorax", "neck", "head")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+  """Where the joints of a layout stand among a file's names. `layout` None: names are numbers, which order them.
+
+  `of` [j]: place of each joint, None where the file does not name it. `unknown`: names of no joint of the layout.
+  """
+
+  layout: str | None
+  of: tuple[int | None, ...]
+  unknown: tuple[str, ...] = ()
+
+
+def find(names: Sequence[str]) -> Places | None:
+  """The places of joints among `names`; None where fewer than LEAST are known. Of several layouts, the one with most of
+  the names counts. Raises ValueError for a joint that is named twice.
+  """
+  if names and all(name.isdecimal() for name in names):
+    order = sorted(range(len(names)), key=lambda i: int(names[i]))
+    return Places(None, tuple(order))
+  exact = [spell(name, synonyms=False) for name in names]
+  plain = [key if (key := spell(name)) == own or key not in exact else own for name, own in zip(names, exact)]
+  found = {}
+  for layout, (known, needed) in _NAMES.items():
+    if set(needed) <= set(plain):
+      found[layout] = sum(name in known for name in set(plain) - {""})
+  layout = max(found, key=found.get)
+  if found[layout] < LEAST:
+    return None
+  known = _NAMES[layout][0]
+  if twice := {name for name in plain if name in known and plain.count(name) > 1}:
+    raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")
+  places = {name: i for i, name in enumerate(plain)}
+  return Places(layout, tuple(places.get(name) if name else None for name in known),
+                tuple(name for name, key in zip(names, plain, strict=True) if key not in known))
+
+
+def spell(name: str, synonyms: bool = True) -> str:
+  """A name in one spelling: "LShoulder", "shoulder_l" and "Left Shoulder" are "left_shoulder"; "mid_hip" is "hip" by
+  synonyms.
+  """
+  words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[LR])(?=[A-Z][a-z])", " ", name).lower())
+  sides = [_SIDES[word] for word in words if word in _SIDES]
+  rest = "".join(word for word in words if word not in _SIDES)
+  if not sides and (match := re.fullmatch(r"(left|right|l|r)(.+)", rest)) and (
+      match[2].startswith(_LIMBS) or match[2] in _SAME):
+    sides, rest = [_SIDES[match[1]]], match[2]
+  rest = _SAME.get(rest, rest) if synonyms else rest
+  return f"{sides[0]}_{rest}" if sides else rest
