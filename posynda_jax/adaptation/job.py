@@ -76,7 +76,8 @@ def keep_guarded(
   all is kept `adapted` holds it and `unguarded` the whole.
   """
   target = open_streams(task, task.job.recipe)[0]["target"]
-  decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling), len(target))
+  shares = (*account.STEPS, 0.0) if len(target) >= account.LEAST_CLIPS else (1.0, 0.0)  # few clips are refused
+  decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling, shares), len(target))
   report(f"Guard: {'the adapter is kept' if decision.share else 'not adapted'}, {decision.reason}")
   for share, name in ((0.0, "source only"), (1.0, "whole adapter")):
     report(f"  {name:14}" + ", ".join(f"{key} {value:.2f}" for key, value in decision.accounts[share].items()))
