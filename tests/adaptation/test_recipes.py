@@ -27,7 +27,7 @@ PAPER = (Synthesis(), PseudoLabels())
 
 def test_the_papers_settings_are_the_defaults():
   paper = recipes.get("posynda")
-  assert paper == Recipe(PAPER) and PAPER == (Synthesis(place=True), PseudoLabels(select="frame", weight=1.0))
+  assert paper == Recipe(PAPER) and PAPER == (Synthesis(), PseudoLabels(select="frame", weight=1.0))
   assert (paper.num_hypotheses, paper.sampling_steps, paper.clips, paper.updates) == (3, 1, 4, 1000)
   assert paper.adapter == AdapterConfig(tune="lora", rank=4, scale=1.0, rule=None, bias=True)
 
