@@ -73,6 +73,7 @@ def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
   """
   if layout not in ("coco17", "body25") or not len(points):
     return layout
+  points = points.astype(np.float64)  # squares of damaged coordinates overflow float32
   lost = np.isnan(points)
   sizes = np.linalg.norm(np.where(lost, -np.inf, points).max(1) - np.where(lost, np.inf, points).min(1), axis=-1)
   size = np.median(sizes[np.isfinite(sizes)]) if np.isfinite(sizes).any() else 0
