@@ -56,6 +56,11 @@ def short(name: str) -> str:
   return name
 
 
+def both(scores: dict) -> str:
+  """MPJPE (P-MPJPE) in mm."""
+  return f"{scores['mpjpe_mm']:.1f} ({scores['p_mpjpe_mm']:.1f})"
+
+
 def table(name: str) -> str:
   """A table of `experiments.tables`. Guarded rows become columns, and columns without numbers are left out, as is the
   closure of a gap that the ceiling closes by less than 2 mm.
@@ -88,10 +93,8 @@ def headline() -> str:
   for dataset in ("cmu", "accad", "hdm05", "bandai_namco"):
     path, adapted = RESULTS / "tables" / f"{dataset}_open.json", ""
     if path.exists():
-      found = {row["name"]: row["mean"] for row in json.loads(path.read_text())["rows"]}[FREE + GUARDED]
-      adapted = f"{found['mpjpe_mm']:.1f} ({found['p_mpjpe_mm']:.1f})"
-    bare = (of_base[f"{dataset}_mocap/wild_rig_gt"] for of_base in scores.values())
-    bare = (f"{one['mpjpe_mm']:.1f} ({one['p_mpjpe_mm']:.1f})" for one in bare)
+      adapted = both({row["name"]: row["mean"] for row in read(f"tables/{path.stem}")["rows"]}[FREE + GUARDED])
+    bare = (both(of_base[f"{dataset}_mocap/wild_rig_gt"]) for of_base in scores.values())
     rows.append([f"{dataset}/wild_rig", *bare, adapted])
   return markdown(("target", "`small`", "`base`", "`base`, adapted"), rows)
 
@@ -170,7 +173,7 @@ def chosen() -> str:
   for run in dict.fromkeys(row["run"] for row in found):
     by_share = {row["share"]: row for row in found if row["run"] == run}
     share = account.decide(by_share, {}).share
-    errors = (f"{by_share[it]['mpjpe_mm']:.1f} ({by_share[it]['p_mpjpe_mm']:.1f})" for it in (0.0, 1.0, share))
+    errors = (both(by_share[it]) for it in (0.0, 1.0, share))
     base, recipe, _ = run.split("_")
     target = by_share[0.0]["target"].replace("_mocap", "").removesuffix("_gt")
     rows.append([f"`{base.replace('h36m', 'cmu_h36m')}`, `{recipe}`", target, *errors, f"{share:g}"])
@@ -224,7 +227,7 @@ def one_video() -> str:
   rows = []
   for split in ("train", "test"):
     for row in read(f"one_video_{split}")["rows"]:
-      cells = (f"{row[name]['mpjpe_mm']:.1f} ({row[name]['p_mpjpe_mm']:.1f})" for name in ("source_only", "adapted"))
+      cells = (both(row[name]) for name in ("source_only", "adapted"))
       rows.append([f"{split}, {row['video']}", *cells])
   return markdown(("video", "as it was", "adapted"), rows)
 
@@ -247,7 +250,7 @@ def footage(name: str = "footage") -> str:
   for method in dict.fromkeys(row["method"] for row in found):
     of_method = [row for row in found if row["method"] == method]
     mean = {name: sum(row[name] for row in of_method) / len(of_method) for name in ("mpjpe_mm", "p_mpjpe_mm")}
-    rows.append([method, *(f"{row['mpjpe_mm']:.1f} ({row['p_mpjpe_mm']:.1f})" for row in [*of_method, mean])])
+    rows.append([method, *map(both, [*of_method, mean])])
   return markdown(("lift", *views, "mean"), rows)
 
 

@@ -73,7 +73,7 @@ def refusals_of_spoilt(name: str, base: bases.Base) -> list[dict]:
   observe = account.make_observer(weights.make_denoiser, settings)
   target = sources.open_clips(
       name, "train", tracks.UNLABELLED, base.clip_fps, base.model.num_frames, common.folders())
-  mistakes, rows = account.OTHERWISE | (account.ZOOMED if base.view else {}), []
+  rows = []
 
   def take(change):
     return account.take_account(observe, weights.params, weights.measured, target, settings.batch_size, change)
@@ -81,7 +81,7 @@ def refusals_of_spoilt(name: str, base: bases.Base) -> list[dict]:
   for spoilt, change in SPOILT.items():
     found = take(change)
     mended = {mistake: take(lambda clip, mend=mend: (changed := change(clip)) | mend(clip | changed))
-              for mistake, mend in mistakes.items()}
+              for mistake, mend in account.mistakes_of(base).items()}
     why = account.why_refused(found, mended, len(target))
     rows.append({"target": name, "spoilt": spoilt, "base": base.digest, "why_refused": why, **found})
     print(f"{name:32}{spoilt:28}{why or 'not refused'}", flush=True)

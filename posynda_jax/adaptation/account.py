@@ -40,6 +40,11 @@ ZOOMED = {  # as OTHERWISE, for bases with a canonical camera; to another base a
 _RIGHT, _LEFT = np.array(skeleton.RIGHT) - 1, np.array(skeleton.LEFT) - 1  # bones by their end joint
 
 
+def mistakes_of(base: bases.Base) -> dict[str, Callable[[dict], dict]]:
+  """The mistakes in 2D that a base can tell from right 2D, as in OTHERWISE."""
+  return OTHERWISE | (ZOOMED if base.view else {})
+
+
 @dataclasses.dataclass(frozen=True)
 class Decision:
   """What the guard chose: the share of the adapter that is kept (0: none), why, and the accounts by share."""
@@ -176,5 +181,5 @@ def accounts_by_share(
     params = (weights.base.params, shrink(weights.adapter, share))
     return take_account(observe, params, weights.measured, target, config.batch_size, change)
 
-  mistakes = OTHERWISE | (ZOOMED if weights.base.view else {})
-  return {share: take(share) for share in shares}, {name: take(0.0, change) for name, change in mistakes.items()}
+  mended = {name: take(0.0, change) for name, change in mistakes_of(weights.base).items()}
+  return {share: take(share) for share in shares}, mended

@@ -91,7 +91,8 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
   tasks = _open_tasks(first, members)
   folders = {name: runs.Run(f"{job.workdir}/{name}", identify(task)) for name, task in tasks.items()}
   print(f"{len(members)} adaptations at once: {', '.join(members)}", flush=True)
-  adapters, seconds = _train(whole, tasks, folders, at_once)
+  streams = _open_streams(tasks)
+  adapters, seconds = _train(whole, tasks, streams, folders, at_once)
   found, rank = {}, max(task.job.recipe.adapter.rank for task in tasks.values())
   for (name, task), adapter in zip(tasks.items(), adapters, strict=True):
     folder, config = folders[name], task.job.recipe.adapter
@@ -101,7 +102,7 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
       print(f"{name} diverged and has no adapter; the others are not affected. Lower its rate", flush=True)
       continue
     weights = bases.Weights(base, adapter, config, task.body, task.view, "adapted")
-    target = open_streams(task, task.job.recipe)[0]["target"]
+    target = streams[_place(task)][0]["target"]
     weights = dataclasses.replace(weights, body=find_body(task, weights, task.job.recipe, target))
     save_adapter(folder, weights, task.body)
     cost = {"trainable": num_trainable(base.params, config), "seconds": seconds / len(members)}
@@ -128,18 +129,25 @@ def _open_tasks(first: Task, members: dict[str, dict[str, Any]]) -> dict[str, Ta
   return tasks
 
 
+def _place(task: Task) -> str:
+  """The 2D that a member adapts to, by which members share their streams."""
+  return f"{task.job.target_name}/{task.job.target_split}"
+
+
+def _open_streams(tasks: dict[str, Task]) -> dict[str, tuple]:
+  """The streams of each place (`training.open_streams`), opened once."""
+  first_there = {_place(task): task for task in reversed(tasks.values())}
+  return {place: open_streams(task, task.job.recipe) for place, task in first_there.items()}
+
+
 def _train(
-    whole: runs.Run, tasks: dict[str, Task], folders: dict[str, runs.Run], at_once: int | None
+    whole: runs.Run, tasks: dict[str, Task], streams: dict[str, tuple], folders: dict[str, runs.Run],
+    at_once: int | None,
 ) -> tuple[list, float]:
   """The adapters of all members, each at its own rank, trained or resumed; and the seconds of the whole training."""
   jobs = [task.job for task in tasks.values()]
-  first, all_recipes, streams, feeds = next(iter(tasks.values())), [job.recipe for job in jobs], {}, []
-  for task in tasks.values():
-    place = f"{task.job.target_name}/{task.job.target_split}"
-    if place not in streams:
-      streams[place] = open_streams(task, task.job.recipe)
-    feeds.append(feed.batches(*streams[place], task.job.seed))
-  batches = sweep.SweepFeed(feeds)
+  first, all_recipes = next(iter(tasks.values())), [job.recipe for job in jobs]
+  batches = sweep.SweepFeed([feed.batches(*streams[_place(task)], task.job.seed) for task in tasks.values()])
   init_keys, seed_keys = ([jax.random.key(job.seed + offset) for job in jobs] for offset in range(2))
   state = sweep.init_members(init_keys, first.base.params, all_recipes, first.base.model.num_frames)
   named = sweep.Members(tuple(tasks), at_once)
