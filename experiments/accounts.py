@@ -37,7 +37,7 @@ KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run ke
 TARGETS = flags.DEFINE_list("spoilt", [], "Targets, dataset/config, that are only spoilt, to see what the guard says.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 SHUFFLED = np.random.default_rng(0).permutation(17)
-SPOILT = {  # what mends a mistake of the guard's list makes it, or another of them, in right 2D
+SPOILT = {  # changes that make right 2D wrong; the guard's remedies do so too
     "as it is": lambda clip: {}, **account.OTHERWISE, **account.ZOOMED,
     "joints shuffled": lambda clip: {"keypoints": clip["keypoints"][..., SHUFFLED, :]},
     "1.5 times the focal length": lambda clip: {"intrinsics": clip["intrinsics"] * np.float32([1.5, 1.5] + 7 * [1])},
