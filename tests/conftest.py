@@ -23,6 +23,11 @@ def pytest_addoption(parser):
   parser.addoption("--quarter", type=int, help="Only every fourth file of tests, from this one on (0 to 3).")
 
 
+def pytest_make_parametrize_id(val, argname):
+  """Bytes do not name a test: pytest-xdist's processes must collect equal names, and gzip writes the time into its bytes."""
+  return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config, items):
   if (first := config.getoption("--quarter")) is None:
     return
