@@ -108,11 +108,30 @@ def lift_record(
     whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
     for phase, values in enumerate(stitched):
       whole[field][phase :: len(found)] = values
-  px = whole.pop("reprojection") * float(record["resolution"][0]) / 2
-  px = np.where(record["valid"] & (record["confidence"].max(-1) > 0), px, np.nan)
+  seen = record["valid"] & (record["confidence"].max(-1) > 0)
+  px = np.where(seen, whole.pop("reprojection") * float(record["resolution"][0]) / 2, np.nan)
+  for field in ("pose", "root"):
+    whole[field] = mean_of_tracks(whole[field], len(found), seen)
   frame = record.get("first_frame", 0) + np.arange(len(px))
   judged = trust.judge(record, whole["root"], px, frame, spread.distance(whole["deviation"]))
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged)
+
+
+def mean_of_tracks(values: Float[np.ndarray, "T *n"], stride: int, seen: np.ndarray) -> np.ndarray:
+  """What `stride` interleaved tracks say about each frame [T], on average: each track is interpolated between its two
+  frames around it.
+
+  The tracks see the same motion and err apart from each other. A track counts where the frame itself was `seen` [T] and
+  the track's two frames are there and were seen.
+  """
+  total, count = values.copy(), np.ones((len(values),) + (1,) * (values.ndim - 1), values.dtype)
+  for before in range(1, min(stride, len(values))):
+    after = stride - before
+    at = np.arange(before, len(values) - after)
+    at = at[seen[at] & seen[at - before] & seen[at + after]]
+    total[at] += (after * values[at - before] + before * values[at + after]) / stride
+    count[at] += 1
+  return total / count
 
 
 def smooth(lifted: Lifted, fps: float, cutoff_hz: float) -> Lifted:

@@ -17,8 +17,11 @@ W, H, F = 1000, 800, 900.0
 
 
 def flat_scene(num_frames: int, fps: float) -> tuple[dict, np.ndarray]:
-  """A record of flat people 4 m before a camera without distortion, and their poses [T 17 3]."""
-  poses = scene.poses((num_frames,), seed=3)
+  """A record of a flat person 4 m before a camera without distortion, and the poses [T 17 3], all joints at a constant
+  velocity.
+  """
+  first, last = scene.poses((2,), seed=3)
+  poses = (first + np.linspace(0, 1, num_frames)[:, None, None] * (last - first)).astype(np.float32)
   poses[..., 2] = 4
   intrinsics = np.array([F, F, W / 2, H / 2, 0, 0, 0, 0, 0], np.float32)
   record = {
@@ -107,6 +110,20 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_fram
 def test_another_frame_rate_than_the_bases_is_a_warning(fps, clip_fps, warned):
   warnings = lifting.rate_warning({"fps": np.float32(fps)}, clip_fps)
   assert warned in warnings[0] if warned else warnings == []
+
+
+def test_interleaved_tracks_agree_on_one_answer_where_all_saw_the_motion():
+  frames, stride = 40, 4
+  time, seen = np.arange(frames, dtype=np.float64), np.ones(frames, bool)
+  apart = np.resize([1.0, -1.0, 0.5, -0.5], frames)  # how far each track errs
+  whole = slice(stride - 1, 1 - stride)
+  np.testing.assert_allclose(lifting.mean_of_tracks(time + apart, stride, seen)[whole], time[whole])
+  np.testing.assert_array_equal(lifting.mean_of_tracks(time + apart, 1, seen), time + apart)
+  assert lifting.mean_of_tracks(time, stride, seen) == pytest.approx(time)  # at the ends too
+  seen[20] = False
+  found = lifting.mean_of_tracks(np.where(seen, time, np.nan), stride, seen)
+  np.testing.assert_allclose(found[seen], time[seen])
+  assert np.isnan(found[20])
 
 
 def test_smoothing_keeps_slow_motion_and_removes_fast():

@@ -1,7 +1,8 @@
 """The people of a video: detections grouped by person, each person at most once a frame, the most detected first.
 
-People are tracked from frame to frame, nearest boxes first; a detector's own numbers go before distance, and a number
-that ends where another begins at the same place is the same person. If no frame has two detections, all are one person.
+People are tracked from frame to frame, nearest boxes first; a detector's own numbers go before distance, but where it
+exchanges them between people, places win. A number that ends where another begins at the same place is the same person.
+If no frame has two detections, all are one person.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ MAX_LOST = 30  # frames without a detection after which a person counts as a new
 MAX_PEOPLE = 100  # in a frame, and among those who were detected before
 MAX_ABSENT = 150  # frames between two sightings at one place that are one person
 _ALIKE = 1.5  # largest ratio of their sizes
+_RECENT = 5  # frames after a sighting for which its place tells more than a detector's number
+_STILL = 0.3  # largest change of a box, 1 + `_cost`, that needs no other explanation
 _NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
 
 Box = list[float]  # left, top, right, bottom
@@ -40,7 +43,7 @@ def find(found: Detections, label) -> list[Person]:
   own = None if found.person is None else found.person[seen]
   if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
     own = None  # a number that repeats in a frame says nothing
-  people = join(frames, boxes, track(frames, boxes, label, own))
+  people = join(frames, boxes, track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own)))
   confidence = found.scores.mean(-1)
   order = np.argsort(people, kind="stable")
   starts = np.unique(people[order], return_index=True)[1]
@@ -102,6 +105,57 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.nda
       people[row] = given[row]
       last[given[row]] = frame, boxes[row], -1 if own is None else int(own[row])
   return people
+
+
+def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray) -> np.ndarray:
+  """A detector's numbers [n] of boxes [n 4], in the order of frames, with those exchanged back that it gave to another
+  person: where somebody's number jumps and another box is at their place, the number goes to that box from then on.
+
+  In such a frame the boxes are assigned to the people seen lately so that boxes change least; a change counts half
+  where the number says the same.
+  """
+  from scipy import optimize  # slow to import
+
+  means = {number: number for number in own.tolist()}  # a detector's number -> the person whom it stands for
+  fresh = int(own.max()) + 1
+  last: dict[int, tuple[int, Box]] = {}  # person -> frame and box
+  boxes, mended = boxes.astype(float).tolist(), np.empty_like(own)
+
+  def change(person, row):  # of the person's box, None where the person was not seen lately
+    if person not in last or frames[row] - last[person][0] > _RECENT:
+      return None
+    cost = _cost(boxes[row], last[person][1])
+    return 2.0 if cost is None else 1 + cost
+
+  for rows in np.split(np.arange(len(own)), np.flatnonzero(np.diff(frames)) + 1):
+    given = {row: means[int(own[row])] for row in rows.tolist()}
+    changes = [change(person, row) for row, person in given.items()]
+    if len(set(given.values())) < len(given) or not all(one is not None and one < _STILL for one in changes):
+      lately = [person for person, (frame, _) in last.items() if frames[rows[0]] - frame <= _RECENT][-MAX_PEOPLE:]
+      known = [*lately, *sorted({person for person in given.values() if person in last} - {*lately})]
+      costs = np.full((len(known), len(given)), 9.0)  # 9: not the same
+      for i, person in enumerate(known):
+        for j, row in enumerate(given):
+          found, same = change(person, row), given[row] == person
+          if found is None:
+            costs[i, j] = 1 if same else 9
+          elif same or found < 1:
+            costs[i, j] = found / 2 if same else found
+      taken = {}
+      for i, j in zip(*optimize.linear_sum_assignment(costs), strict=True):
+        if costs[i, j] < 9:
+          taken[int(rows[j])] = known[i]
+      for row in given:
+        if row not in taken:  # a new person, under a number of their own where that is free
+          free = given[row] not in last and given[row] not in taken.values()
+          taken[row] = given[row] if free else fresh
+          fresh += not free
+        means[int(own[row])] = taken[row]
+      given = taken
+    for row, person in given.items():
+      mended[row] = person
+      last[person] = int(frames[row]), boxes[row]
+  return mended
 
 
 def join(frames: np.ndarray, boxes: np.ndarray, people: np.ndarray) -> np.ndarray:
