@@ -73,6 +73,16 @@ def test_vmapped_hypotheses_equal_a_loop_over_them_and_do_not_depend_on_the_batc
     assert_close(sampler.sample(tiny(), keypoints, init, steps, step_noise)["pred_x0"][-1], together[h])
 
 
+def test_every_second_mirrored_hypothesis_is_of_the_mirror_image():
+  keypoints, keys = jnp.asarray(scene.poses((2, 3))[..., :2]), jax.random.split(jax.random.key(0), 2)
+  steps = process.ddim_steps(SCHEDULE, 2)
+  both = sampler.propose(keys, tiny(), keypoints, steps, 4, mirrored=True)
+  assert_close(both[::2], sampler.propose(keys, tiny(), keypoints, steps, 4)[::2])
+  in_mirror = sampler.propose(keys, tiny(), skeleton.flip(keypoints), steps, 4)
+  assert_close(both[1::2], skeleton.flip(in_mirror)[1::2])
+  assert np.abs(both - sampler.propose(keys, tiny(), keypoints, steps, 4)).max() > 1e-3
+
+
 def test_noise_of_another_deviation_is_unit_noise_on_poses_in_that_unit(monkeypatch):
   """The process in metres with noise of 0.25 m is D3DP's, with unit noise, on poses / 0.25 m and a clamp / 0.25 m."""
   keypoints, keys = jnp.zeros((2, 3, 17, 2)), jax.random.split(jax.random.key(0), 2)
