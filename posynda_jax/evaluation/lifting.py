@@ -88,7 +88,8 @@ def lift_record(
     program: Program, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
-  order. Frames are numbered from the record's `first_frame`, which may be absent.
+  order. Every second track is lifted in the mirror image, and each frame's pose is the mean of what all tracks say
+  about it. Frames are numbered from the record's `first_frame`, which may be absent.
   """
   found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
@@ -97,7 +98,8 @@ def lift_record(
   parts: list[list[dict]] = [[] for _ in found]
   batches = -(-len(source) // batch_size)
   for clip in tqdm(clips.in_order(source, batch_size), total=batches, desc="lift", unit="batch", disable=batches < 3):
-    lifted = jax.tree.map(np.asarray, program.run(weights, measured, clip))
+    mirrored = np.array([source.track_of(index) % 2 for index in clip["index"]], np.int32)
+    lifted = jax.tree.map(np.asarray, program.run(weights, measured, clip | {"mirrored": mirrored}))
     first = int(clip["index"][0])
     for row in range(min(batch_size, len(source) - first)):
       parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})

@@ -52,15 +52,17 @@ def propose(
   """Hypotheses for a batch of clips, in the axes of their own cameras; with `measured.view` through that camera.
 
   A clip's noise depends on the seed and its `index` alone. Of two hypotheses or more, every second is found in the
-  mirror image. Channels that a denoiser gives beside the pose come with it.
+  mirror image, and so is the first of clips whose `mirrored` is 1. Channels that a denoiser gives beside the pose come
+  with it.
   """
   seen = see(clip, measured)
   if config.flip:
     denoise = sampler.with_flip(denoise)
   steps = process.ddim_steps(config.diffusion.schedule, config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
+  mirrored = clip.get("mirrored", jnp.zeros(len(keys), jnp.int32) if config.num_hypotheses > 1 else None)
   poses = sampler.propose(
-      keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk, mirrored=True)
+      keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk, mirrored)
   if measured.view is None:
     return poses
   turned = virtual_camera.to_camera_axes(poses[..., :3], seen["rotation"])

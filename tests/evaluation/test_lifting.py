@@ -71,15 +71,17 @@ def test_a_person_of_known_height_has_it_and_projects_as_before(lift):
 
 
 def test_a_doubt_head_comes_with_every_joint():
+  mirrored = skeleton.flip(np.arange(17.0)[:, None] * [1, 1])[:, 1]
+  across = 0.01 + 0.001 * np.minimum(np.arange(17.0), mirrored)  # as in the mirror image
   def doubting(keypoints, noisy, t):
-    stated = jnp.log(jnp.stack([0.01 + 0.001 * jnp.arange(17.0), jnp.full(17, 0.04)], -1))
+    stated = jnp.log(jnp.stack([across, jnp.full(17, 0.04)], -1))
     stated = jnp.broadcast_to(stated, (*keypoints.shape[:-1], 2))
     return jnp.concatenate([flat_denoiser(keypoints, noisy, t), stated], -1)
 
   record, _ = flat_scene(23, 25.0)
   program = lifting.make_lifter(lambda weights: doubting, SamplingConfig())
   lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
-  assert_close(lifted.deviation[:, 1:, 0], np.broadcast_to(0.01 + 0.001 * np.arange(1, 17.0), (23, 16)))
+  assert_close(lifted.deviation[:, 1:, 0], np.broadcast_to(across[1:], (23, 16)))
   assert_close(lifted.sigma_m[:, 1:], np.sqrt(2 * lifted.deviation[:, 1:, 0] ** 2 + 0.04**2))
   assert (lifted.sigma_m[:, 0] == 0).all()
 
@@ -110,6 +112,18 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_fram
 def test_another_frame_rate_than_the_bases_is_a_warning(fps, clip_fps, warned):
   warnings = lifting.rate_warning({"fps": np.float32(fps)}, clip_fps)
   assert warned in warnings[0] if warned else warnings == []
+
+
+def test_every_second_track_is_lifted_in_the_mirror_image():
+  def to_the_right(keypoints, noisy, t):  # it errs to the same side in the mirror
+    return flat_denoiser(keypoints, noisy, t).at[..., 1:, 0].add(0.1)
+
+  record, poses = flat_scene(23, 25.0)
+  program = lifting.make_lifter(lambda weights: to_the_right, SamplingConfig())
+  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  off = lifted.pose[:, 1:, 0] - np.asarray(skeleton.root_centre(poses))[:, 1:, 0]
+  assert_close(off[1:-1], np.zeros_like(off[1:-1]))
+  assert_close(off[[0, 22]], np.full((2, 16), 0.1))  # no other track around them
 
 
 def test_interleaved_tracks_agree_on_one_answer_where_all_saw_the_motion():
