@@ -127,9 +127,7 @@ def changed(plan: Plan, width: float = 1.0, **training) -> Plan:
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-  """The plan as JSON, with `eval_on` filled in: the config of a base's folder. Raises ValueError as
-  `sources.fixed_views`.
-  """
+  """The plan as JSON with `eval_on` filled in: a base's config. Raises ValueError as `sources.fixed_views`."""
   eval_on = plan.eval_on or sources.fixed_views(plan.source)
   return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(plan, eval_on=eval_on))))
 

@@ -26,9 +26,9 @@ class Recipe:
   `num_hypotheses` (H) and `sampling_steps` (K): of the teacher. `frozen_teacher`: it is the bare base in every update,
   and not the student before it; K > 1 needs this, because the student is trained at t = T-1 alone. `virtual_camera`:
   target clips are rendered with the mean direction, place and size at which the source's cameras see people; a base
-  with a canonical camera renders all clips by that and ignores this field.
-  `clips`: clips an update for each of source and target. `rate` and `decay`: of Adam over `updates`. Raises ValueError
-  for a recipe without lessons, or an unknown decay.
+  with a canonical camera renders all clips by that and ignores this field. `clips`: clips an update for each of source
+  and target. `rate` and `decay`: of Adam over `updates`. Raises ValueError for a recipe without lessons, or an unknown
+  decay.
   """
 
   lessons: tuple

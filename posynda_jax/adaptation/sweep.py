@@ -78,33 +78,20 @@ def unstack(adapter: PyTree, ranks: Sequence[int]) -> list[PyTree]:
   return [one(i, rank) for i, rank in enumerate(ranks)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Members:
-  """Names of the members, and how many of them are vmapped together.
-
-  By default all are on an accelerator, and one on a CPU, because the arrays of more do not fit its cache.
-  """
-
-  names: tuple[str, ...]
-  at_once: int | None = None
-
-  @property
-  def together(self) -> int:
-    """Members computed together; such groups follow one another."""
-    return self.at_once or (1 if jax.default_backend() == "cpu" else len(self.names))
-
-
 def sweep_step(
     state: AdaptState, frozen: tuple[PyTree, Measured, dict[str, Array]], batch: dict, seed_keys: Array, *,
-    recipe: Recipe, setting: Setting, members: Members,
+    recipe: Recipe, setting: Setting, names: Sequence[str],
+    at_once: int | None = None,
 ) -> tuple[AdaptState, dict[str, Array]]:
   """One update of every member on this device's share of the batches [b k ...].
 
+  `at_once`: members computed together; by default all on an accelerator, and one on a CPU, because the arrays of more
+  do not fit its cache.
   `frozen` is (base variables, what was measured of the source, numbers [k]); `seed_keys` [k]. Metrics are
   `<name>/<metric>` by member, and `loss`, the mean of those that are finite.
   """
   base, measured, numbers = frozen
-  together = members.together
+  together = at_once or (1 if jax.default_backend() == "cpu" else len(names))
   setting = dataclasses.replace(setting, merge=together == 1)
 
   def update(own):
@@ -119,7 +106,7 @@ def sweep_step(
   members_own = (state.adapter, state.opt_state), numbers, batches, seed_keys
   (adapter, opt_state), metrics = jax.lax.map(update, members_own, batch_size=together if together > 1 else None)
   loss = metrics["loss"]
-  named = {f"{name}/{key}": values[i] for i, name in enumerate(members.names) for key, values in metrics.items()}
+  named = {f"{name}/{key}": values[i] for i, name in enumerate(names) for key, values in metrics.items()}
   named["loss"] = jnp.nanmean(jnp.where(jnp.isfinite(loss), loss, jnp.nan))
   return AdaptState(state.step + 1, adapter, opt_state, state.memory), named
 

@@ -47,25 +47,17 @@ class Teacher:
     return jax.lax.stop_gradient(poses)
 
   @functools.cached_property
-  def spread(self) -> Float[Array, "b f j"]:
-    """Root of the mean square distance (m) of the hypotheses from their mean."""
-    return jnp.sqrt(self.hypotheses.var(0).sum(-1))
-
-  @functools.cached_property
   def errors(self) -> Float[Array, "h b f j"]:
     """Reprojection error of every hypothesis under its own solved root (Eq. 4)."""
     roots = solve_roots(self.hypotheses, *self.observed)
     return reprojection_error(self.hypotheses, roots, *self.observed[:2])
 
   def chosen(self, rule: Granularity | Literal["bones"] = "frame") -> Float[Array, "b f j 3"]:
-    """The hypothesis of least reprojection error (Eq. 5), chosen for each sequence, frame or joint; or made by the
-    person's bones.
-    """
+    """The hypothesis of least reprojection error (Eq. 5) of each sequence, frame or joint; or by the person's bones."""
     if rule == "bones":
       return by_bones(self.hypotheses, self.target["body"])
     if rule not in self._chosen:
-      index = choose(self.errors, self.target["confidence"], rule)
-      self._chosen[rule] = pick(self.hypotheses, index)
+      self._chosen[rule] = pick(self.hypotheses, choose(self.errors, self.target["confidence"], rule))
     return self._chosen[rule]
 
   @property

@@ -13,6 +13,8 @@ import pytest
 from posynda_jax import lifter
 from posynda_jax.adaptation import bases, job, placement, recipes, task, training
 from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process
 from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
@@ -45,7 +47,8 @@ def poses_of(lift: lifter.Lifter) -> np.ndarray:
 
 def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lifts_the_same(tiny_base, tmp_path):
   base, lines, started = bases.load(tiny_base), [], time.perf_counter()
-  described = job.Job(recipes.get("free", **SMALL), ARRAY, base, guard=False, saving=loop.Saving(log_every=10**6))
+  described = job.Job(
+      Recipe((PseudoLabels(),), **SMALL), ARRAY, base, guard=False, saving=loop.Saving(log_every=10**6))
   result = job.run(described, lines.append)
   assert 0 < result.scores["adapted"]["seconds"] < time.perf_counter() - started
   assert result.folder is None and "Source-free: the adapter learns from the target alone" in lines
