@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posynda_jax.adaptation import adapters, bases, pretraining, sources
+from posynda_jax.adaptation import bases, pretraining, sources
 from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion import process
@@ -144,11 +144,6 @@ def check_plan(plan: Plan) -> None:
     raise ValueError("a denoiser of keypoints alone has no input for hidden joints: give it inputs=5, or hidden=0")
 
 
-def is_described(base: bases.Base, plan: Plan) -> bool:
-  """Whether the base is the one that the plan would train."""
-  return describe(plan_of(base)) == describe(plan)  # not its config, which may lack newer settings
-
-
 def train_base(
     plan: Plan, folder, folders: sources.Folders = sources.Folders(), saving: loop.Saving = loop.Saving()
 ) -> bases.Base:
@@ -214,9 +209,8 @@ def _first_state(plan: Plan, model) -> tuple[pretraining.PretrainState, dict[str
 
 def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Folders) -> tuple[dict, dict]:
   """(scores, protocol) of a bare base on a labelled split."""
-  config = scoring.SamplingConfig(diffusion=base.diffusion)
-  score = scoring.make_scorer(lambda params: adapters.make_denoiser(base.model, params, None), config)
+  weights, config = bases.Weights(base), scoring.SamplingConfig(diffusion=base.diffusion)
+  score = scoring.make_scorer(weights.make_denoiser, config)
   test = sources.open_clips(dataset, split, tracks.LABELLED, base.clip_fps, base.model.num_frames, folders)
-  seen = bases.Weights(base).measured
-  scores = scoring.evaluate(score, base.params, seen, test, config.batch_size)
+  scores = scoring.evaluate(score, weights.params, weights.measured, test, config.batch_size)
   return scores, scoring.describe_protocol(dataset, split, base.clip_fps, config, base.view)

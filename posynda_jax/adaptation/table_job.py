@@ -61,7 +61,7 @@ class Bench:
     identity = {name: value for name, value in identity.items() if name not in ("flip", "test_refine")}
     named = json.dumps({name: it for name, it in identity.items() if name != "base_folder"}, sort_keys=True)
     folder = self.folder / "rows" / hashlib.sha256(named.encode()).hexdigest()[:16]
-    path, key = folder / "scores.json", self._test_name(_how_scored(row))
+    path, key = folder / "scores.json", self._test_name(row)
     found = json.loads(path.read_text()) if path.exists() else {}
     if key not in found:
       if not self.train:
@@ -108,12 +108,13 @@ class Bench:
     for rule, its in scoring.evaluate_rules(*inputs, self.protocol).items():
       ruled = dataclasses.replace(config, select=rule)
       protocol = scoring.describe_protocol(*where, ruled, weights.view, self.protocol)
-      results[self._test_name(_how_scored(row) | ({"select": rule} if len(rules) > 1 else {}))] = about | {
+      results[self._test_name(row, **({"select": rule} if len(rules) > 1 else {}))] = about | {
           "scores": its["result"], "groups": its["groups"], "frames": its["counts"]["frames"], "protocol": protocol}
     return results
 
-  def _test_name(self, test: dict[str, Any]) -> str:
-    return json.dumps([self.protocol.name, test], sort_keys=True)
+  def _test_name(self, row: Row, **changes) -> str:
+    how = row.test | ({"guarded": True} if row.guarded else {}) | changes
+    return json.dumps([self.protocol.name, how], sort_keys=True)
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
     """(base, its name): the job's, the VideoPose one, or one trained by the job's base's plan with the changes."""
@@ -123,17 +124,14 @@ class Bench:
     if not changes:
       return bases.load(self.job.base), self.job.base
     given, name = self._base(())
-    plan = base_job.changed(base_job.plan_of(given), **changes)
-    if base_job.is_described(given, plan):
+    own = base_job.plan_of(given)
+    plan = base_job.changed(own, **changes)
+    if plan == own:
       return given, name
     folder = self.folder / "bases" / "-".join(f"{key}_{value}" for key, value in sorted(changes.items()))
     if not self.train and not (folder / "metrics.json").exists():
       return None
     return base_job.train_base(plan, folder, self.job.folders, self.job.saving), str(folder)
-
-
-def _how_scored(row: Row) -> dict[str, Any]:
-  return row.test | ({"guarded": True} if row.guarded else {})
 
 
 def count_flops(base: bases.Base, row: Row) -> int:
