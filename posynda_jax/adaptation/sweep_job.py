@@ -138,16 +138,16 @@ def _train(
   init_keys, seed_keys = ([jax.random.key(job.seed + offset) for job in jobs] for offset in range(2))
   state = sweep.init_members(init_keys, first.base.params, all_recipes, first.base.model.num_frames)
   step = parallel.make_parallel_step(functools.partial(
-      sweep.sweep_step, recipe=all_recipes[0], setting=make_setting(first), names=tuple(tasks), at_once=at_once))
+      sweep.sweep_step, recipe=all_recipes[0], setting=make_setting(first), at_once=at_once))
   data = {name: checkpoint.describe_data(found) for name, found in streams.items()}
   saving = first.job.saving
   checkpoints = checkpoint.Checkpoints(whole.folder / "checkpoints", saving.keep, whole.config | {"data": data})
-  writers = {name: folder.write_scalars("adapted") for name, folder in folders.items()}
+  writers = [folder.write_scalars("adapted") for folder in folders.values()]
 
   def write(done, row):
     shared = {key: row[key] for key in ("steps_per_second", "data_wait")}
-    for name, write_one in writers.items():
-      own = {key.removeprefix(f"{name}/"): value for key, value in row.items() if key.startswith(f"{name}/")}
+    for number, write_one in enumerate(writers):
+      own = {key.removeprefix(f"{number}/"): value for key, value in row.items() if key.startswith(f"{number}/")}
       if np.isfinite(own["loss"]):
         write_one(done, own | shared)
 

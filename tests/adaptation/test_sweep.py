@@ -31,9 +31,9 @@ NAMES = tuple(MEMBERS)
 
 
 @functools.cache  # members whose numbers differ share the program
-def compiled(names: tuple[str, ...], num_devices: int, at_once: int):
+def compiled(num_devices: int, at_once: int):
   setting = Setting(scene.tiny_model(FRAMES)[0])
-  step = functools.partial(sweep.sweep_step, recipe=RECIPE, setting=setting, names=names, at_once=at_once)
+  step = functools.partial(sweep.sweep_step, recipe=RECIPE, setting=setting, at_once=at_once)
   return parallel.make_parallel_step(step, jax.local_devices()[:num_devices])
 
 
@@ -46,8 +46,9 @@ def together(num_steps: int, names=NAMES, num_devices: int = 1, at_once: int = l
   state, frozen, keys = parallel.replicate(arguments, jax.local_devices()[:num_devices])
   data = {"target": jax.tree.map(lambda *x: np.stack(x, 1), *(clips(4, MEMBERS[name][2]) for name in names))}
   for _ in range(num_steps):
-    state, metrics = compiled(names, num_devices, at_once)(state, frozen, parallel.shard(data, num_devices), keys)
+    state, metrics = compiled(num_devices, at_once)(state, frozen, parallel.shard(data, num_devices), keys)
   adapter, metrics = jax.device_get((state.adapter, metrics))
+  metrics = {f"{names[int(key[0])]}/{key[2:]}" if "/" in key else key: value for key, value in metrics.items()}
   unstacked = sweep.unstack(adapter, [recipe.adapter.rank for recipe in chosen])
   return adapter, dict(zip(names, unstacked, strict=True)), metrics
 
