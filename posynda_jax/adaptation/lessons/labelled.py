@@ -28,7 +28,6 @@ class Lesson:
   needs_source = False
   needs_body = False
   needs_labels = False
-  needs_people = False
   resizes = False
 
 
