@@ -16,6 +16,7 @@ With --spoilt no adapter is needed: the targets' 2D is spoilt in the ways of SPO
 printed. It should refuse all but the first.
 """
 
+import dataclasses
 import json
 import pathlib
 
@@ -56,8 +57,8 @@ def study(folder: str) -> list[dict]:
   test = sources.open_clips(config["target"], config["test_split"], tracks.LABELLED, *shape)
   score, rows = scoring.make_scorer(weights.make_denoiser, settings), []
   for share, found in account.accounts_by_share(weights, target, settings)[0].items():
-    params = (base.params, account.shrink(weights.adapter, share))
-    errors = scoring.evaluate(score, params, weights.measured, test, settings.batch_size)
+    part = dataclasses.replace(weights, adapter=account.shrink(weights.adapter, share))
+    errors = scoring.evaluate(score, part.params, weights.measured, test, settings.batch_size)
     lessons = "+".join(lesson["name"] for lesson in config["recipe"]["lessons"])
     rows.append({"run": pathlib.Path(folder).name, "target": config["target"], "lessons": lessons, "base": base.digest,
                  "seed": config["seed"], "share": share, **found, **errors})

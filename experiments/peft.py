@@ -49,7 +49,7 @@ def study_arithmetic(opened: task.Task, one: bases.Weights, two: bases.Weights) 
   """Scores of combinations of two adapters that differ in their seed alone, without training."""
 
   def rate(factors, bias):
-    return opened.rate(one, {"lora": factors, "bias": bias})["mpjpe_mm"]
+    return opened.rate(dataclasses.replace(one, adapter={"lora": factors, "bias": bias}))["mpjpe_mm"]
 
   first, second = one.adapter, two.adapter
   both = [first["lora"], second["lora"]]
@@ -71,7 +71,7 @@ def study_merge(opened: task.Task, weights: bases.Weights) -> dict[str, float]:
   noise = jax.random.normal(jax.random.key(0), (*clip["keypoints"].shape[:-1], 3))
   t = jnp.full(16, base.diffusion.num_steps - 1)
   answers = [
-      jax.jit(adapters.make_denoiser(base.model, *weights.params, scale, form))(clip["inputs"], noise, t)
+      jax.jit(adapters.make_denoiser(base.model, base.params, weights.adapter, scale, form))(clip["inputs"], noise, t)
       for form in ("merged", "factorised")
   ]
   factors = weights.adapter["lora"]

@@ -100,9 +100,7 @@ def test_a_sweep_lowers():
   state = jax.eval_shape(lambda: sweep.init_members(keys, base, members, FRAMES))
   leading = (CLIPS, 2)
   batch = {"source": clips(*TARGET, "poses", leading=leading), "target": clips(*TARGET, leading=leading)}
-  one = functools.partial(
-      sweep.sweep_step, recipe=members[0], setting=step.Setting(model), members=sweep.Members(("a", "b"), 2)
-  )
+  one = functools.partial(sweep.sweep_step, recipe=members[0], setting=step.Setting(model), at_once=2)
   lower_step(one, state, (base, MEASURED, sweep.find_numbers(members)), batch, jnp.stack(keys))
 
 

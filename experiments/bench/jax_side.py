@@ -185,8 +185,7 @@ def _adapt(case, model, params, data):
     all_recipes, seeds = [recipe] * case.members, [jax.random.key(_SEED + i) for i in range(case.members)]
     state = sweep.init_members(seeds, params, all_recipes, case.frames)
     state = state.replace(adapter=sweep.stack([adapter] * case.members))
-    members = sweep.Members(tuple(str(i) for i in range(case.members)))
-    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting, members=members)
+    step = functools.partial(sweep.sweep_step, recipe=recipe, setting=setting)
     batch = jax.tree.map(lambda x: jnp.stack([x] * case.members, 1), batch)
     frozen = params, Measured(), sweep.find_numbers(all_recipes)
     work, first = _stepper(case, step, state, frozen, batch, jnp.stack(seeds))

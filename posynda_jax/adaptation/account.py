@@ -65,9 +65,7 @@ def shrink(adapter: PyTree, share: float) -> PyTree:
 
 
 def make_observer(make_denoiser: Callable, config: scoring.SamplingConfig) -> Callable:
-  """Compiled `(params, measured, clip) -> {reprojection, views, bones [b f ...]}` of target clips, in metres and shares
-  of the box.
-  """
+  """Compiled `(params, measured, clip) -> {reprojection, views, bones [b f ...]}`, in metres and shares of the box."""
   key = jax.random.key(config.seed)
 
   @jax.jit
@@ -97,9 +95,7 @@ def take_account(
     observe: Callable, params: tuple, measured, target: clips.ClipSource, batch_size: int,
     change: Callable[[dict], dict] = lambda clip: {},
 ) -> dict[str, float]:
-  """The MEASURES of a lifter on up to BATCHES batches of clips that are spread evenly over the target, with arrays
-  replaced by `change`.
-  """
+  """The MEASURES of a lifter on up to BATCHES batches spread evenly over the target; `change` replaces arrays."""
   count = min(BATCHES * batch_size, len(target))
   spread = np.linspace(0, len(target) - 1, count).astype(int)
   padded = np.resize(spread, -(-count // batch_size) * batch_size).reshape(-1, batch_size)
@@ -129,8 +125,7 @@ def take_account(
 def doubt(found: dict[str, float]) -> float:
   """What the guard makes smallest: the squared disagreement of views times the reprojection error.
 
-  Views alone choose too much of an adapter, because it also learns to agree with itself. The exponent was chosen on
-  HDM05's choosing actors.
+  Views alone choose too much of an adapter, which also learns to agree with itself. The exponent was chosen on HDM05.
   """
   return found["views_mm"] ** 2 * found["reprojection_percent"]
 
@@ -138,8 +133,7 @@ def doubt(found: dict[str, float]) -> float:
 def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], num_clips: int) -> str | None:
   """Why no adaptation to a target can be judged, by the base's account of it; None where it can.
 
-  `otherwise` holds the base's accounts of the 2D with a mistake mended. `num_clips`: of the target; few, as of one
-  short video, tell nothing.
+  `otherwise` holds the base's accounts of the 2D with a mistake mended. `num_clips`: of the target; few tell nothing.
   """
   if base["reprojection_percent"] > REPROJECTION_LIMIT:
     return (f"the base's poses reproject {base['reprojection_percent']:.1f}% of a person's box from the 2D, expected "
@@ -156,8 +150,9 @@ def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], 
 def decide(
     accounts: dict[float, dict[str, float]], otherwise: dict[str, dict[str, float]], num_clips: int = LEAST_CLIPS
 ) -> Decision:
-  """The largest share of an adapter that lowers the doubt by KEPT_GAIN of what the best share does; 0 where none lowers
-  it, or where the target is refused.
+  """The largest share of an adapter that lowers the doubt by KEPT_GAIN of what the best share does.
+
+  It is 0 where none lowers the doubt, or where the target is refused.
   """
   if reason := why_refused(accounts[0.0], otherwise, num_clips):
     return Decision(0.0, reason, accounts)
@@ -178,8 +173,8 @@ def accounts_by_share(
   observe = make_observer(weights.make_denoiser, config)
 
   def take(share, change=lambda clip: {}):
-    params = (weights.base.params, shrink(weights.adapter, share))
-    return take_account(observe, params, weights.measured, target, config.batch_size, change)
+    part = dataclasses.replace(weights, adapter=shrink(weights.adapter, share))
+    return take_account(observe, part.params, weights.measured, target, config.batch_size, change)
 
   mended = {name: take(0.0, change) for name, change in mistakes_of(weights.base).items()}
   return {share: take(share) for share in shares}, mended

@@ -45,20 +45,15 @@ class AdapterConfig:
 
 
 def init(key: Array, base: PyTree, config: AdapterConfig) -> PyTree:
-  """An adapter that changes nothing yet. Raises ValueError for a rule that matches no module, or a rank that does not
-  fit.
-  """
-  if config.tune == "lora":
-    tuned = {"lora": lora.init(key, base, config.rank, config.rule or default_rule(base))}
-  else:
-    tuned = {"delta": deltas.init(base, config.tune)}
-  return {**tuned, "bias": jnp.zeros((NUM_JOINTS, 3))}
+  """An adapter that changes nothing yet. Raises ValueError as `lora.init`: for a rule or a rank that fits nothing."""
+  bias = jnp.zeros((NUM_JOINTS, 3))
+  if config.tune != "lora":
+    return {"delta": deltas.init(base, config.tune), "bias": bias}
+  return {"lora": lora.init(key, base, config.rank, config.rule or default_rule(base)), "bias": bias}
 
 
 def default_rule(base: PyTree) -> str:
-  """The rule of modules that LoRA adapts in this base: attention where it has attention (MixSTE), else convolutions
-  (VideoPose).
-  """
+  """The rule of modules that LoRA adapts: attention where the base has it (MixSTE), else convolutions (VideoPose)."""
   modules = {"/".join(path[:-1]) for path in flatten_dict(base["params"])}
   return lora.ATTENTION if any(re.fullmatch(lora.ATTENTION, module) for module in modules) else lora.CONVOLUTIONS
 
@@ -73,8 +68,7 @@ def make_denoiser(
     model: nn.Module, base: PyTree, adapter: PyTree | None, scale: float = 1.0, form: str = "merged",
     with_doubt: bool = False,
 ) -> sampler.Denoiser:
-  """P_theta of Eq. 11 as `(keypoints [b f j i], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; the bare base for adapter
-  None.
+  """P_theta of Eq. 11 as `(keypoints [b f j i], noisy [b f j 3], t [b]) -> x_0 [b f j 3]`; adapter None: the bare base.
 
   All forms give the same numbers. "merged" folds the update into the kernels once, for inference. "layerwise" is for
   training (`lora.bind(frozen=True)`). "factorised" shares the products with the base among the members of a vmap over
@@ -94,11 +88,6 @@ def make_denoiser(
 def merge(base: PyTree, adapter: PyTree, scale: float) -> PyTree:
   """The base with an adapter's low-rank update or deltas. The caller adds the bias of Eq. 11 to the output."""
   return deltas.add(lora.merge(base, adapter.get("lora", {}), scale), adapter.get("delta", {}))
-
-
-def zeros_like(adapter: PyTree) -> PyTree:
-  """The same tree of zeros: it changes nothing, so the program compiled for the adapter also computes the bare base."""
-  return jax.tree.map(jnp.zeros_like, adapter)
 
 
 def from_settings(settings: dict[str, Any]) -> AdapterConfig:

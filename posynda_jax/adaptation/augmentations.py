@@ -26,9 +26,7 @@ HIDDEN_JOINTS, HIDDEN_LEGS = 0.1, 0.2  # rates within a clip with hidden joints:
 
 
 def turn(keys: Array, motion: Float[Array, "b f j 3"], share: float) -> Float[Array, "b f j 3"]:
-  """Clips rotated about their mean root and a random axis, by angles of TURNS_RAD, and put back to their lowest
-  height.
-  """
+  """Clips rotated about their mean root and a random axis, by TURNS_RAD, and put back to their lowest height."""
 
   def deviation(key):
     which_key, share_key = jax.random.split(key)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from posynda_jax.adaptation import adapters, bases, pretraining, sources
+from posynda_jax.adaptation import bases, pretraining, sources
 from posynda_jax.adaptation.training import save_curves
 from posynda_jax.data import clips, feed, tracks
 from posynda_jax.diffusion import process
@@ -127,9 +127,7 @@ def changed(plan: Plan, width: float = 1.0, **training) -> Plan:
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-  """The plan as JSON, with `eval_on` filled in: the config of a base's folder. Raises ValueError as
-  `sources.fixed_views`.
-  """
+  """The plan as JSON with `eval_on` filled in: a base's config. Raises ValueError as `sources.fixed_views`."""
   eval_on = plan.eval_on or sources.fixed_views(plan.source)
   return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(plan, eval_on=eval_on))))
 
@@ -144,11 +142,6 @@ def check_plan(plan: Plan) -> None:
     raise ValueError(f"{plan.source} is recorded views: only world motion can be {', '.join(changes)}; set them to 0")
   if settings.hidden and inputs == 2:
     raise ValueError("a denoiser of keypoints alone has no input for hidden joints: give it inputs=5, or hidden=0")
-
-
-def is_described(base: bases.Base, plan: Plan) -> bool:
-  """Whether the base is the one that the plan would train."""
-  return describe(plan_of(base)) == describe(plan)  # not its config, which may lack newer settings
 
 
 def train_base(
@@ -216,9 +209,8 @@ def _first_state(plan: Plan, model) -> tuple[pretraining.PretrainState, dict[str
 
 def score_base(base: bases.Base, dataset: str, split: str, folders: sources.Folders) -> tuple[dict, dict]:
   """(scores, protocol) of a bare base on a labelled split."""
-  config = scoring.SamplingConfig(diffusion=base.diffusion)
-  score = scoring.make_scorer(lambda params: adapters.make_denoiser(base.model, params, None), config)
+  weights, config = bases.Weights(base), scoring.SamplingConfig(diffusion=base.diffusion)
+  score = scoring.make_scorer(weights.make_denoiser, config)
   test = sources.open_clips(dataset, split, tracks.LABELLED, base.clip_fps, base.model.num_frames, folders)
-  seen = bases.Weights(base).measured
-  scores = scoring.evaluate(score, base.params, seen, test, config.batch_size)
+  scores = scoring.evaluate(score, weights.params, weights.measured, test, config.batch_size)
   return scores, scoring.describe_protocol(dataset, split, base.clip_fps, config, base.view)

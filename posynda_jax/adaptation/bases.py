@@ -5,6 +5,7 @@ a run's `NAME/` folder or a `.safetensors` file; it fits one base, checked by di
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -81,10 +82,12 @@ class Weights:
   def __post_init__(self):
     object.__setattr__(self, "view", self.base.view or self.view)
 
-  @property
-  def params(self) -> tuple[PyTree, PyTree | None]:
-    """(base variables, adapter): the argument of compiled programs."""
-    return self.base.params, self.adapter
+  @functools.cached_property
+  def params(self) -> tuple[PyTree, Array]:
+    """(variables with the adapter merged, bias of Eq. 11): the argument of programs, which then serve every adapter."""
+    if self.adapter is None:
+      return self.base.params, jnp.zeros((adapters.NUM_JOINTS, 3))
+    return adapters.merge(self.base.params, self.adapter, self.config.scale), self.adapter["bias"]
 
   @property
   def settings(self) -> dict[str, Any]:
@@ -96,14 +99,14 @@ class Weights:
     """Body and view as arrays."""
     return measured.make(self.body, self.view, self.base.model.inputs)
 
-  def make_denoiser(self, params_and_adapter: tuple):
-    """The denoiser of (base variables, adapter), for programs that take both as an argument."""
-    return adapters.make_denoiser(self.base.model, *params_and_adapter, self.config.scale)
+  def make_denoiser(self, params: tuple, with_doubt: bool = False):
+    """The denoiser of `params`, for programs that take them as an argument."""
+    variables, bias = params
+    return adapters.make_denoiser(self.base.model, variables, {"bias": bias}, with_doubt=with_doubt)
 
-  def make_doubting(self, params_and_adapter: tuple):
+  def make_doubting(self, params: tuple):
     """The same with the channels of a base's doubt head, where it has one."""
-    scale, with_doubt = self.config.scale, self.base.has_doubt
-    return adapters.make_denoiser(self.base.model, *params_and_adapter, scale, with_doubt=with_doubt)
+    return self.make_denoiser(params, self.base.has_doubt)
 
   def save(self, path) -> None:
     """Writes the adapter as one `.safetensors` file, for `load_weights`."""
@@ -144,23 +147,20 @@ def load(where) -> Base:
 
 
 def load_weights(run, name: str = "adapted", base=DEFAULT) -> Weights:
-  """The weights `name` ("adapted", "ceiling" or "source_only") of a run folder or adapter file; for run None the bare
-  `base`.
+  """The weights "adapted", "ceiling" or "source_only" of a run folder or adapter file; for run None the bare `base`.
 
   A `.safetensors` adapter goes on `base`; a run folder knows its base. Raises ValueError where base and adapter do
   not belong together, and for a run without the weights asked for.
   """
   if run is None:
-    found = load(base)
-    return Weights(found, body=found.body)
+    return _bare(load(base))
   if str(run).endswith(".safetensors"):
     found = base if isinstance(base, Base) else load(base)
     adapter, settings = tensors_file.load_adapter(run, found.digest)
     return _with_settings(found, adapter, settings, "adapted")
   config = runs.read_config(run)
   if "recipe" not in config:
-    found = load(run)
-    return Weights(found, body=found.body)
+    return _bare(load(run))
   if "base_folder" not in config:
     raise ValueError(f"{run} holds several adapters and does not name their base: give the run of one adaptation")
   found = load(config["base_folder"])
@@ -169,6 +169,10 @@ def load_weights(run, name: str = "adapted", base=DEFAULT) -> Weights:
   if name == "source_only":
     return Weights(found, body=tuple(read_settings(run, name)["body"]), name=name)
   return load_adapter(run, name, found)
+
+
+def _bare(base: Base) -> Weights:
+  return Weights(base, body=base.body)
 
 
 def load_adapter(folder, name: str, base: Base) -> Weights:
@@ -186,9 +190,7 @@ def _with_settings(base: Base, adapter: PyTree, settings: dict[str, Any], name: 
 
 
 def read_settings(folder, name: str = "adapted") -> dict[str, Any]:
-  """What a file holds beside the numbers of a run's adapter: {"adapter": AdapterConfig, "body": [16], "view": [5] or
-  []}.
-  """
+  """What a file holds beside the numbers of a run's adapter: {"adapter": config, "body": [16], "view": [5] or []}."""
   recipe = runs.read_config(folder)["recipe"]
   path = pathlib.Path(folder).expanduser() / "measured.json"
   found = json.loads(path.read_text()) if path.exists() else {}

@@ -72,10 +72,10 @@ def run(job: Job, report: Callable[[str], None] = functools.partial(print, flush
 def keep_guarded(
     task: Task, whole: bases.Weights, folder: runs.Run | None, report: Callable[[str], None]
 ) -> tuple[bases.Weights, account.Decision]:
-  """(the share of the adapter that the guard keeps, its decision). A run folder gets account.json, and where less than
-  all is kept `adapted` holds it and `unguarded` the whole.
+  """(the share of the adapter that the guard keeps, its decision). A run folder gets account.json; where less than all
+  is kept, `adapted` holds it and `unguarded` the whole.
   """
-  target = open_streams(task, task.job.recipe)[0]["target"]
+  target = open_streams(task, task.job.recipe)["target"]
   shares = (*account.STEPS, 0.0) if len(target) >= account.LEAST_CLIPS else (1.0, 0.0)  # few clips are refused
   decision = account.decide(*account.accounts_by_share(whole, target, task.job.sampling, shares), len(target))
   report(f"Guard: {'the adapter is kept' if decision.share else 'not adapted'}, {decision.reason}")
@@ -95,11 +95,10 @@ def keep_guarded(
 
 def score_all(task: Task, adapted: bases.Weights, cost: dict[str, Any]) -> dict[str, dict[str, Any]]:
   """Scores before and after: the bare base, it through the virtual camera where there is one, and the adapter."""
-  nothing = adapters.zeros_like(adapted.adapter)
   free = {"trainable": 0, "seconds": 0.0}
-  scores = {"source_only": task.rate(task.bare, nothing) | free}
+  scores = {"source_only": task.rate(task.bare) | free}
   if task.view and not task.base.view:
-    scores["view_alone"] = task.rate(dataclasses.replace(task.bare, view=task.view), nothing) | free
+    scores["view_alone"] = task.rate(dataclasses.replace(task.bare, view=task.view)) | free
   return scores | {"adapted": task.rate(adapted) | cost}
 
 
@@ -112,15 +111,12 @@ def write_results(folder: runs.Run, task: Task, adapted: bases.Weights, scores: 
 
 
 def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> None:
-  """Before, after and, where there is one, ground truth for the middle frames of a few clips spread over the test
-  data.
-  """
+  """Before, after and, where there is one, ground truth for the middle frames of clips spread over the test data."""
   from posynda_jax.visuals import figures  # loads Matplotlib, while the first step need not wait for it
 
-  nothing = (task.base.params, adapters.zeros_like(adapted.adapter))
-  after = (task.base.params, adapted.adapter)
+  shown = {"source only": task.bare, "adapted": adapted}
   if task.test is None:
-    before, lifted = (task.lift(w, params)[0] for w, params in ((task.bare, nothing), (adapted, after)))
+    before, lifted = (task.lift(weights)[0] for weights in shown.values())
     picked = pose_sequence.spread_frames(np.isfinite(lifted.reprojection_px), rows)
     keypoints = task.job.target.records[0]["keypoints_px"][picked]
     columns = {"source only": before.pose[picked], "adapted": lifted.pose[picked]}
@@ -129,10 +125,7 @@ def save_comparison(path, task: Task, adapted: bases.Weights, rows: int = 4) -> 
   size, middle = task.job.sampling.batch_size, task.base.model.num_frames // 2
   picked = np.linspace(0, len(task.test) - 1, rows + 2).astype(int)[1:-1]
   batch = task.test.take(np.resize(picked, size))  # a full batch, so that the compiled program is used
-  columns = {
-      "source only": task.score(nothing, task.bare.measured, batch)[0],
-      "adapted": task.score(after, adapted.measured, batch)[0],
-      "ground truth": skeleton.root_centre(batch["poses"]),
-  }
-  shown = {name: np.asarray(poses)[:rows, middle] for name, poses in columns.items()}
-  figures.save(path, figures.methods_figure(batch["keypoints"][:rows, middle], shown))
+  columns = {name: task.score(weights.params, weights.measured, batch)[0] for name, weights in shown.items()}
+  columns["ground truth"] = skeleton.root_centre(batch["poses"])
+  columns = {name: np.asarray(poses)[:rows, middle] for name, poses in columns.items()}
+  figures.save(path, figures.methods_figure(batch["keypoints"][:rows, middle], columns))

@@ -53,9 +53,7 @@ def spine(poses: Float[Array, "*b f j 3"]) -> Float[Array, "*b 3"]:
 
 
 def uprightness(poses: Float[Array, "*b f j 3"], up: Float[Array, "3"] = _UP) -> Float[Array, "*b"]:
-  """Cosine of the angle between a clip's mean spine and `up` (default: the camera's vertical); 1 is upright, 0 is
-  horizontal.
-  """
+  """Cosine of the angle between a clip's mean spine and `up`, by default the camera's vertical."""
   along = spine(poses)
   return (along * up).sum(-1) / jnp.maximum(jnp.linalg.norm(along, axis=-1), 1e-6)
 
@@ -75,17 +73,13 @@ def _unit(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 
 
 def orbit(keys: Array, poses: Float[Array, "b f j 3"], up: Float[Array, "3"]) -> Float[Array, "b f j 3"]:
-  """Clips rotated about the unit vector `up` through their mean root, each by a uniform angle drawn from its key
-  [b].
-  """
+  """Clips rotated about the unit vector `up` through their mean root, by uniform angles drawn from the keys [b]."""
   half = jax.vmap(lambda key: jax.random.uniform(key, minval=-jnp.pi / 2, maxval=jnp.pi / 2))(keys)[:, None]
   return turn(poses, jnp.concatenate([jnp.cos(half), jnp.sin(half) * up], -1))
 
 
 def tumble(keys: Array, poses: Float[Array, "b f j 3"], deviation: Float[Array, "b"]) -> Float[Array, "b f j 3"]:
-  """Clips rotated about their mean root and a random axis by normal angles of the given standard deviations
-  (radians).
-  """
+  """Clips rotated about their mean root and random axes by normal angles of the given deviations (radians)."""
 
   def draw(key, deviation):
     axis_key, angle_key = jax.random.split(key)
@@ -102,9 +96,7 @@ def turn(poses: Float[Array, "*b f j 3"], rotation: Float[Array, "*b 4"]) -> Flo
 
 
 def resize(poses: Float[Array, "*b j 3"], factor: Float[Array, "*#b j"]) -> Float[Array, "*b j 3"]:
-  """Poses with the bone to joint j scaled by `factor[j]`. Left bones take the factor of the right ones; directions
-  stay.
-  """
+  """Poses with the bone to joint j scaled by `factor[j]`; directions stay. Left bones take the right ones' factor."""
   return _scale_bones(poses, factor.at[..., np.array(skeleton.LEFT)].set(factor[..., np.array(skeleton.RIGHT)]))
 
 

@@ -1,5 +1,4 @@
-"""One update of supervised diffusion training: the base theta_s learns the labelled source (Eq. 6-9), as D3DP trains
-its denoiser.
+"""One update of diffusion training: the base theta_s learns the labelled source (Eq. 6-9), as D3DP trains its denoiser.
 
     world motion --augmentations--> --rig--> camera's 2D and poses --canonical camera--> channels --denoiser--> x_0
 
@@ -148,9 +147,7 @@ def pretrain_step(
     state: PretrainState, frozen, batch: dict, seed_key: Array, *, model: nn.Module, config: PretrainConfig,
     rig: rigs.Rig | rigs.Mixture | None,
 ) -> tuple[PretrainState, dict[str, Array]]:
-  """One update of the base on this device's share of the batch of `source` clips, and its metrics. `frozen` is
-  unused.
-  """
+  """One update of the base on this device's share of the `source` clips, and its metrics. `frozen` is unused."""
   del frozen
   num_clips = len(batch["source"]["valid"])
   keys = [parallel.clip_keys(parallel.purpose_key(seed_key, state.step, p), num_clips) for p in range(_SIZE + 1)]

@@ -27,9 +27,7 @@ class Folders:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A labelled source: its tracks, and the rig that renders them at every step where they are world motion, else
-  None.
-  """
+  """A labelled source: its tracks, and the rig that renders them at every step; None for recorded views."""
 
   tracks: list[tracks.Track]
   rig: rigs.Rig | rigs.Mixture | None = None
@@ -89,9 +87,7 @@ def render_source(
 
 
 def load_records(name: str, split: str, folders: Folders):
-  """Records of `dataset/config`, built first where they are not yet. Raises ValueError and FileNotFoundError as the
-  builder does.
-  """
+  """Records of `dataset/config`, built first where they are not yet. Raises as the builder does."""
   with processes.main_first():
     return load.load(name, split, data_dir=folders.data_dir, manual_dir=folders.manual_dir)
 

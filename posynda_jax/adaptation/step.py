@@ -33,9 +33,7 @@ from posynda_jax.runtime import parallel
 
 @flax.struct.dataclass
 class AdaptState:
-  """What a resumed run needs. No leaf belongs to the base; the teacher has no weights of its own and uses `adapter`
-  from before the update.
-  """
+  """What a resumed run needs. No leaf belongs to the base; the teacher uses `adapter` from before the update."""
 
   step: Array
   adapter: PyTree
@@ -96,9 +94,8 @@ def adapt_step(
       clips["source"] = see(clips["source"], measured)
 
   make_denoiser = functools.partial(adapters.make_denoiser, setting.model, base, scale=recipe.adapter.scale)
-  taught_by = jax.tree.map(jnp.zeros_like, state.adapter) if recipe.frozen_teacher else state.adapter
   teacher = Teacher(
-      make_denoiser(taught_by, form="merged" if setting.merge else "factorised"), clips["target"],
+      make_denoiser(state.adapter, form="merged" if setting.merge else "factorised"), clips["target"],
       keys(Purpose.TEACHER, num_clips), measured.body,
       process.ddim_steps(setting.diffusion.schedule, recipe.sampling_steps),
       recipe.num_hypotheses, setting.chunk,
@@ -107,19 +104,18 @@ def adapt_step(
   asked = [student_clips(labelled, clips["target"], measured) for labelled in learnt]
   inputs, poses, weight = (jnp.concatenate(parts) for parts in zip(*asked, strict=True))
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
-  trust = jnp.concatenate([jnp.ones(it.poses.shape[:-1]) if it.trust is None else it.trust for it in learnt])
 
   # One key for each of the student's clips.
   student_keys = jnp.concatenate([keys(student_purpose(i), len(it.weight)) for i, it in enumerate(learnt)])
   noise = setting.diffusion.noise_std * jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
   t = jnp.full(len(poses), setting.diffusion.num_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
 
-  def loss_fn(adapter, inputs, noise, t, poses, weight, trust):
+  def loss_fn(adapter, inputs, noise, t, poses, weight):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
     error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean(-1)  # Eq. 9, b f j
-    return (weight * (trust * error).mean(-1)).sum()
+    return (weight * error.mean(-1)).sum()
 
-  of_student = (inputs, noise, t, poses, weight, trust)
+  of_student = (inputs, noise, t, poses, weight)
   loss, grads = jax.lax.psum(summed_gradient(loss_fn, state.adapter, of_student, setting.at_once), parallel.AXIS)
   if not recipe.adapter.bias:
     grads = {**grads, "bias": jnp.zeros_like(grads["bias"])}
@@ -155,9 +151,7 @@ def summed_gradient(
 
 
 def student_clips(labelled: Labelled, target: dict, measured: Measured) -> tuple[Array, Array, Array]:
-  """(inputs, root-relative poses, weight) of labelled clips. A base with a canonical camera gets them rendered again,
-  because lessons move people.
-  """
+  """(inputs, root-relative poses, weight) of labelled clips; for a canonical camera rendered again, as people moved."""
   if not measured.is_canonical:
     return labelled.keypoints, labelled.poses, labelled.weight
   clip = labelled.clip or {**target, "confidence": jnp.ones_like(target["confidence"])}

@@ -1,5 +1,4 @@
-"""Several adaptations of one base in one compiled step, each an ordinary run folder, without guard, below the sweep's.
-"""
+"""Several adaptations of one base in one compiled step, each an ordinary run folder inside it, without guard."""
 
 import dataclasses
 import functools
@@ -13,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from posynda_jax.adaptation import bases, sources, sweep
+from posynda_jax.adaptation import bases, sweep
 from posynda_jax.adaptation.adapters import num_trainable
 from posynda_jax.adaptation.job import score_all, write_results
-from posynda_jax.adaptation.task import Job, Task, identify, open_task, open_test
+from posynda_jax.adaptation.task import Job, Task, identify, load_task, open_test
 from posynda_jax.adaptation.training import find_body, make_setting, open_streams, save_adapter
 from posynda_jax.data import feed
 from posynda_jax.runtime import checkpoint, files, loop, parallel, runs
@@ -84,16 +83,15 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
     raise ValueError("--ceiling is no part of a sweep: run it alone")
   if not job.is_labelled and set().union(*members.values()) & {"target", "target_split", "test_split"}:
     raise ValueError("members that change the target need datasets as targets: give --target=DATASET/CONFIG")
-  base = bases.load(job.base) if isinstance(job.base, str) else job.base
-  source = sources.load_source(job.source, job.source_split, base.clip_fps, job.folders) if job.source else None
-  first = open_task(job, base, source, None)
+  jobs = {name: change(job, changes) for name, changes in members.items()}
+  sweep.find_numbers([its.recipe for its in jobs.values()])  # refuses before data are loaded
+  first = load_task(job, with_test=False)
   whole = runs.Run(job.workdir, identify(first) | {"base_folder": None, "sweep": members})
-  tasks = _open_tasks(first, members)
+  tasks, streams = _open(first, jobs)
   folders = {name: runs.Run(f"{job.workdir}/{name}", identify(task)) for name, task in tasks.items()}
   print(f"{len(members)} adaptations at once: {', '.join(members)}", flush=True)
-  streams = _open_streams(tasks)
   adapters, seconds = _train(whole, tasks, streams, folders, at_once)
-  found, rank = {}, max(task.job.recipe.adapter.rank for task in tasks.values())
+  found = {}
   for (name, task), adapter in zip(tasks.items(), adapters, strict=True):
     folder, config = folders[name], task.job.recipe.adapter
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(adapter)):
@@ -101,68 +99,55 @@ def run(job: Job, members: dict[str, dict[str, Any]], at_once: int | None = None
       folder.close()
       print(f"{name} diverged and has no adapter; the others are not affected. Lower its rate", flush=True)
       continue
-    weights = bases.Weights(base, adapter, config, task.body, task.view, "adapted")
-    target = streams[_place(task)][0]["target"]
-    weights = dataclasses.replace(weights, body=find_body(task, weights, task.job.recipe, target))
+    weights = bases.Weights(task.base, adapter, config, task.body, task.view, "adapted")
+    body = find_body(task, weights, task.job.recipe, streams[name]["target"])
+    weights = dataclasses.replace(weights, body=body)
     save_adapter(folder, weights, task.body)
-    cost = {"trainable": num_trainable(base.params, config), "seconds": seconds / len(members)}
-    scored = dataclasses.replace(weights, adapter=_as_scored(adapter, config.scale / job.recipe.adapter.scale, rank))
-    scores, protocol = score_all(task, scored, cost), task.describe_protocol()
-    write_results(folder, task, scored, scores, protocol)
+    cost = {"trainable": num_trainable(task.base.params, config), "seconds": seconds / len(members)}
+    scores, protocol = score_all(task, weights, cost), task.describe_protocol()
+    write_results(folder, task, weights, scores, protocol)
     found[name] = {"changes": members[name], **scores, "protocol": protocol}
   files.write_json(whole.folder / "sweep.json", {"members": found, "seconds": seconds})
   files.write_text(whole.folder / "sweep.md", markdown(found) + "\n")
   return found
 
 
-def _open_tasks(first: Task, members: dict[str, dict[str, Any]]) -> dict[str, Task]:
-  """Every member's task with its test split; refuses members that one step cannot hold."""
-
-  jobs = {name: change(first.job, changes) for name, changes in members.items()}
-  sweep.find_numbers([job.recipe for job in jobs.values()])
-  tests, tasks = {}, {}
+def _open(first: Task, jobs: dict[str, Job]) -> tuple[dict[str, Task], dict[str, dict]]:
+  """Tasks and streams (`training.open_streams`) of the members. Equal splits are opened once."""
+  tests, opened, tasks, streams = {}, {}, {}, {}
   for name, job in jobs.items():
-    place = job.target_name, job.test_split
-    if place not in tests:
-      tests[place] = open_test(job, first.base)
-    tasks[name] = dataclasses.replace(first, job=job, test=tests[place])
-  return tasks
-
-
-def _place(task: Task) -> str:
-  """The 2D that a member adapts to, by which members share their streams."""
-  return f"{task.job.target_name}/{task.job.target_split}"
-
-
-def _open_streams(tasks: dict[str, Task]) -> dict[str, tuple]:
-  """The streams of each place (`training.open_streams`), opened once."""
-  first_there = {_place(task): task for task in reversed(tasks.values())}
-  return {place: open_streams(task, task.job.recipe) for place, task in first_there.items()}
+    test, target = (job.target_name, job.test_split), (job.target_name, job.target_split)
+    if test not in tests:
+      tests[test] = open_test(job, first.base)
+    tasks[name] = dataclasses.replace(first, job=job, test=tests[test])
+    if target not in opened:
+      opened[target] = open_streams(tasks[name], job.recipe)
+    streams[name] = opened[target]
+  return tasks, streams
 
 
 def _train(
-    whole: runs.Run, tasks: dict[str, Task], streams: dict[str, tuple], folders: dict[str, runs.Run],
+    whole: runs.Run, tasks: dict[str, Task], streams: dict[str, dict], folders: dict[str, runs.Run],
     at_once: int | None,
 ) -> tuple[list, float]:
   """The adapters of all members, each at its own rank, trained or resumed; and the seconds of the whole training."""
   jobs = [task.job for task in tasks.values()]
   first, all_recipes = next(iter(tasks.values())), [job.recipe for job in jobs]
-  batches = sweep.SweepFeed([feed.batches(*streams[_place(task)], task.job.seed) for task in tasks.values()])
+  sizes = dict.fromkeys(("source", "target"), all_recipes[0].clips)
+  batches = sweep.SweepFeed([feed.batches(streams[name], sizes, task.job.seed) for name, task in tasks.items()])
   init_keys, seed_keys = ([jax.random.key(job.seed + offset) for job in jobs] for offset in range(2))
   state = sweep.init_members(init_keys, first.base.params, all_recipes, first.base.model.num_frames)
-  named = sweep.Members(tuple(tasks), at_once)
-  step = parallel.make_parallel_step(
-      functools.partial(sweep.sweep_step, recipe=all_recipes[0], setting=make_setting(first), members=named)
-  )
-  data = {place: checkpoint.describe_data(found) for place, (found, _) in streams.items()}
+  step = parallel.make_parallel_step(functools.partial(
+      sweep.sweep_step, recipe=all_recipes[0], setting=make_setting(first), at_once=at_once))
+  data = {name: checkpoint.describe_data(found) for name, found in streams.items()}
   saving = first.job.saving
   checkpoints = checkpoint.Checkpoints(whole.folder / "checkpoints", saving.keep, whole.config | {"data": data})
-  writers = {name: folder.write_scalars("adapted") for name, folder in folders.items()}
+  writers = [folder.write_scalars("adapted") for folder in folders.values()]
 
   def write(done, row):
     shared = {key: row[key] for key in ("steps_per_second", "data_wait")}
-    for name, write_one in writers.items():
-      own = {key.removeprefix(f"{name}/"): value for key, value in row.items() if key.startswith(f"{name}/")}
+    for number, write_one in enumerate(writers):
+      own = {key.removeprefix(f"{number}/"): value for key, value in row.items() if key.startswith(f"{number}/")}
       if np.isfinite(own["loss"]):
         write_one(done, own | shared)
 
@@ -172,12 +157,6 @@ def _train(
   state, _ = loop.train(step, state, frozen, batches, jnp.stack(seed_keys), settings, checkpoints)
   checkpoints.close()
   return sweep.unstack(state.adapter, [recipe.adapter.rank for recipe in all_recipes]), checkpoints.seconds
-
-
-def _as_scored(adapter, factor: float, rank: int):
-  """The adapter with its update times `factor`, at `rank`, so that one compiled program scores every member."""
-  factors = {path: {"a": ab["a"], "b": ab["b"] * factor} for path, ab in adapter["lora"].items()}
-  return {**adapter, "lora": sweep.pad_rank(factors, rank)}
 
 
 def markdown(found: dict[str, dict]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from posynda_jax.adaptation.rows import Row
 from posynda_jax.adaptation.task import Job
 from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import protocols, scoring
-from posynda_jax.peft import counting, lora
+from posynda_jax.peft import counting
 from posynda_jax.runtime import files, locks, runs
 
 RULES = ("mean", *hypotheses.GRANULARITIES)  # by which rows of several hypotheses are scored
@@ -28,8 +28,7 @@ RULES = ("mean", *hypotheses.GRANULARITIES)  # by which rows of several hypothes
 class Bench:
   """Rows of one source and target: trains what has not been trained, and scores it.
 
-  `job`: what the rows share; its recipe is replaced. `videopose`: base of the VideoPose rows. `train=False` reads
-  what has been run.
+  `job`: what the rows share. `videopose`: base of the VideoPose rows. `train=False` reads what has been run.
   """
 
   def __init__(self, job: Job, videopose: str | None = None, train: bool = True):
@@ -39,12 +38,6 @@ class Bench:
     self._base = functools.cache(self._load_base)
     self._source = functools.cache(
         lambda clip_fps: sources.load_source(job.source, job.source_split, clip_fps, job.folders))
-
-  def why_not(self, row: Row) -> str | None:
-    """Why a row cannot be run here; None where it can."""
-    if row.base.get("denoiser") and self._videopose is None:
-      return "--videopose_base is not given"
-    return None
 
   def run(self, row: Row, seed: int) -> dict[str, Any] | None:
     """Scores of a row's adaptation: {"scores", "groups", "frames", "protocol", "trainable", "flops", "seconds",
@@ -68,7 +61,7 @@ class Bench:
     identity = {name: value for name, value in identity.items() if name not in ("flip", "test_refine")}
     named = json.dumps({name: it for name, it in identity.items() if name != "base_folder"}, sort_keys=True)
     folder = self.folder / "rows" / hashlib.sha256(named.encode()).hexdigest()[:16]
-    path, key = folder / "scores.json", self._test_name(_how_scored(row))
+    path, key = folder / "scores.json", self._test_name(row)
     found = json.loads(path.read_text()) if path.exists() else {}
     if key not in found:
       if not self.train:
@@ -109,21 +102,19 @@ class Bench:
     rules = RULES if config.num_hypotheses > 1 else (config.select,)
     if (key := (base.digest, config)) not in self._scorers:
       measure = functools.partial(protocols.frame_scores, self.protocol)
-      self._scorers[key] = scoring.make_rule_scorer(_make_merged(base), config, rules, measure)
-    merged = base.params, jnp.zeros((adapters.NUM_JOINTS, 3))
-    if weights.adapter is not None:
-      merged = adapters.merge(base.params, weights.adapter, weights.config.scale), weights.adapter["bias"]
-    inputs = self._scorers[key], merged, weights.measured, opened.test, config.batch_size
+      self._scorers[key] = scoring.make_rule_scorer(opened.bare.make_denoiser, config, rules, measure)
+    inputs = self._scorers[key], weights.params, weights.measured, opened.test, config.batch_size
     where, results = (opened.job.target, opened.job.test_split, base.clip_fps), {}
     for rule, its in scoring.evaluate_rules(*inputs, self.protocol).items():
       ruled = dataclasses.replace(config, select=rule)
       protocol = scoring.describe_protocol(*where, ruled, weights.view, self.protocol)
-      results[self._test_name(_how_scored(row) | ({"select": rule} if len(rules) > 1 else {}))] = about | {
+      results[self._test_name(row, **({"select": rule} if len(rules) > 1 else {}))] = about | {
           "scores": its["result"], "groups": its["groups"], "frames": its["counts"]["frames"], "protocol": protocol}
     return results
 
-  def _test_name(self, test: dict[str, Any]) -> str:
-    return json.dumps([self.protocol.name, test], sort_keys=True)
+  def _test_name(self, row: Row, **changes) -> str:
+    how = row.test | ({"guarded": True} if row.guarded else {}) | changes
+    return json.dumps([self.protocol.name, how], sort_keys=True)
 
   def _load_base(self, changes: tuple) -> tuple[bases.Base, str] | None:
     """(base, its name): the job's, the VideoPose one, or one trained by the job's base's plan with the changes."""
@@ -133,8 +124,9 @@ class Bench:
     if not changes:
       return bases.load(self.job.base), self.job.base
     given, name = self._base(())
-    plan = base_job.changed(base_job.plan_of(given), **changes)
-    if base_job.is_described(given, plan):
+    own = base_job.plan_of(given)
+    plan = base_job.changed(own, **changes)
+    if plan == own:
       return given, name
     folder = self.folder / "bases" / "-".join(f"{key}_{value}" for key, value in sorted(changes.items()))
     if not self.train and not (folder / "metrics.json").exists():
@@ -142,29 +134,17 @@ class Bench:
     return base_job.train_base(plan, folder, self.job.folders, self.job.saving), str(folder)
 
 
-def _how_scored(row: Row) -> dict[str, Any]:
-  return row.test | ({"guarded": True} if row.guarded else {})
-
-
-def _make_merged(base: bases.Base) -> Callable:
-  """A denoiser of (merged variables, bias): the same program for every adapter."""
-  return lambda weights: adapters.make_denoiser(base.model, weights[0], {"bias": weights[1]})
-
-
 def count_flops(base: bases.Base, row: Row) -> int:
   """FLOPs of the linear layers for one clip and all hypotheses: the teacher's where it is asked, as in Table 3."""
-  frames = base.model.num_frames
+  frames, factors = base.model.num_frames, {}
   inputs = [jax.ShapeDtypeStruct((1, frames, 17, width), jnp.float32) for width in (base.model.inputs, 3)]
-  adapter = {}
   calls = row.test.get("num_hypotheses", 1) * row.test.get("sampling_steps", 1)
   if row.recipe:
-    config = row.recipe.adapter
-    if config.tune == "lora":
-      rule = config.rule or adapters.default_rule(base.params)
-      adapter = jax.eval_shape(lambda: lora.init(jax.random.key(0), base.params, config.rank, rule))
+    adapter = jax.eval_shape(lambda: adapters.init(jax.random.key(0), base.params, row.recipe.adapter))
+    factors = adapter.get("lora", {})
     if any(isinstance(lesson, PseudoLabels) for lesson in row.recipe.lessons):
       calls = row.recipe.num_hypotheses * row.recipe.sampling_steps
-  return calls * counting.linear_flops(base.model, base.params, adapter, *inputs, jax.ShapeDtypeStruct((1,), jnp.int32))
+  return calls * counting.linear_flops(base.model, base.params, factors, *inputs, jax.ShapeDtypeStruct((1,), jnp.int32))
 
 
 def run_rows(bench: Bench, table: str, due: Sequence[tuple[Row, int]]) -> dict[str, list[dict[str, Any]]]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from posynda_jax.adaptation import adapters, bases, recipes, sources
+from posynda_jax.adaptation import bases, recipes, sources
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import lifting, scoring
 from posynda_jax.geometry import body as pose_body
@@ -84,21 +84,17 @@ class Task:
     job = self.job
     return sources.load_records(job.target, job.target_split, job.folders) if job.is_labelled else job.target.records
 
-  def rate(self, weights: bases.Weights, adapter=None) -> dict[str, float]:
-    """Scores on the test split, or the reprojection error on unlabelled records.
-
-    `adapter` stands in for that of `weights`: zeros of the trained adapter's shapes score the bare base with its
-    program.
-    """
-    params = (self.base.params, weights.adapter if adapter is None else adapter)
+  def rate(self, weights: bases.Weights) -> dict[str, float]:
+    """Scores on the test split, or the reprojection error on unlabelled records."""
     if self.test is None:
-      return lifting.mean_reprojection(self.lift(weights, params))
-    return scoring.evaluate(self.score, params, weights.measured, self.test, self.job.sampling.batch_size)
+      return lifting.mean_reprojection(self.lift(weights))
+    return scoring.evaluate(self.score, weights.params, weights.measured, self.test, self.job.sampling.batch_size)
 
-  def lift(self, weights: bases.Weights, params: tuple) -> list[lifting.Lifted]:
+  def lift(self, weights: bases.Weights) -> list[lifting.Lifted]:
     """The unlabelled records lifted."""
+    inputs = (self.score, weights.params, weights.measured)
     settings = (self.base.clip_fps, self.base.model.num_frames, self.job.sampling.batch_size)
-    return [lifting.lift_record(self.score, params, weights.measured, r, *settings) for r in self.job.target.records]
+    return [lifting.lift_record(*inputs, record, *settings) for record in self.job.target.records]
 
   def describe_protocol(self) -> dict[str, Any]:
     """What must be printed beside the scores."""
@@ -125,17 +121,16 @@ def open_task(job: Job, base: bases.Base, source: sources.Source | None, test: c
   pose_body.check_refinement(job.sampling.refine, source.body if source else base.body)
   config = dataclasses.replace(job.sampling, diffusion=base.diffusion)
   make_score = scoring.make_scorer if job.is_labelled else lifting.make_lifter
-  scale = job.recipe.adapter.scale
-  score = make_score(lambda params: adapters.make_denoiser(base.model, *params, scale), config)
+  score = make_score(bases.Weights(base).make_denoiser, config)
   view = base.view or (source.measure_view() if job.recipe.virtual_camera else ())
   return Task(dataclasses.replace(job, sampling=config), base, source, view, test, score)
 
 
-def load_task(job: Job) -> Task:
-  """The job's task with everything loaded by name."""
+def load_task(job: Job, with_test: bool = True) -> Task:
+  """The job's task with everything loaded by name, with its test split or without."""
   base = job.base if isinstance(job.base, bases.Base) else bases.load(job.base)
   source = sources.load_source(job.source, job.source_split, base.clip_fps, job.folders) if job.source else None
-  return open_task(job, base, source, open_test(job, base))
+  return open_task(job, base, source, open_test(job, base) if with_test else None)
 
 
 def open_test(job: Job, base: bases.Base, fields: tuple[str, ...] = ()) -> clips.ClipSource | None:

@@ -1,13 +1,12 @@
 """The frozen teacher of one update: what it answers about a batch of target clips, each answer computed once.
 
-The teacher is the student after its last update (Algorithm 1, line 20), or the bare base (`frozen_teacher`). It is
-never differentiated, and it never reads target poses. Target clips are one device's share of the batch: `keypoints`
-[b f j 2] and `intrinsics` [b 9] screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the
-denoiser. Answers about all people (`bones`, `up`) are taken over the clips of all devices.
+The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never reads
+target poses. Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9]
+screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the denoiser. Answers about all people
+(`bones`, `up`) are taken over the clips of all devices.
 """
 
 import functools
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float
 
 from posynda_jax.adaptation import placement
 from posynda_jax.diffusion import process, sampler
-from posynda_jax.diffusion.hypotheses import Granularity, by_bones, choose, pick, reprojection_error, solve_roots
+from posynda_jax.diffusion.hypotheses import Granularity, choose, pick, reprojection_error, solve_roots
 from posynda_jax.geometry import body, skeleton
 from posynda_jax.runtime import parallel
 
@@ -47,25 +46,15 @@ class Teacher:
     return jax.lax.stop_gradient(poses)
 
   @functools.cached_property
-  def spread(self) -> Float[Array, "b f j"]:
-    """Root of the mean square distance (m) of the hypotheses from their mean."""
-    return jnp.sqrt(self.hypotheses.var(0).sum(-1))
-
-  @functools.cached_property
   def errors(self) -> Float[Array, "h b f j"]:
     """Reprojection error of every hypothesis under its own solved root (Eq. 4)."""
     roots = solve_roots(self.hypotheses, *self.observed)
     return reprojection_error(self.hypotheses, roots, *self.observed[:2])
 
-  def chosen(self, rule: Granularity | Literal["bones"] = "frame") -> Float[Array, "b f j 3"]:
-    """The hypothesis of least reprojection error (Eq. 5), chosen for each sequence, frame or joint; or made by the
-    person's bones.
-    """
-    if rule == "bones":
-      return by_bones(self.hypotheses, self.target["body"])
+  def chosen(self, rule: Granularity = "frame") -> Float[Array, "b f j 3"]:
+    """The hypothesis of least reprojection error (Eq. 5), chosen for each sequence, frame or joint."""
     if rule not in self._chosen:
-      index = choose(self.errors, self.target["confidence"], rule)
-      self._chosen[rule] = pick(self.hypotheses, index)
+      self._chosen[rule] = pick(self.hypotheses, choose(self.errors, self.target["confidence"], rule))
     return self._chosen[rule]
 
   @property

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import time
 
 import jax
 import numpy as np
@@ -19,31 +20,22 @@ CURVES = ("loss", "teacher_spread_mm", "grad_norm", "adapter_norm")
 BODY_BATCHES = 8  # batches of target clips that a body is measured on
 
 
-def open_streams(task: Task, recipe: recipes.Recipe) -> tuple[dict[str, clips.ClipSource], dict[str, int]]:
-  """Clip sources by name, and how many clips of each an update takes. Target poses are read for a ceiling alone."""
+def open_streams(task: Task, recipe: recipes.Recipe) -> dict[str, clips.ClipSource]:
+  """Clip sources by name. Target poses are read for a ceiling alone."""
   base = task.base
   fields = tracks.LABELLED if recipe.is_ceiling else tracks.UNLABELLED
   found = tracks.make_tracks(task.target_records(), fields, base.clip_fps)
-  target = clips.ClipSource(found, base.model.num_frames)
-  if any(lesson.needs_people for lesson in recipe.lessons):
-    config = task.job.sampling
-    observe = people.make_observer(task.bare.make_denoiser, config)
-    target = people.measure(observe, task.bare.params, task.measured, target, config.batch_size)
-  streams = {"target": target}
-  if recipe.needs_source:
-    streams = {"source": clips.ClipSource(task.source.tracks, base.model.num_frames), **streams}
-  return streams, dict.fromkeys(streams, recipe.clips)
+  source = {"source": task.source.tracks} if recipe.needs_source else {}
+  return {name: clips.ClipSource(its, base.model.num_frames) for name, its in (source | {"target": found}).items()}
 
 
 def train_adapter(
     task: Task, recipe: recipes.Recipe, run: runs.Run | None, name: str
 ) -> tuple[bases.Weights, float]:
-  """(weights, seconds of training) of the recipe's adapter, which is saved as `name` in the run's folder if there is
-  one.
-  """
+  """(weights, seconds of training) of the recipe's adapter, which is saved as `name` in the run's folder, if any."""
   job, base = task.job, task.base
-  streams, sizes = open_streams(task, recipe)
-  batches = feed.batches(streams, sizes, job.seed)
+  streams = open_streams(task, recipe)
+  batches = feed.batches(streams, dict.fromkeys(streams, recipe.clips), job.seed)
   state = init_state(jax.random.key(job.seed), base.params, recipe, base.model.num_frames)
   step = parallel.make_parallel_step(functools.partial(adapt_step, recipe=recipe, setting=make_setting(task)))
   checkpoints = None
@@ -55,12 +47,12 @@ def train_adapter(
   if run:
     settings = dataclasses.replace(settings, write=run.write_scalars(name))
   frozen = (base.params, task.measured)
-  state, rows = loop.train(step, state, frozen, batches, jax.random.key(job.seed + 1), settings, checkpoints)
+  started = time.perf_counter()
+  state, _ = loop.train(step, state, frozen, batches, jax.random.key(job.seed + 1), settings, checkpoints)
   weights = bases.Weights(base, state.adapter, recipe.adapter, task.body, task.view, name)
   weights = dataclasses.replace(weights, body=find_body(task, weights, recipe, streams["target"]))
   if not run:
-    steps = np.diff([0, *(row["step"] for row in rows)])
-    return weights, float((steps / [row["steps_per_second"] for row in rows]).sum())
+    return weights, time.perf_counter() - started
   seconds = checkpoints.seconds
   checkpoints.close()
   save_adapter(run, weights, task.body)
@@ -77,9 +69,7 @@ def make_setting(task: Task) -> Setting:
 
 
 def save_adapter(run: runs.Run, weights: bases.Weights, source_body: tuple[float, ...]) -> None:
-  """Saves the adapter, what was measured for it and for the bare base (measured.json), and the curves of its
-  training.
-  """
+  """Saves the adapter, what was measured for it and the bare base (measured.json), and the curves of its training."""
   checkpoint.save_tree(run.folder / weights.name, weights.adapter)
   run.close()
   path = run.folder / "measured.json"

@@ -140,13 +140,8 @@ def _adapted_product_backward(kept, dy):
 _adapted_product.defvjp(_adapted_product_forward, _adapted_product_backward)
 
 
-def adapted_kernel(kernel: Array, factors: Mapping[str, Array], scale: float) -> Array:
-  """`kernel + scale a b` in the kernel's dtype."""
-  return kernel + (scale * (factors["a"] @ factors["b"])).astype(kernel.dtype)
-
-
 def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
-  """The base with `adapted_kernel` at every adapted path. Raises ValueError for a path or shape that does not fit."""
+  """The base with `kernel + scale a b` at all adapted paths. Raises ValueError for what does not fit."""
   params = flatten_dict(base["params"], sep="/")
   for path, factors in adapter.items():
     kernel = params.get(f"{path}/kernel")
@@ -154,7 +149,7 @@ def merge(base: PyTree, adapter: Adapter, scale: float = 1.0) -> PyTree:
     if kernel is None or jnp.shape(kernel) != shape:
       found = "nothing" if kernel is None else jnp.shape(kernel)
       raise ValueError(f"adapter entry {path} has shape {shape}, but the base has {found} there")
-    params[f"{path}/kernel"] = adapted_kernel(kernel, factors, scale)
+    params[f"{path}/kernel"] = kernel + (scale * (factors["a"] @ factors["b"])).astype(kernel.dtype)
   return {**base, "params": unflatten_dict(params, sep="/")}
 
 
@@ -183,9 +178,6 @@ def combine(adapters: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
 
 def relative_norms(base: PyTree, adapter: Adapter, scale: float = 1.0) -> dict[str, float]:
   """Frobenius norm of each kernel's update `scale a b`, relative to the norm of the kernel, by module path."""
-  params, norms = flatten_dict(base["params"], sep="/"), {}
-  for path, factors in adapter.items():
-    kernel = params[f"{path}/kernel"]
-    change = adapted_kernel(kernel, factors, scale) - kernel
-    norms[path] = float(jnp.linalg.norm(change.ravel()) / jnp.linalg.norm(kernel.ravel()))
-  return norms
+  before, after = (flatten_dict(tree["params"], sep="/") for tree in (base, merge(base, adapter, scale)))
+  kernels = {path: (before[f"{path}/kernel"].ravel(), after[f"{path}/kernel"].ravel()) for path in adapter}
+  return {path: float(jnp.linalg.norm(new - old) / jnp.linalg.norm(old)) for path, (old, new) in kernels.items()}

@@ -18,7 +18,7 @@ from tests import scene
 FRAMES = 3
 BODY = np.asarray(skeleton.bone_lengths(scene.motion(1)[0]))  # of the person in `scene`, m
 MEASURED = Measured(BODY)
-TRACES = collections.Counter()  # how often each (recipe, number of devices) was traced
+TRACES = collections.Counter()  # how often each (recipe, number of devices, setting) was traced
 
 
 def target_clips(poses) -> dict:
@@ -53,30 +53,31 @@ def answering(keypoints, poses, spread: float = 0.0) -> Callable:
 
 
 @functools.cache
-def make_step(recipe: recipes.Recipe, num_devices: int, model):
+def make_step(recipe: recipes.Recipe, num_devices: int, setting: step.Setting):
   """The compiled step of a recipe on a number of CPU devices."""
 
   def one(*arguments):
-    TRACES[recipe, num_devices] += 1
-    return step.adapt_step(*arguments, recipe=recipe, setting=step.Setting(model))
+    TRACES[recipe, num_devices, setting] += 1
+    return step.adapt_step(*arguments, recipe=recipe, setting=setting)
 
   return parallel.make_parallel_step(one, jax.local_devices()[:num_devices])
 
 
 def run_steps(
     recipe: recipes.Recipe, num_steps: int = 1, data: dict | None = None, num_devices: int = 1, seed: int = 7,
-    network: tuple | None = None, measured: Measured = MEASURED,
+    network: tuple | None = None, measured: Measured = MEASURED, state=None, at_once: int = 0,
 ):
-  """(state, metrics of the last update) after some updates on one batch, from a fresh adapter. `network` is (model,
-  variables).
+  """(state, metrics of the last update) after some updates on one batch, from `state` or a fresh adapter. `network`:
+  (model, variables).
   """
   model, base = network or scene.tiny_model(FRAMES)
-  state = step.init_state(jax.random.key(0), base, recipe, FRAMES)
+  state = state or step.init_state(jax.random.key(0), base, recipe, FRAMES)
+  setting = step.Setting(model, at_once=at_once)
   arguments = state, (base, measured), jax.random.key(seed)
   state, frozen, key = parallel.replicate(arguments, jax.local_devices()[:num_devices])
   data = parallel.shard(batch() if data is None else data, num_devices)
   for _ in range(num_steps):
-    state, metrics = make_step(recipe, num_devices, model)(state, frozen, data, key)
+    state, metrics = make_step(recipe, num_devices, setting)(state, frozen, data, key)
   return jax.device_get((state, metrics))
 
 

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import bases, job, placement, recipes, task, training
+from posynda_jax.adaptation import bases, job, placement, recipes, training
 from posynda_jax.adaptation.adapters import AdapterConfig
+from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
+from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process
 from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop.keypoints import recordings, targets
 from posynda_jax.runtime import loop
 from tests import scene
-from tests.adaptation.batches import answering
+from tests.adaptation.batches import answering, target_clips
 from tests.geometry.test_virtual_camera import VIEW
 from tests.tolerance import assert_close
 
@@ -45,7 +47,8 @@ def poses_of(lift: lifter.Lifter) -> np.ndarray:
 
 def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lifts_the_same(tiny_base, tmp_path):
   base, lines, started = bases.load(tiny_base), [], time.perf_counter()
-  described = job.Job(recipes.get("free", **SMALL), ARRAY, base, guard=False, saving=loop.Saving(log_every=10**6))
+  described = job.Job(
+      Recipe((PseudoLabels(),), **SMALL), ARRAY, base, guard=False, saving=loop.Saving(log_every=10**6))
   result = job.run(described, lines.append)
   assert 0 < result.scores["adapted"]["seconds"] < time.perf_counter() - started
   assert result.folder is None and "Source-free: the adapter learns from the target alone" in lines
@@ -101,51 +104,34 @@ def test_weights_come_back_from_a_run_folder_with_what_was_measured(result):
     ({"ceiling": True}, "a ceiling is trained on labels, which keypoints does not have"),
     ({"recipe": recipes.get("ceiling")}, "a ceiling is trained on labels, which keypoints does not have"),
     ({"target": "kinect/lab"}, "dataset 'kinect' is unknown"),
+    ({"bodiless": True}, "does not hold its source's bone lengths"),
 ])
 def test_an_impossible_job_is_refused(changes, message, tiny_base, folders):
-  asked = dataclasses.replace(job.Job(recipes.get("free", **SMALL), ARRAY, str(tiny_base), folders=folders), **changes)
+  base, changes = bases.load(tiny_base), dict(changes)
+  if changes.pop("bodiless", False):
+    base = dataclasses.replace(base, config={name: it for name, it in base.config.items() if name != "body"})
+  asked = dataclasses.replace(job.Job(recipes.get("free", **SMALL), ARRAY, base, folders=folders), **changes)
   with pytest.raises(ValueError, match=message):
     job.run(asked)
 
 
-def test_novel_views_on_a_base_that_does_not_hold_its_body_need_a_source(tiny_base):
-  base = bases.load(tiny_base)
-  bare = dataclasses.replace(base, config={name: it for name, it in base.config.items() if name != "body"})
-  with pytest.raises(ValueError, match="does not hold its source's bone lengths"):
-    task.load_task(job.Job(recipes.get("free"), ARRAY, bare))
-
-
-def people(ratio: np.ndarray) -> tuple[dict, clips.ClipSource, tuple[float, ...]]:
-  """(clips with poses, the same unlabelled, source's body) of people whose bones are `ratio` times the source's."""
-  poses = placement.resize(jnp.asarray(scene.poses((64, 9), 5)), jnp.asarray(ratio))
-  body = np.array(skeleton.bone_lengths(poses)).mean((0, 1)) / ratio[1:]
-  keypoints = np.asarray(camera.project(poses, np.tile(scene.INTRINSICS, (64, 1))))
-  ones = {"confidence": np.ones((9, 17), np.float32), "valid": np.ones(9, np.float32)}
-  found = [tracks.Track({"keypoints": x, "intrinsics": scene.INTRINSICS} | ones, {}) for x in keypoints]
-  source = clips.ClipSource(found, 9)
-  return source.take(range(64)) | {"poses": poses}, source, tuple(body.tolist())
-
-
-@pytest.mark.parametrize("view", [(), tuple(VIEW.tolist())])
-def test_the_body_is_the_sources_with_the_proportions_that_unlabelled_2d_shows(view):
+def test_the_body_is_the_sources_with_the_proportions_that_unlabelled_2d_shows_and_a_ceilings_the_labelled():
   """The lifted poses have the right directions and the source's bones. The 2D is of people with other bones."""
   ratio = np.r_[0, np.random.default_rng(0).uniform(0.7, 1.3, 16)]
   ratio[[2, 3, 5, 6]] = 1  # legs of the source's length
   ratio[list(skeleton.LEFT)] = ratio[list(skeleton.RIGHT)]
-  clip, target, own = people(ratio)
-  rendered = virtual_camera.render_clip(clip, view)[0] if view else clip
+  poses = placement.resize(jnp.asarray(scene.poses((64, 9), 5)), jnp.asarray(ratio))
+  theirs = np.array(skeleton.bone_lengths(poses)).mean((0, 1))
+  own = tuple((theirs / ratio[1:]).tolist())
+  clip = target_clips(poses) | {"poses": np.asarray(poses)}
+  target = clips.ClipSource([tracks.Track({name: x[i] for name, x in clip.items()}, {}) for i in range(64)], 9)
+  rendered = virtual_camera.render_clip(clip, VIEW)[0]
   lifted = skeleton.root_centre(placement.resize(rendered["poses"], jnp.asarray(1 / np.maximum(ratio, 0.1))))
   denoise = answering(rendered["keypoints"], lifted)
-  weights = types.SimpleNamespace(make_denoiser=lambda _: denoise, params=None, measured=measured.make(view=view))
+  seen = measured.make(view=tuple(VIEW.tolist()))
+  weights = types.SimpleNamespace(make_denoiser=lambda _: denoise, params=None, measured=seen)
   opened = types.SimpleNamespace(body=own, base=types.SimpleNamespace(diffusion=process.Diffusion()))
-  found = training.find_body(opened, weights, recipes.get("novel"), target)
-  np.testing.assert_allclose(np.array(found) / own, ratio[1:], rtol=0.06)
+  body = training.find_body(opened, weights, recipes.get("novel"), target)
+  np.testing.assert_allclose(np.array(body) / own, ratio[1:], rtol=0.06)
   assert training.find_body(opened, weights, recipes.get("posynda"), target) == own  # which resizes nobody
-
-
-def test_the_body_of_a_ceiling_is_the_labelled_targets():
-  clip, target, own = people(np.ones(17))
-  for track, poses in zip(target.tracks, clip["poses"], strict=True):
-    track.arrays["poses"] = np.asarray(poses)
-  found = training.find_body(types.SimpleNamespace(body=(0.3,) * 16), None, recipes.get("ceiling"), target)
-  np.testing.assert_allclose(found, own, rtol=0.02)
+  np.testing.assert_allclose(training.find_body(opened, None, recipes.get("ceiling"), target), theirs, rtol=0.02)

@@ -16,19 +16,6 @@ def unit(vectors):
   return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def size(points):
-  return (points.max(-2) - points.min(-2)).sum(-1)
-
-
-def test_a_placed_pose_projects_onto_the_targets_root_at_the_targets_size():
-  source, target = jnp.asarray(scene.poses((6, 1), 1)), clips(6, 2)
-  flat = source.at[..., 2].set(source[..., :1, 2])  # a pose without depth has exactly the size of its box
-  keypoints, intrinsics = target["keypoints"][:, :1], jnp.asarray(target["intrinsics"]).at[:, 4:].set(0)
-  projected = camera.project(placement.place(flat, keypoints, intrinsics), intrinsics)
-  np.testing.assert_allclose(projected[..., 0, :], keypoints[..., 0, :], atol=1e-5)
-  np.testing.assert_allclose(size(projected), size(keypoints), rtol=1e-4)
-
-
 def test_placement_keeps_the_pose_and_is_the_same_in_px_and_in_screen_units():
   source, target = jnp.asarray(scene.poses((4, 3), 1)), clips(4, 2)
   resolution, px = np.array([1000.0, 1002.0]), target["intrinsics"].copy()

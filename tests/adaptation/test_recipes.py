@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.adaptation import adapters, base_job, bases, recipes, rows, step
+from posynda_jax.adaptation import adapters, base_job, bases, recipes, step
 from posynda_jax.adaptation.adapters import AdapterConfig
 from posynda_jax.adaptation.lessons.placed import Synthesis
 from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
 from posynda_jax.adaptation.lessons.target_labels import TargetLabels
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.diffusion.denoisers import make_model
-from posynda_jax.diffusion.mixste import MixSTE
 from posynda_jax.peft import lora
 from tests import scene
 from tests.adaptation.batches import FRAMES, clips
@@ -27,7 +26,7 @@ PAPER = (Synthesis(), PseudoLabels())
 
 def test_the_papers_settings_are_the_defaults():
   paper = recipes.get("posynda")
-  assert paper == Recipe(PAPER) and PAPER == (Synthesis(), PseudoLabels(select="frame", weight=1.0))
+  assert paper == Recipe(PAPER) and PAPER == (Synthesis(), PseudoLabels(select="frame"))
   assert (paper.num_hypotheses, paper.sampling_steps, paper.clips, paper.updates) == (3, 1, 4, 1000)
   assert paper.adapter == AdapterConfig(tune="lora", rank=4, scale=1.0, rule=None, bias=True)
 
@@ -44,20 +43,11 @@ def test_adam_has_the_recipes_rate_and_decay(recipe, sizes):
     np.testing.assert_allclose(update, -size, rtol=1e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("rank", [1, 16])
-def test_the_papers_model_trains_49152_parameters_a_rank_and_51(rank):
+def test_the_papers_model_trains_49152_parameters_a_rank_and_51():
   model = make_model(base_job.get("paper").model)
   base = jax.eval_shape(lambda: bases.init_variables(jax.random.key(0), model))
-  assert adapters.num_trainable(base, AdapterConfig(rank=rank)) == 49_152 * rank + 51
-  assert adapters.num_trainable(base, AdapterConfig(rank=rank, bias=False)) == 49_152 * rank
-
-
-@pytest.mark.parametrize("budget", [rows.Budget(), rows.Budget(clips=2, updates=7, rate=1.0, decay="constant")])
-def test_the_row_called_posynda_is_the_papers_method_under_any_budget(budget):
-  for table in rows.make_tables(budget).values():
-    for row in table.rows:
-      if row.name.endswith("PoSynDA"):
-        assert row.recipe == Recipe(PAPER, **dataclasses.asdict(budget))
+  assert adapters.num_trainable(base, AdapterConfig(rank=1)) == 49_152 + 51
+  assert adapters.num_trainable(base, AdapterConfig(rank=16, bias=False)) == 49_152 * 16
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -112,13 +102,11 @@ def test_a_fresh_adapter_changes_nothing_and_all_forms_of_a_trained_one_agree(tu
   assert np.abs(first - bare).max() > 0.05
   for out in others:
     assert_close(out, first)
-  assert_close(adapters.make_denoiser(model, base, adapters.zeros_like(trained))(*inputs), bare)
 
 
 def test_lora_adapts_attention_where_there_is_any_and_convolutions_elsewhere():
   assert adapters.default_rule(scene.tiny_model()[1]) == lora.ATTENTION
   assert adapters.default_rule(tiny()[1]) == lora.CONVOLUTIONS
-  model = MixSTE(num_frames=3, width=16, depth=1, num_heads=2)
-  base = jax.eval_shape(lambda: bases.init_variables(jax.random.key(0), model))
+  base = scene.tiny_model()[1]
   adapter = jax.eval_shape(lambda: adapters.init(jax.random.key(0), base, recipes.LARGE))["lora"]
   assert any("mlp" in path for path in adapter) and all(ab["b"].shape[0] == 16 for ab in adapter.values())

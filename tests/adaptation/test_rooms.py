@@ -1,30 +1,14 @@
-"""Floors of rooms, and APIs that may change, which are used in one place each. `test_house` has the other rules."""
+"""APIs that may change are used in one place each. `test_house` has the other rules."""
 
 import ast
-import collections
-import graphlib
 import re
 
 import pytest
 
 from tests import ROOT
-from tests.test_house import FILES, FOLDERS, imports
+from tests.test_house import FILES, FOLDERS
 
-MAX_FLOORS = 8
 OURS = [path for path in FILES if path.parts[0] in FOLDERS]
-MODULES = {".".join(path.with_suffix("").parts): path for path in OURS if path.parts[0] == "posynda_jax"}
-
-
-def test_rooms_have_few_floors():
-  rooms = collections.defaultdict(set)
-  for name, path in MODULES.items():
-    room = name.split(".")[1]
-    rooms[room] |= {other.split(".")[1] for other in imports(path) & set(MODULES)} - {room}
-  floors = {}
-  for room in graphlib.TopologicalSorter(rooms).static_order():
-    floors[room] = 1 + max((floors[other] for other in rooms[room]), default=0)
-  assert max(floors.values()) <= MAX_FLOORS, floors
-  assert floors["geometry"] == floors["peft"] == floors["runtime"] == 1
 
 
 @pytest.mark.parametrize("pattern, count", [(r"jax\.pmap\(", 1), (r"import orbax|from orbax", 1), (r"import fcntl", 0)])
@@ -45,5 +29,5 @@ def test_a_private_api_is_used_in_one_function(private):
 
 
 def test_the_init_of_a_room_is_a_docstring_alone():
-  inits = [path for path in MODULES.values() if path.name == "__init__.py" and len(path.parts) == 3]
+  inits = [path for path in OURS if path.match("posynda_jax/*/__init__.py")]
   assert not [str(path) for path in inits if len(FILES[path].body) != 1 or not ast.get_docstring(FILES[path])]

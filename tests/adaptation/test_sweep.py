@@ -12,55 +12,43 @@ import pytest
 
 from posynda_jax.adaptation import adapters, bases, job, recipes, sweep, sweep_job
 from posynda_jax.adaptation.adapters import AdapterConfig
-from posynda_jax.adaptation.lessons.placed import Synthesis
 from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.adaptation.step import Setting, init_state
 from posynda_jax.peft import lora
 from posynda_jax.runtime import loop, parallel
 from tests import scene
-from tests.adaptation.batches import FRAMES, MEASURED, batch, make_step
+from tests.adaptation.batches import FRAMES, MEASURED, clips, run_steps
 from tests.tolerance import assert_close
 
-RECIPE = Recipe(
-    (Synthesis(), PseudoLabels()), 2, rate=1e-2, decay="cosine", updates=10, adapter=AdapterConfig(rank=2)
-)
+RECIPE = Recipe((PseudoLabels(),), 2, rate=1e-2, decay="cosine", updates=10, adapter=AdapterConfig(rank=2))
 MEMBERS = {  # name -> (recipe, seed, seed of the target clips)
     "plain": (RECIPE, 0, 3),
-    "wide": (dataclasses.replace(RECIPE, rate=3e-2, adapter=AdapterConfig(rank=4)), 1, 4),
-    "weak": (dataclasses.replace(RECIPE, adapter=AdapterConfig(rank=1, scale=0.5)), 2, 3),
+    "weak": (dataclasses.replace(RECIPE, rate=3e-2, adapter=AdapterConfig(rank=1, scale=0.5)), 2, 4),
+    "wide": (dataclasses.replace(RECIPE, adapter=AdapterConfig(rank=4)), 1, 3),
 }
-
-
-def alone(name: str, num_steps: int):
-  """(adapter, metrics) of one member, trained by the step of one adaptation."""
-  (model, base), (recipe, seed, target) = scene.tiny_model(FRAMES), MEMBERS[name]
-  devices = jax.local_devices()[:1]
-  state = init_state(jax.random.key(seed), base, recipe, FRAMES)
-  state, frozen, key = parallel.replicate((state, (base, MEASURED), jax.random.key(seed + 1)), devices)
-  for _ in range(num_steps):
-    state, metrics = make_step(recipe, 1, model)(state, frozen, parallel.shard(batch(4, target), 1), key)
-  return jax.device_get((state.adapter, metrics))
+NAMES = tuple(MEMBERS)
 
 
 @functools.cache  # members whose numbers differ share the program
-def compiled(names: tuple[str, ...], num_devices: int, at_once: int):
-  setting, members = Setting(scene.tiny_model(FRAMES)[0]), sweep.Members(names, at_once)
-  step = functools.partial(sweep.sweep_step, recipe=MEMBERS[names[0]][0], setting=setting, members=members)
+def compiled(num_devices: int, at_once: int):
+  setting = Setting(scene.tiny_model(FRAMES)[0])
+  step = functools.partial(sweep.sweep_step, recipe=RECIPE, setting=setting, at_once=at_once)
   return parallel.make_parallel_step(step, jax.local_devices()[:num_devices])
 
 
-def together(names, num_steps: int, num_devices: int = 1, at_once: int = len(MEMBERS), **others: Recipe):
+def together(num_steps: int, names=NAMES, num_devices: int = 1, at_once: int = len(MEMBERS), **others: Recipe):
   """(stacked adapter, adapters by name, metrics) of several members in one step; `others` replace recipes."""
   base, chosen = scene.tiny_model(FRAMES)[1], [others.get(name, MEMBERS[name][0]) for name in names]
   init_keys, seed_keys = ([jax.random.key(MEMBERS[name][1] + offset) for name in names] for offset in range(2))
   frozen = base, MEASURED, sweep.find_numbers(chosen)
   arguments = sweep.init_members(init_keys, base, chosen, FRAMES), frozen, jnp.stack(seed_keys)
   state, frozen, keys = parallel.replicate(arguments, jax.local_devices()[:num_devices])
-  data = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *(batch(4, MEMBERS[name][2]) for name in names))
+  data = {"target": jax.tree.map(lambda *x: np.stack(x, 1), *(clips(4, MEMBERS[name][2]) for name in names))}
   for _ in range(num_steps):
-    state, metrics = compiled(names, num_devices, at_once)(state, frozen, parallel.shard(data, num_devices), keys)
+    state, metrics = compiled(num_devices, at_once)(state, frozen, parallel.shard(data, num_devices), keys)
   adapter, metrics = jax.device_get((state.adapter, metrics))
+  metrics = {f"{names[int(key[0])]}/{key[2:]}" if "/" in key else key: value for key, value in metrics.items()}
   unstacked = sweep.unstack(adapter, [recipe.adapter.rank for recipe in chosen])
   return adapter, dict(zip(names, unstacked, strict=True)), metrics
 
@@ -78,39 +66,34 @@ def test_a_padded_adapter_computes_the_same_and_can_be_cut_back():
 
 
 def test_every_member_is_the_adaptation_that_it_would_be_alone():
-  names = tuple(MEMBERS)
-  stacked, found, metrics = together(names, 5)
-  for i, name in enumerate(names[1:], start=1):  # the plain one differs from them in nothing of its own
-    theirs, their_metrics = alone(name, 5)
-    assert_close(found[name], theirs, updates=5)
-    assert found[name]["bias"].any() and all(ab["b"].any() for ab in found[name]["lora"].values())
-    for metric, value in their_metrics.items():
-      np.testing.assert_allclose(metrics[f"{name}/{metric}"], value, rtol=1e-3, err_msg=metric)
+  stacked, found, metrics = together(5)
+  base, (recipe, seed, target) = scene.tiny_model(FRAMES)[1], MEMBERS["weak"]
+  state = init_state(jax.random.key(seed), base, recipe, FRAMES)
+  state, expected = run_steps(recipe, 5, {"target": clips(4, target)}, seed=seed + 1, state=state)
+  assert_close(found["weak"], state.adapter, updates=5)
+  for metric, value in expected.items():
+    np.testing.assert_allclose(metrics[f"weak/{metric}"], value, rtol=1e-3, err_msg=metric)
+  np.testing.assert_allclose(metrics["loss"], np.mean([metrics[f"{name}/loss"] for name in NAMES]), rtol=1e-5)
+  for i, (name, adapter) in enumerate(found.items()):
+    assert adapter["bias"].any() and all(ab["b"].any() for ab in adapter["lora"].values())
     for ab in stacked["lora"].values():  # the padding stays zero
       rank = MEMBERS[name][0].adapter.rank
       assert not ab["a"][i, :, rank:].any() and not ab["b"][i, rank:].any()
-  np.testing.assert_allclose(metrics["loss"], np.mean([metrics[f"{name}/loss"] for name in names]), rtol=1e-5)
 
 
-def test_members_do_not_depend_on_each_other_in_any_order_or_grouping():
-  _, forwards, _ = together(("plain", "wide", "weak"), 3)
-  _, backwards, _ = together(("weak", "wide", "plain"), 3, at_once=1)
-  assert_close(forwards, backwards, updates=3)
-
-
-def test_devices_share_the_clips_of_every_member():
+def test_members_do_not_depend_on_each_other_in_any_order_or_grouping_and_devices_share_their_clips():
   """Losses and gradients are compared, because Adam turns the rounding of gradients near zero into whole steps."""
-  (_, _, ours), (_, _, theirs) = (together(tuple(MEMBERS), 1, num) for num in (1, 2))
-  for name in (name for name in ours if name.endswith(("loss", "grad_norm"))):
-    np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, err_msg=name)
+  (_, _, forwards), (_, _, backwards) = together(1), together(1, NAMES[::-1], 2, at_once=1)
+  for name in (name for name in forwards if name.endswith(("loss", "grad_norm"))):
+    np.testing.assert_allclose(backwards[name], forwards[name], rtol=1e-4, err_msg=name)
 
 
 def test_a_member_that_diverges_harms_itself_alone():
   wild = dataclasses.replace(MEMBERS["wide"][0], rate=1e30)
-  _, found, metrics = together(tuple(MEMBERS), 4, wide=wild)
+  _, found, metrics = together(5, wide=wild)
   assert not np.isfinite(found["wide"]["bias"]).all() and not np.isfinite(metrics["wide/loss"])
   assert np.isfinite(metrics["loss"])
-  _, unharmed, _ = together(tuple(MEMBERS), 4)
+  _, unharmed, _ = together(5)
   for name in ("plain", "weak"):
     jax.tree.map(np.testing.assert_array_equal, found[name], unharmed[name])
 
@@ -145,8 +128,8 @@ def test_members_that_one_step_cannot_hold_are_refused(other, message):
 @pytest.fixture(scope="module")
 def described(tiny_base, folders, tmp_path_factory) -> job.Job:
   return job.Job(
-      recipes.get("free", clips=8, updates=4, rate=1e-3, adapter=AdapterConfig(rank=2)), "synthetic_motion/target_gt",
-      str(tiny_base), target_split="train[:2%]", test_split="test[:2%]", folders=folders,
+      Recipe((PseudoLabels(),), 1, clips=8, updates=4, rate=1e-3, decay="cosine", adapter=AdapterConfig(rank=2)),
+      "synthetic_motion/target_gt", str(tiny_base), target_split="train[:2%]", test_split="test[:2%]", folders=folders,
       workdir=str(tmp_path_factory.mktemp("sweep") / "swept"), saving=loop.Saving(2, 2))
 
 

@@ -44,17 +44,16 @@ def tiny(rank: int = 2, rule: str = lora.ATTENTION, seed: int = 0):
   return model, base, trained(lora.init(jax.random.key(seed), base, rank, rule))
 
 
-@pytest.mark.parametrize("rule, scale", [(lora.ATTENTION, 1.0), (lora.EVERYWHERE, 0.5), (r".*/mlp_(in|out)", 0.5)])
-def test_factorised_equals_merged_and_jit_does_not_change_it(rule, scale):
+@pytest.mark.parametrize("rule, scale", [(lora.ATTENTION, 1.0), (lora.EVERYWHERE, 0.5)])
+def test_factorised_equals_merged(rule, scale):
   model, base, adapter = tiny(rule=rule)
-  factorised = lora.bind(model, base, adapter, scale)(*inputs())
-  np.testing.assert_allclose(factorised, model.apply(lora.merge(base, adapter, scale), *inputs()), atol=1e-4)
-  assert jnp.abs(factorised - model.apply(base, *inputs())).max() > 1e-3
-  jitted = jax.jit(lambda base, adapter, *args: lora.bind(model, base, adapter, scale)(*args))
-  assert_close(jitted(base, adapter, *inputs()), factorised)
+  apply, bound = jax.jit(model.apply), jax.jit(lambda adapter, *args: lora.bind(model, base, adapter, scale)(*args))
+  factorised = bound(adapter, *inputs())
+  np.testing.assert_allclose(factorised, apply(lora.merge(base, adapter, scale), *inputs()), atol=1e-4)
+  assert jnp.abs(factorised - apply(base, *inputs())).max() > 1e-3
 
 
-@pytest.mark.parametrize("length", [9, 16, 33])
+@pytest.mark.parametrize("length", [9, 16])
 def test_convolutions_factorised_equal_merged_and_a_new_adapter_leaves_the_model_bit_identical(length):
   model, x = Convolutions(), jax.random.normal(jax.random.key(0), (2, length, 4))
   base = model.init(jax.random.key(1), x)
@@ -66,22 +65,19 @@ def test_convolutions_factorised_equal_merged_and_a_new_adapter_leaves_the_model
   np.testing.assert_allclose(lora.bind(model, base, adapter, 0.5)(x), merged, atol=1e-4)
 
 
-def test_unmerge_undoes_merge():
-  _, base, adapter = tiny()
-  assert_close(lora.unmerge(lora.merge(base, adapter, 0.7), adapter, 0.7), base)
-
-
-@pytest.mark.parametrize("remat, scale", [(False, 1.0), (True, 0.5)])
-def test_gradients_reach_each_factor_and_a_frozen_bases_are_the_same(remat, scale):
+def test_gradients_reach_each_factor_and_a_frozen_bases_are_the_same():
   model, base, adapter = tiny(rule=lora.EVERYWHERE)
 
-  def loss(adapter, model, frozen):
-    return (lora.bind(model, base, adapter, scale, frozen=frozen)(*inputs()) ** 2).mean()
+  def differentiate(model, frozen):
+    def loss(adapter):
+      return (lora.bind(model, base, adapter, 0.5, frozen=frozen)(*inputs()) ** 2).mean()
 
-  value, grads = jax.value_and_grad(loss)(adapter, model, False)
+    return jax.jit(jax.value_and_grad(loss))(adapter)
+
+  value, grads = differentiate(model, False)
+  frozen_value, frozen_grads = differentiate(model.clone(remat=True), True)
   assert jax.tree.structure(grads) == jax.tree.structure(adapter)
   assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads))
-  frozen_value, frozen_grads = jax.value_and_grad(loss)(adapter, model.clone(remat=remat), True)
   np.testing.assert_allclose(frozen_value, value, rtol=1e-5)
   largest = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5 * largest), frozen_grads, grads)
@@ -117,6 +113,7 @@ def test_a_weighted_sum_of_adapters_is_exact():
   assert {factors["b"].shape[0] for factors in combined.values()} == {6}
   by_hand = lora.merge(lora.merge(base, one, 0.25), two, -1.5)
   assert_close(lora.merge(base, combined), by_hand)
+  assert_close(lora.unmerge(lora.unmerge(by_hand, two, -1.5), one, 0.25), base)
   np.testing.assert_allclose(lora.bind(model, base, combined)(*inputs()), model.apply(by_hand, *inputs()), atol=1e-4)
   assert_close(lora.merge(base, lora.combine([one, one], [1.0, -1.0])), base)
   with pytest.raises(ValueError, match="must have the same paths"):
@@ -145,7 +142,7 @@ def test_zero_deltas_are_the_base_and_a_gradient_step_moves_only_what_the_rule_c
   start = deltas.init(base, rule)
   assert set(start) == set(filter(IS_CHOSEN[rule], flatten_dict(base["params"], sep="/")))
   jax.tree.map(np.testing.assert_array_equal, deltas.add(base, start), base)
-  grads = jax.grad(lambda tree: (model.apply(deltas.add(base, tree), *inputs()) ** 2).mean())(start)
+  grads = jax.jit(jax.grad(lambda tree: (model.apply(deltas.add(base, tree), *inputs()) ** 2).mean()))(start)
   tuned = flatten_dict(deltas.add(base, jax.tree.map(lambda grad: -1e-2 * grad, grads))["params"], sep="/")
   moved = {path for path, leaf in flatten_dict(base["params"], sep="/").items() if (leaf != tuned[path]).any()}
   assert moved <= set(start)
@@ -173,16 +170,11 @@ def adapter_shapes(base, rank: int, rule: str = lora.ATTENTION):
   return jax.eval_shape(lambda base: lora.init(jax.random.key(0), base, rank, rule), base)
 
 
-@pytest.mark.parametrize("num_frames, base_count", [(243, 34_835_459), (27, 34_724_867)])
-def test_parameters_of_the_default_model(num_frames, base_count):
-  _, base = shapes(MixSTE(num_frames=num_frames), num_frames)
-  assert counting.count(base) == base_count and len(lora.targets(base)) == 32
-  assert counting.count(adapter_shapes(base, 6)) == 49_152 * 6
-
-
-def test_flops_of_linear_layers_are_those_of_table_3():
+def test_parameters_and_flops_of_the_default_model_are_those_of_table_3():
   model = MixSTE(num_frames=243)
   inputs, base = shapes(model, 243)
+  assert counting.count(base) == 34_835_459 and len(lora.targets(base)) == 32
+  assert counting.count(adapter_shapes(base, 6)) == 49_152 * 6
   plain, adapted = (counting.linear_flops(model, base, tree, *inputs) for tree in ({}, adapter_shapes(base, 4)))
   assert [f"{flops / 1e9:.2f}" for flops in (plain, adapted, 3 * adapted)] == ["277.26", "278.88", "836.65"]
   assert adapted - plain == 2 * 243 * 17 * 4 * 49_152

@@ -32,9 +32,7 @@ _MOVE_SPREAD = (1.0, 1.0, 1.5)  # largest move of the ray at depth 1 m, and of d
 
 
 class Generator(nn.Module):
-  """Changes [b 23] of each clip from absolute poses [b f 17 3] (m), noise [b 16] and intrinsics [b 9]; zero at
-  first.
-  """
+  """Changes [b 23] of clips from absolute poses [b f 17 3] (m), noise [b 16], intrinsics [b 9]; zero at first."""
 
   width: int = 256
 

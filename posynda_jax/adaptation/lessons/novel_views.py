@@ -1,8 +1,7 @@
 """Novel views: the teacher's poses of target people, rotated and projected, are exact labels of the projection.
 
 The teacher's pose may be wrong. It is projected to new 2D, and for this new 2D it is an exact label. Its motion is the
-target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there
-without F and with a critic.)
+target's. (Lift, rotate, project, lift again: Chen et al., CVPR 2019, arXiv 1904.04812, there with a critic.)
 """
 
 import dataclasses
@@ -16,12 +15,10 @@ from posynda_jax.geometry import camera
 
 @dataclasses.dataclass(frozen=True)
 class NovelViews(Lesson):
-  """Target people at the source body's size and the target's proportions, rotated about the vertical by a random angle.
-
-  `tumble`: they are also rotated about random axes, by normal angles of this deviation times their lean.
+  """Target people at the source body's size and the target's proportions, rotated about the vertical by a random angle,
+  and about a random axis by a normal angle whose deviation is their lean.
   """
 
-  tumble: float = 1.0
   needs_body = True
   resizes = True
 
@@ -33,6 +30,5 @@ class NovelViews(Lesson):
     root = camera.solve_root(pose, rays, target["confidence"])
     up = mean_up(pose, target["valid"])
     poses = placement.orbit(keys(Purpose.ORBIT, num_clips), pose + root[..., None, :], up)
-    if self.tumble:
-      poses = placement.tumble(keys(Purpose.TUMBLE_TARGET, num_clips), poses, self.tumble * lean(pose, up))
+    poses = placement.tumble(keys(Purpose.TUMBLE_TARGET, num_clips), poses, lean(pose, up))
     return Labelled(*project_placed(poses, target), target["valid"])

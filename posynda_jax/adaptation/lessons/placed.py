@@ -33,27 +33,19 @@ class Synthesis(Lesson):
 class AsSeen(Lesson):
   """F that also uses the teacher's poses of the target.
 
-  `resize`: source bodies take the bone-length ratios that the target's 2D shows. `pair`: the more upright source
-  clips go to the more upright target clips. A source clip is then rotated so that its spine points as the teacher's
-  pose does. `tumble`: clips are also rotated about random axes, by normal angles of this deviation times the target
-  clip's lean.
+  Source bodies take the bone-length ratios that the target's 2D shows. The more upright source clips go to the more
+  upright target clips. A source clip is then rotated so that its spine points as the teacher's pose does. `tumble`:
+  clips are also rotated about random axes, by normal angles of this deviation times the target clip's lean.
   """
 
-  resize: bool = True
-  pair: bool = True
   tumble: float = 0.0
   needs_source = True
-
-  @property
-  def resizes(self) -> bool:
-    return self.resize
+  resizes = True
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     poses, valid = clips["source"]["poses"], clips["source"]["valid"]
-    if self.resize:
-      poses = placement.resize(poses, placement.proportions(mean_bones(poses, valid), teacher.bones))
-    if self.pair:
-      poses, valid = pair_by_uprightness(poses, valid, teacher.pose)
+    poses = placement.resize(poses, placement.proportions(mean_bones(poses, valid), teacher.bones))
+    poses, valid = pair_by_uprightness(poses, valid, teacher.pose)
     poses = placement.align_spine(poses, placement.spine(teacher.pose))
     if self.tumble:
       poses = placement.tumble(keys(Purpose.TUMBLE_SOURCE, len(poses)), poses, self.tumble * teacher.lean)
@@ -61,9 +53,7 @@ class AsSeen(Lesson):
 
 
 def pair_by_uprightness(poses, valid, target_pose) -> tuple[Array, Array]:
-  """Source (poses, valid) of all devices in an order where the n-th most upright meets the n-th most upright target
-  clip.
-  """
+  """Source (poses, valid) of all devices, ordered so that the n-th most upright meets the n-th most upright target."""
   everyone, target_everyone = (
       jax.lax.all_gather(placement.uprightness(pose), parallel.AXIS, tiled=True) for pose in (poses, target_pose)
   )

@@ -1,4 +1,4 @@
-"""Pseudo-labels (Eq. 4-5): what the teacher's hypotheses agree on, or the best of them, labels the target's own 2D."""
+"""Pseudo-labels (Eq. 4-5): the best of the teacher's hypotheses labels the target's own 2D."""
 
 import dataclasses
 
@@ -6,34 +6,20 @@ from posynda_jax.adaptation.lessons.labelled import Labelled, Lesson
 from posynda_jax.adaptation.teacher import Teacher
 from posynda_jax.diffusion import hypotheses
 
-SELECTS = (*hypotheses.GRANULARITIES, "bones")
-
 
 @dataclasses.dataclass(frozen=True)
 class PseudoLabels(Lesson):
-  """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
-  the pose that the rule `bones` makes of all.
+  """Target clips with the hypothesis that reprojects best, chosen for each `select`: sequence, frame or joint.
 
-  `weight`: how much a pseudo-labelled frame counts in the loss; a frame with an exact label counts 1. `doubt_m`:
-  joints with uncertain hypotheses weigh less: a spread of this many metres halves the weight; None weighs all alike.
   Raises ValueError for another `select`.
   """
 
   select: str = "frame"
-  weight: float = 1.0
-  doubt_m: float | None = None
 
   def __post_init__(self):
-    if self.select not in SELECTS:
-      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(SELECTS)}")
-
-  @property
-  def needs_people(self) -> bool:
-    """Whether hypotheses are chosen by the bones of each person."""
-    return self.select == "bones"
+    if self.select not in hypotheses.GRANULARITIES:
+      raise ValueError(f"select {self.select!r} is unknown; choose one of {', '.join(hypotheses.GRANULARITIES)}")
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    trust = None if self.doubt_m is None else 1 / (1 + (teacher.spread / self.doubt_m) ** 2)
-    return Labelled(
-        target["keypoints"], teacher.chosen(self.select), self.weight * target["valid"], target, trust=trust)
+    return Labelled(target["keypoints"], teacher.chosen(self.select), target["valid"], target)

@@ -9,10 +9,7 @@ from posynda_jax.geometry import skeleton
 
 @dataclasses.dataclass(frozen=True)
 class TargetLabels(Lesson):
-  """Target clips with their true poses. A ceiling is printed beside the number that it bounds, and is never an
-  adaptation's result.
-  """
-
+  """Target clips with their true poses: a bound that is printed beside an adaptation's result and is never one."""
 
   needs_labels = True
 
