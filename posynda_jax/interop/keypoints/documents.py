@@ -31,8 +31,6 @@ _HOLDERS = (  # fields with people or joints, the first of which counts
     "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
     "poseLandmarks", "pose", "skeleton",
 )
-_SCORES = ("keypoint_scores", "scores", "score", "visible", "confidence")  # of all joints
-_SCORE = ("visibility", "score", "confidence", "inFrameLikelihood", "s")  # of one joint
 _PERSON = ("track_id", "person_id", "idx")
 _CANVAS = (("canvas_width", "width"), ("canvas_height", "height"))
 _MOST_AXES = 5  # numbers of one joint
@@ -88,7 +86,7 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
 
 
 def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
-  scores = next((context[name] for name in _SCORES if isinstance(context.get(name), list)), None)
+  scores = next((context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)), None)
   if isinstance(joints, dict):  # lists of x, of y and of scores
     scores = joints.get("visible") or [1.0] * len(joints["x"])
     joints = list(zip(joints["x"], _field(joints, "y", where), strict=True))
@@ -112,7 +110,7 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
 def _point(joint: dict, where: str) -> list:
   """x, y, score of a joint {x, y, ...}."""
   at = joint.get("position", joint)
-  score = _first(joint, _SCORE)
+  score = _first(joint, joint_names.SCORES)
   return [_field(at, "x", where), _field(at, "y", where), 1 if score is None else score]
 
 
@@ -157,7 +155,7 @@ def read(path, layout=None) -> list[Detections]:
   size = [_first(about, names) for names in _CANVAS]
   if all(_is_number(length) and length > 0 for length in size):
     said["resolution"] = tuple(map(float, size))
-  return collector.finish(normalised=collector.are_shares, **said)
+  return collector.finish(**said)
 
 
 def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple[str | None, Any, int]]:

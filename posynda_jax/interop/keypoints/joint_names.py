@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 from posynda_jax.geometry import layouts, skeleton
 
+SCORES = (  # words for the score of a joint, the first of which counts
+    "keypoint_scores", "scores", "visibility", "score", "visible", "confidence", "confidences", "conf",
+    "inFrameLikelihood", "likelihood", "vis", "probability", "prob", "presence", "accuracy", "accu", "certainty", "s",
+    "c", "v", "p",
+)
 LEAST = 6  # known names from which names decide
 _SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
 _LIMBS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")

@@ -86,10 +86,13 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
 
   NaN, (0, 0) or score 0 mark joints that were not detected. Raises ValueError, one line, for another shape or unit.
   """
-  found = detections.dense(points, label, options.layout)
-  if found.layout is None:
+  if options.layout is None:
     known = ", ".join(layouts.LAYOUTS)
     raise ValueError(f"the joint order of {label} is not given; name its layout, one of {known}")
+  points = np.asarray(points)
+  if points.ndim != 3 or points.shape[-1] not in (2, 3) or points.dtype.kind not in "fiu":
+    raise ValueError(f"{label} has shape {points.shape} of {points.dtype}, expected numbers (T, joints, 2 or 3)")
+  (found,) = detections.of_frames(points, label, options.layout, normalised=False)
   return from_detections(found, options, label)
 
 

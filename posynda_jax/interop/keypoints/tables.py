@@ -24,9 +24,8 @@ _WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleto
 _PEOPLE = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
 _JOINTS = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
-_AXES = {"x": 0, "y": 1} | dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3) | dict.fromkeys((
-    "score", "conf", "confidence", "visibility", "visible", "vis", "likelihood", "probability", "prob", "presence",
-    "accuracy", "accu", "certainty", "s", "c", "v", "p"), 2)  # fmt: skip
+_AXES = {"x": 0, "y": 1} | dict.fromkeys(joint_names.SCORES, 2)
+_AXES |= dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3)
 _FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
 _WORDS = dict.fromkeys(("", "none", "null", "na", "n/a", "-"), "nan") | {"true": "1", "false": "0"}  # in cells
 _COMMENT = re.compile(r"#(?![,;\t])|\"?sep=([,;\t| ])\"?\s*$")
@@ -121,7 +120,7 @@ def _read(path, layout, rows) -> list[Detections]:
     if (key := hash((number, person, body.tobytes()))) not in known:  # a repeated row counts once
       known.add(key)
       collector.add(number, body[:, :2], body[:, 2], person)
-  return collector.finish(normalised=collector.are_shares, notes=tuple(notes))
+  return collector.finish(notes=tuple(notes))
 
 
 def _cells(path, rows, wanted: list[int], slots) -> tuple[dict[int, list[str]], list[int], np.ndarray]:
