@@ -24,7 +24,6 @@ class Options:
   intrinsics: tuple[float, ...] | None = None  # fx, fy, cx, cy, or these and k1, k2, k3, p1, p2 (px); None: guessed
   fps: float | None = None  # None: GUESSED_FPS
   layout: str | None = None  # one of LAYOUTS; None: as the file says
-  rule: str = "simple"  # one of RULES
   format: str | None = None  # one of FORMATS; None: recognised
   person: str = "auto"  # "auto", the person's place in the list of the report, or "all": a recording of each
   sequence: str | None = None  # name of one video of several
@@ -42,10 +41,7 @@ class Options:
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person not in ("auto", "all") and not self.person.isdecimal():
       raise ValueError(f"person {self.person!r} is neither auto, all nor a number from 0")
-    for name, value, known in (
-        ("layout", self.layout, layouts.LAYOUTS), ("joint rule", self.rule, layouts.RULES),
-        ("format", self.format, formats.FORMATS),
-    ):
+    for name, value, known in (("layout", self.layout, layouts.LAYOUTS), ("format", self.format, formats.FORMATS)):
       if value is not None and value not in known:
         raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
 
@@ -145,7 +141,7 @@ def _recording(
   frames = found.frame[rows]
   points, scores = cleaning.drop_untrusted(points, found.scores[rows], report["format"])
   points, scores, seen, filled = cleaning.fill(frames, points, scores, fps, label)
-  keypoints, confidence = layouts.convert(points, scores, found.layout, options.rule)
+  keypoints, confidence = layouts.convert(points, scores, found.layout)
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
@@ -157,7 +153,7 @@ def _recording(
   guess = "guessed: focal length = longest side, centre of the image"
   report = report | {
       "path": str(path), "sequence": found.sequence,
-      "layout": found.layout, "joint_rule": layouts.rule_name(found.layout, options.rule),
+      "layout": found.layout, "joint_rule": layouts.rule_name(found.layout),
       "people": people.describe(ranked), "num_people": len(ranked),
       "person": index, "person_id": ranked[index].number,
       "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),

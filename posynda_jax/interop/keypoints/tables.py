@@ -15,6 +15,7 @@ import numpy as np
 from posynda_jax.interop.keypoints import joint_names, json_stream
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
+MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 # Patterns for names of columns, without signs. The first pattern that matches a column decides.
 _TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
 _FRAME = r"(video)?frame(s|no|nr|num|number|id|idx|index|count|counter|name)?"
@@ -53,10 +54,12 @@ def _rows(file):
   return csv.reader(lines, delimiter=delimiter)
 
 
-def _head(rows) -> list[tuple[str, str]]:
+def _head(path, rows) -> list[tuple[str, str]]:
   """(individual or "", name) of each column. DeepLabCut has rows of individuals, body parts and axes."""
   levels, axes = {}, []
   for row in filter(None, rows):
+    if len(row) > MAX_NAMES:
+      raise ValueError(f"{path} has {len(row):,} columns, more than {MAX_NAMES:,}: not a table of joints")
     levels[row[0].strip().lower()] = axes = [cell.strip() for cell in row]
     if not levels.keys() <= {"scorer", "individuals", "bodyparts"}:
       break
@@ -87,7 +90,7 @@ def _shown(names) -> str:
 
 
 def _read(path, layout, rows) -> list[Detections]:
-  head = _head(rows)
+  head = _head(path, rows)
   names, columns = [name for _, name in head], {}
   for column, ((individual, _), (joint, axis)) in enumerate(zip(head, map(_split, names))):
     columns.setdefault((individual, joint), {}).setdefault(axis, column)
@@ -106,6 +109,8 @@ def _read(path, layout, rows) -> list[Detections]:
   frames = [column for column in frames if long or column in _named(names, _FRAME) or len({*cells[column]}) > 1]
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
+  if (num_names := len(set(joints))) > MAX_NAMES:
+    raise ValueError(f"{path} names {num_names:,} joints, more than {MAX_NAMES:,}: not a table of joints")
   layout, places, unknown = _places(path, list(dict.fromkeys(joints)), layout)
   collector = Collector(path, layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
