@@ -31,7 +31,7 @@ ALL = [*COCO17, "neck", "mid_hip", "head", *FEET, *[n for n in MEDIAPIPE if n[0]
 
 
 def project(points: np.ndarray) -> np.ndarray:
-  """Px [... 2] of points [... 3] by INTRINSICS: `camera.project` without a compiled program for each number of frames."""
+  """Px [... 2] of points [... 3] by INTRINSICS: `camera.project` without a program for each number of frames."""
   m, (k, p) = points[..., :2] / points[..., 2:], np.split(INTRINSICS[4:], [3])
   r2 = (m * m).sum(-1, keepdims=True)
   radial = 1 + k[0] * r2 + k[1] * r2**2 + k[2] * r2**3

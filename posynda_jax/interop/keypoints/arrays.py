@@ -110,9 +110,11 @@ def keypoints_scores(path, layout=None) -> list[Detections]:
   keeps the place in the arrays) are read where they are.
   """
   data = load(path)
-  points, scores = _get(data, "keypoints", path), data[next(name for name in joint_names.SCORES if name in data)]
+  name = next((name for name in joint_names.SCORES if name in data), "scores")
+  points, scores = _get(data, "keypoints", path), _get(data, name, path)
   if np.ndim(points) < 1 or np.shape(points)[:1] != np.shape(scores)[:1]:
-    raise ValueError(f"{path} has keypoints {np.shape(points)} and scores {np.shape(scores)}: expected one for each frame")
+    shapes = f"keypoints {np.shape(points)} and {name} {np.shape(scores)}"
+    raise ValueError(f"{path} has {shapes}: expected (T, [people,] joints, 2) and (T, [people,] joints)")
   said = {name: tuple(map(float, np.ravel(data[name]))) for name in ("resolution", "fps") if name in data}
   return of_frames(
       points, path, layout, scores, _numbers(data, len(points)), bool(np.any(data.get("tracked", False))),

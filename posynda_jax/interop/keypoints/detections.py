@@ -205,7 +205,9 @@ def _is_frame(number) -> bool:
   return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= numbering.MAX_FRAME
 
 
-def of_frames(frames, label, layout: str | None, scores=None, numbers=None, tracked=False, **fields) -> list[Detections]:
+def of_frames(
+    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, **fields
+) -> list[Detections]:
   """Detections of arrays [j 2|3] or [people j 2|3], one for each frame, or with all numbers of a person in one axis.
 
   None, or an empty array, is a frame without people. `scores` has an array [[people] j] for each frame, `numbers` the

@@ -120,7 +120,8 @@ def _yolo_rows(file: pathlib.Path) -> list[np.ndarray]:
   if file.stat().st_size > 2**24:
     raise ValueError(f"{file} has {file.stat().st_size:,} bytes: not one frame of YOLO-pose")
   try:
-    return [np.array(line.split(), np.float32) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [np.array(line.split(), np.float32) for line in lines if line.strip()]
   except ValueError as error:
     raise ValueError(f"{file} is not lines of numbers ({error}): not YOLO-pose, or damaged") from error
 
