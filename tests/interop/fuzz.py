@@ -218,8 +218,8 @@ def count(cases: Iterator[tuple[str, str, pathlib.Path]], keep: pathlib.Path | N
   """
   worker, wrong, slowest = Worker(), [], 0.0
   counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-  for name, reader, path in cases:
-    end, text, seconds = worker.read(reader, path)
+  for name, kind, path in cases:
+    end, text, seconds = worker.read(kind, path)
     counts[name.partition(":")[0]][end] += 1
     slowest = max(slowest, seconds)
     if end not in ("read", "refused"):

@@ -50,14 +50,13 @@ def keypoints(batch: int) -> np.ndarray:
 
 # Denoiser, rule of the adapter, sampling, view of the virtual camera, and the batch sizes of the calls.
 CASES = {
-    "one call": (MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (), (1, 7)),
     "two mirrored steps of two hypotheses": (
         VideoPose(num_frames=FRAMES, filter_widths=(3, 1), channels=16), lora.EVERYWHERE,
         scoring.SamplingConfig(sampling_steps=2, num_hypotheses=2, flip=True), (), (7,),
     ),
     "plain lifter": (MixSTE(**FIELDS, diffusion=False), lora.ATTENTION, scoring.SamplingConfig(), (), (1,)),
     "virtual camera": (
-        MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (0.02, -0.1, 0.08, -0.23, 0.2), (7,),
+        MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (0.02, -0.1, 0.08, -0.23, 0.2), (1, 7),
     ),
 }
 
