@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.io
@@ -157,30 +157,31 @@ READERS = {
 }
 
 
+def read(kind: str, path: pathlib.Path) -> tuple[str, str, float]:
+  """(How the reading of a file ended, its text, seconds)."""
+  end, text, started = "read", "", time.monotonic()
+  try:
+    READERS[kind](path)
+  except (ValueError, FileNotFoundError) as error:
+    text = str(error)
+    end = "refused" if "\n" not in text else "refused in several lines"
+  except MemoryError:
+    end, text = "out of memory", traceback.format_exc()
+  except BaseException:
+    end, text = "traceback", traceback.format_exc()
+  return end, text, time.monotonic() - started
+
+
 def _worker(pipe) -> None:
-  """Reads the files that come through the pipe; answers (end, text, seconds)."""
+  """Reads the files that come through the pipe, with a bound on this process's memory."""
   own = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
   resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
+  pipe.send("started")  # everything is imported
   while True:
     try:
-      reader, path = pipe.recv()
+      pipe.send(read(*pipe.recv()))
     except EOFError:  # the parent has ended
       return
-    if reader == "started":  # a new process has imported everything
-      pipe.send(None)
-      continue
-    started = time.monotonic()
-    try:
-      READERS[reader](pathlib.Path(path))
-      end, text = "read", ""
-    except (ValueError, FileNotFoundError) as error:
-      text = str(error)
-      end = "refused" if "\n" not in text else "refused in several lines"
-    except MemoryError:
-      end, text = "out of memory", traceback.format_exc()
-    except BaseException:
-      end, text = "traceback", traceback.format_exc()
-    pipe.send((end, text, time.monotonic() - started))
 
 
 class Worker:
@@ -189,17 +190,16 @@ class Worker:
   def __init__(self):
     self._process = None
 
-  def read(self, reader: str, path: pathlib.Path) -> tuple[str, str, float]:
-    """(How the reading ended, its text, seconds)."""
+  def read(self, kind: str, path: pathlib.Path) -> tuple[str, str, float]:
+    """As `read`, of files that may also kill the process or take longer than SECONDS."""
     if self._process is None:
       context = multiprocessing.get_context("spawn")  # a fork would hold the parent's memory and threads
       self._pipe, other = context.Pipe()
       self._process = context.Process(target=_worker, args=(other,), daemon=True)
       self._process.start()
       other.close()
-      self._pipe.send(("started", ""))
       self._pipe.recv()
-    self._pipe.send((reader, str(path)))
+    self._pipe.send((kind, path))
     try:
       if self._pipe.poll(SECONDS):
         return self._pipe.recv()
@@ -212,14 +212,14 @@ class Worker:
     return end
 
 
-def count(cases: Iterator[tuple[str, str, pathlib.Path]], keep: pathlib.Path | None = None) -> dict:
-  """Reads each of (name, reader, file or folder), then removes it: {"files", "ends", "slowest_seconds", "formats": ends
+def count(cases: Iterator[tuple[str, str, pathlib.Path]], read: Callable, keep: pathlib.Path | None = None) -> dict:
+  """Reads each of (name, kind, file or folder), then removes it: {"files", "ends", "slowest_seconds", "formats": ends
   by name up to its colon, "wrong"}. Files with a wrong end are moved to `keep`.
   """
-  worker, wrong, slowest = Worker(), [], 0.0
+  wrong, slowest = [], 0.0
   counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
   for name, kind, path in cases:
-    end, text, seconds = worker.read(kind, path)
+    end, text, seconds = read(kind, path)
     counts[name.partition(":")[0]][end] += 1
     slowest = max(slowest, seconds)
     if end not in ("read", "refused"):
@@ -257,7 +257,7 @@ def main() -> None:
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     cases = mutated(args.files, args.seed, pathlib.Path(folder))
-    found = {"seed": args.seed} | count(cases, args.out.with_suffix(""))
+    found = {"seed": args.seed} | count(cases, Worker().read, args.out.with_suffix(""))
   args.out.write_text(json.dumps(found, indent=1) + "\n")
   print(f"{args.files:,} files: {found['ends']}, slowest {found['slowest_seconds']} s")
 

@@ -198,7 +198,7 @@ def run() -> dict:
   """`fuzz.count` of the corpus, and "executed": whether a program in it ran or a file left its folder."""
   with tempfile.TemporaryDirectory() as place:
     folder = pathlib.Path(place)
-    found = fuzz.count(corpus(folder, folder / CANARY))
+    found = fuzz.count(corpus(folder, folder / CANARY), fuzz.Worker().read)
     executed = [folder / CANARY, pathlib.Path("/tmp", CANARY), *folder.parent.glob(CANARY)]
   return found | {"executed": any(path.exists() for path in executed)}
 

@@ -20,7 +20,7 @@ from tests.interop import torch_files as files
 from tests.scripts import run_well
 
 
-@pytest.mark.parametrize("name", files.SMALL)
+@pytest.mark.parametrize("name", files.PREFIXES)
 @pytest.mark.parametrize("ending", ["a.pth", "a.safetensors", "folder"])
 def test_golden_weights_there_and_back_are_the_same_bits(tmp_path, name, ending):
   arrays = golden.load(name)

@@ -21,7 +21,8 @@ from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop import serving
 from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint
-from tests import LIGHT, ROOT, scene
+from tests import LIGHT, scene
+from tests.scripts import run_well
 from tests.tolerance import assert_close
 
 pytest.importorskip("flatbuffers", reason="jax.export's file format needs flatbuffers")
@@ -116,7 +117,7 @@ def test_the_example_beside_the_file_needs_only_jax(tmp_path):
   params, _ = make_weights(model)
   config = {"model": FIELDS, "pretrain": {"diffusion_steps": 1000}, "clip_fps": 12.5, "source": "test"}
   tensors_file.save_base(tmp_path / "base.safetensors", params, config)
-  said = run("-m", "experiments.export", f"--base={tmp_path / 'base.safetensors'}", f"--output={output}", cwd=ROOT)
+  said = run_well("export", f"--base={tmp_path / 'base.safetensors'}", f"--output={output}")
   assert "cpu, cuda, tpu" in said
   with zipfile.ZipFile(output) as archive:
     metadata = json.loads(archive.read("metadata.json"))

@@ -13,7 +13,8 @@ from tests.interop.keypoint_formats import FORMATS, check, read, read_one, write
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_back_the_projected_joints_also_of_a_single_frame(name, tmp_path):
-  alone = read_one(write(name, tmp_path / f"{name}_alone", detect(1)))
+  (tmp_path / "alone").mkdir()
+  alone = read_one(write(name, tmp_path / "alone" / name, detect(1)))
   check(alone, detect(1), name)
   assert alone.report["frames"] == 1
   written, seen = FORMATS[name], detect(7)

@@ -22,8 +22,7 @@ MIXSTE_FIELDS = ("num_frame", "num_joints", "embed_dim", "depth", "num_heads", "
 def test_golden_outputs_through_checkpoint_files(tmp_path, name):
   arrays = golden.load(name)
   config, state = arrays["config"], golden.params(arrays)
-  container = "legacy" if name in files.SMALL else "zip"
-  path = files.write(tmp_path / "a.bin", files.checkpoint_of(state, files.PREFIXES[name]), container)
+  path = files.write(tmp_path / "a.bin", files.checkpoint_of(state, files.PREFIXES[name]), "legacy")
   weights = convert.read(path, hints=files.hints(arrays))
   model = make_model(weights.config["model"])
   assert model.diffusion == ("x_3d" in arrays)
@@ -36,8 +35,7 @@ def test_golden_outputs_through_checkpoint_files(tmp_path, name):
   convert.write(tmp_path / "base", weights)
   base = bases.load(tmp_path / "base")
   files.assert_same_bits(base.params, torch_names.params_from_torch(state))
-  if name in files.SMALL:  # tests/test_golden.py computes the others' outputs from the same parameters
-    np.testing.assert_allclose(files.predict(arrays, base.model, base.params), arrays["out"], atol=1e-4, rtol=0)
+  np.testing.assert_allclose(files.predict(arrays, base.model, base.params), arrays["out"], atol=1e-4, rtol=0)
 
 
 def table(arrays: dict, key: str) -> dict[str, tuple[int, ...]]:

@@ -17,9 +17,7 @@ from posynda_jax.runtime import checkpoint
 from tests import golden
 
 D3DP = "module.pose_estimator."
-PREFIXES = {"mixste_small": D3DP, "mixste_mid": D3DP, "mixste_full": D3DP, "mixste_orig_small": "module.",
-            "videopose_small": ""}
-SMALL = ("mixste_small", "mixste_orig_small", "videopose_small")
+PREFIXES = {"mixste_small": D3DP, "mixste_orig_small": "module.", "videopose_small": ""}
 
 
 def legacy(value, little=True, length_of=len, data: bytes | None = None) -> bytes:
