@@ -127,8 +127,8 @@ class Collector:
         if np.nan_to_num(np.abs(values[:, :2])).max(initial=0) <= 2:
           values = values * np.float32([*canvas, 1])
       while isinstance(person, list):
-        person = person[0]
-      person = None if person is None else int(person)
+        person = person[0] if person else None
+      person = int(person) if isinstance(person, int | float) and person >= 0 else None  # -1: not tracked
     except (ValueError, TypeError, IndexError, OverflowError) as error:
       what = f"keypoints of the wrong form ({' '.join(str(error).split())})"
       raise ValueError(f"{where}: {what}; expected x, y and a score for each joint") from error

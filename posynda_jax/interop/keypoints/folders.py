@@ -111,7 +111,7 @@ def yolo(path, layout=None) -> list[Detections]:
     tracked = rest.ndim == 2 and (rest.shape[1] == 2 or rest.shape[1] == 1 and (rest == np.round(rest)).all())
     for frame, row in rows:
       joints = row[_YOLO_BOX : _YOLO_BOX + 17 * axes].reshape(17, axes)
-      collector.add(frame, joints, person=row[-1] if tracked else None)
+      collector.add(frame, joints, person=int(row[-1]) if tracked else None)
     found += collector.finish(sequence=video, notes=notes, normalised=True, num_frames=None)
   return found
 
