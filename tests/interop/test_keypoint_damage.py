@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import tracemalloc
 import zipfile
 
@@ -17,7 +16,7 @@ from tests.interop.detector_files import COCO17, detect, pick
 from tests.interop.keypoint_formats import FORMATS, read, read_one, write
 
 META = {"keypoints_symmetry": [[4, 5, 6, 11, 12, 13], []]}
-NPZ = ["mediapipe_npz", "videopose3d", "detectron", "video_to_pose3d", "mhformer"]
+NPZ = ["mediapipe_npz", "videopose3d", "detectron", "keypoints_scores"]
 
 
 ALIKE = {"openpose_old", "openpose_coco", "halpe136", "wholebody", "zip"}  # as another
@@ -78,22 +77,17 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 49}], None, r"frame 0.jpg: keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 27}], None, r"0.jpg has 9 joints, expected 17 \(coco17\), "),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * n} for n in (51, 78)], None, "has 26 joints, expected 17"),
-    ([{"image_id": "0.jpg", "keypoints": [[1.0]]}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": ["a"] * 51}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg"}], None, "has no 'keypoints'"),
     ([{"image_id": name, "keypoints": [1.0] * 51} for name in ("0.jpg", 3)], None, "or images' names throughout"),
     ([{"image_id": -1, "keypoints": [1.0] * 51}], None, "expected frame numbers from 0"),
     ([{"image_id": i, "keypoints": [9.0] * 51} for i in (0, 5_000_000)], None, "to 5,000,000, at irregular steps: ids"),
-    ([[1, 2]], "alphapose", "frame 0: keypoints of the wrong form"),
     ([{"frame_id": [1], "instances": []}], None, r"frame \[1\]: expected frame numbers from 0"),
     ([{"frame_id": 0, "instances": {}}], None, "has no 'keypoints' but nothing"),
-    ([{"frame_id": 0, "instances": 3}], None, "is a int, expected a list of people"),
     ([{"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 16}]}], None, "wrong form"),
     ({"meta_info": {}}, None, "shows no person"),
     ({"meta_info": {"num_keypoints": 17, "dataset_name": "ap10k"}, "instance_info": []}, None, "17 joints of 'ap10k'"),
     ({"instance_info": [{"frame_id": 0, "instances": []}]}, None, "frame -1: expected frame numbers from 0"),
-    ({"version": 1.3, "people": [{"pose_keypoints_2d": [1.0] * 45}]}, None, "has 15 joints"),
-    ({"version": 1.3, "people": [[1]]}, None, "frame 0: keypoints of the wrong form"),
     ({"version": 1.3, "people": 3}, None, "is a int, expected a list of people"),
     ([[{"x": 0.5}] * 33], None, "has no 'keypoints' but 'x'"),
     ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 17"),
@@ -110,7 +104,6 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
 @pytest.mark.parametrize("arrays, options, message", [
     ({"kpts": np.ones((5, 16, 2))}, {}, "has 16 joints, expected 17 \\(coco17\\)"),
     ({"kpts": np.ones((5, 17))}, {}, "frame 0: keypoints of the wrong form"),
-    ({"kpts": np.array([["a"]])}, {}, "frame 0: could not convert"),
     ({"reconstruction": np.ones((5, 17, 3))}, {}, "3D output; give its 2D input"),
     ({"reconstruction": np.ones((0, 5, 17, 2))}, {}, "no person"),
     ({"a": np.ones((5, 17, 2)), "b": np.ones((5, 17, 2))}, {}, "has 2 arrays of keypoints"),
@@ -119,12 +112,10 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
     ({"a": np.ones((5, 33, 5))}, {"format": "mediapipe"}, r"expected MediaPipe's \(T, 33, 3 or 4\)"),
     ({"positions_2d": 3, "metadata": {}}, {}, "not VideoPose3D's 2D format"),
     ({"positions_2d": {}, "metadata": {"keypoints_symmetry": [[1], [2]]}}, {}, "do not tell the joint order"),
-    ({"positions_2d": {}, "metadata": META}, {}, "holds no video"),
     ({"boxes": np.zeros(3), "keypoints": np.zeros(2), "metadata": {}}, {}, "not nested as detectron writes it"),
     ({"boxes": np.zeros((2, 1)), "keypoints": np.zeros((2, 1)), "metadata": {}}, {}, "not a Detectron dump of persons"),
     ({"boxes": np.ones((1, 2, 5)), "keypoints": np.ones((1, 2, 17, 4)), "metadata": {}}, {}, r"people \(n, 4, 17"),
     ({"boxes": np.ones(3), "keypoints": np.ones(3)}, {}, "has 0 arrays of keypoints"),
-    ({"boxes": np.ones((3, 2)), "keypoints": np.ones((3, 2)), "metadata": {}}, {}, "not a Detectron dump"),
     ({"positions_2d": {"v": {"custom": 3}}, "metadata": META}, {}, "is not nested as videopose3d writes it"),
     ({"positions_2d": {"v": {"custom": [[[1], [2, 3]]]}}, "metadata": META}, {}, "v, frame 0: keypoints of"),
 ])
@@ -218,13 +209,10 @@ def test_a_program_in_an_npz_does_not_run(name, tmp_path):
     with pytest.raises(safe_pickle.Refused, match=r"names (posix|nt)\.mkdir, which is not plain data") as error:
       read(path)
     assert f"{name}.npz" in str(error.value) and not planted.exists()
-
-
-def test_a_program_in_an_npy_does_not_run(tmp_path):
-  np.save(tmp_path / "plain.npy", object_array({"a": Payload(tmp_path / "planted")}))
+  np.save(tmp_path / "plain.npy", object_array({"a": Payload(planted)}))
   with pytest.raises(safe_pickle.Refused, match="mkdir"):
     read(tmp_path / "plain.npy")
-  assert not os.path.exists(tmp_path / "planted")
+  assert not planted.exists()
 
 
 def test_json_streams_are_json_whatever_the_chunks(tmp_path, monkeypatch):
