@@ -70,14 +70,11 @@ class Collector:
     """
     if len(joints) != len(names):
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
-    places = _find(tuple(names))
-    if places is None or places.layout is not None and self.layout not in (None, places.layout):
+    places = _find(tuple(names), self.layout)
+    if places is None:
       return joints
-    means = layouts.LAYOUTS[places.layout].means if places.unknown else ()
+    means = layouts.LAYOUTS[places.layout].means if places.layout and places.unknown else ()
     if any(places.of[joint] is None for row in means for joint in row):
-      if len(joints) == len(places.of) and all(place in (None, joint) for joint, place in enumerate(places.of)):
-        self.name_layout(places.layout)
-        return joints  # the known ones stand in the layout's order
       unknown = f"joints {', '.join(map(repr, places.unknown[:4]))} among those of {places.layout}"
       raise ValueError(f"{self.label} names {unknown}: rename them as left_wrist, or name the order with --layout")
     self.name_layout(places.layout)

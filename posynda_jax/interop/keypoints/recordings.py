@@ -163,7 +163,14 @@ def _recording(
       "intrinsics": "given" if options.intrinsics else guess,
       "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
-  report["warnings"] = [*found.notes, *_warnings(report, options, resolution)]
+  guesses = (
+      (options.intrinsics is None, f"intrinsics not given: focal length guessed as {max(resolution):g} px, the longest "
+       "side; distances from the camera are as far off as it is"),
+      (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
+      (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
+      (exchanged.any(), f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back"),
+  )
+  report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
   record = {
       "keypoints_px": keypoints.astype(np.float32), "confidence": confidence.astype(np.float32), "valid": seen,
       "intrinsics": np.array([*intrinsics, *[0.0] * (9 - len(intrinsics))], np.float32),
@@ -194,18 +201,3 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)
     raise ValueError(f"{label} has {outside}: give the --resolution of the video that was detected on")
-
-
-def _warnings(report: dict, options: Options, resolution) -> list[str]:
-  """Sentences that a reader of the result needs; what makes frames untrusted is not among them."""
-  found = []
-  if options.intrinsics is None:
-    guess = f"focal length guessed as {max(resolution):g} px, the longest side"
-    found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
-  if report["fps"].startswith("guessed"):
-    found.append(f"fps not given: {GUESSED_FPS:g} assumed")
-  if report["never_seen"]:
-    found.append(f"never seen, placed where a standing person has them: {', '.join(report['never_seen'])}")
-  if report["exchanged_frames"]:
-    found.append(f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back")
-  return found

@@ -111,11 +111,13 @@ def _read(path, layout, rows) -> list[Detections]:
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
   if (num_names := len(set(joints))) > MAX_NAMES:
     raise ValueError(f"{path} names {num_names:,} joints, more than {MAX_NAMES:,}: not a table of joints")
-  layout, places, unknown = _places(path, list(dict.fromkeys(joints)), layout)
-  collector = Collector(path, layout)
+  joint_list = list(dict.fromkeys(joints))
+  found = joint_names.find(joint_list, layout) or joint_names.Places(None, tuple(range(len(joint_list))))
+  places = [-1 if place is None else place for place in found.of]
+  collector = Collector(path, layout or found.layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
-  notes += [f"names of no joint were passed over: {_shown(unknown)}"] if unknown else []
+  notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
   if others := [names[axes[None]] for axes in slots if not long and None in axes and 2 not in axes]:
     notes.append(f"columns without a known word for a score were passed over: {_shown(others)}")
   known = set()
@@ -164,25 +166,6 @@ def _people(cells: list[str]) -> list[int | None]:
   known = [cell for cell in dict.fromkeys(cells) if cell.lower() not in ("nan", *_WORDS)]
   are_numbers = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", cell) for cell in known)
   return list(map({cell: int(float(cell)) if are_numbers else i for i, cell in enumerate(known)}.get, cells))
-
-
-def _places(path, names: list[str], layout: str | None) -> tuple[str | None, list[int], list[str]]:
-  """(layout, place of each joint among `names` or -1, names of no joint)."""
-  stems = {name.rstrip("0123456789") for name in names}
-  plain = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names  # kp_0, kp_1, ...
-  numbers = {int(name): place for place, name in enumerate(plain) if re.fullmatch("[0-9]{1,3}", name)}
-  places = list(range(len(names)))
-  try:
-    found = joint_names.find(names)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-  if found is not None and found.layout is not None and layout in (None, found.layout):
-    layout, by_name = found.layout, [-1 if place is None else place for place in found.of]
-    if len(names) != len(by_name) or any(place not in (joint, -1) for joint, place in enumerate(by_name)):
-      places = by_name  # else the unknown names are other spellings
-  elif len(numbers) >= joint_names.LEAST:
-    places = [numbers.get(number, -1) for number in range(min(1, *numbers), max(numbers) + 1)]
-  return layout, places, [names[place] for place in sorted({*range(len(names))} - {*places})]
 
 
 def _of_joints(path, numbers, persons, joints: list[str], places: list[int], values: np.ndarray):
