@@ -39,7 +39,7 @@ def test_golden_weights_there_and_back_are_the_same_bits(tmp_path, name, ending)
 
 @pytest.mark.parametrize("form", ["folder", "keep.bin", "adapter"])
 def test_golden_adapters_there_and_back_are_the_same_bits(tmp_path, form):
-  weights = files.golden_run(tmp_path)
+  weights = files.golden_run()
   if form == "adapter":
     convert.write(tmp_path / "base.safetensors", weights, part="base")
     convert.write(tmp_path / "a.safetensors", weights)
@@ -71,7 +71,7 @@ def test_golden_lora_checkpoint_is_a_base_and_an_adapter(tmp_path):
 
 def test_golden_merged_and_dropped_adapters(tmp_path):
   arrays, base_arrays, _ = files.golden_lora()
-  weights = files.golden_run(tmp_path)
+  weights = files.golden_run()
 
   def predict(read: convert.Converted) -> jax.Array:
     return files.predict(base_arrays, make_model(read.config["model"]), read.params, read.adapter)
@@ -147,7 +147,7 @@ def test_golden_networks_are_converted_by_command(tmp_path, capsys):
 
 
 def test_golden_adapters_are_converted_on_their_own_base_by_command(tmp_path, capsys):
-  weights = files.golden_run(tmp_path)
+  weights = files.golden_run()
   convert.write(tmp_path / "run", weights)
   convert.write(tmp_path / "base", weights, part="base")
 

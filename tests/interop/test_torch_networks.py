@@ -233,7 +233,7 @@ def test_golden_exports_load_strictly_into_pytorch_modules(tmp_path, name):
   if base is arrays:
     weights = convert.read(files.write(tmp_path / "in.bin", golden.params(base)), hints=files.hints(base))
   else:
-    weights, model = files.golden_run(tmp_path), torch_models.inject(model, arrays["config"]["r"])
+    weights, model = files.golden_run(), torch_models.inject(model, arrays["config"]["r"])
   convert.write(tmp_path / "ours.bin", weights, part="base" if base is arrays else "keep", bias="drop")
   holder = torch.nn.ModuleDict({"module": model})
   if "x_3d" in base:  # as D3DP holds its denoiser

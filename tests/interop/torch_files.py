@@ -4,8 +4,10 @@ import collections
 import dataclasses
 import functools
 import io
+import pathlib
 import pickle
 import struct
+import tempfile
 import zipfile
 
 import jax
@@ -72,10 +74,13 @@ def golden_lora() -> tuple[dict, dict, dict]:
   return arrays, base, torch_names.inject(golden.params(base), stored)
 
 
-def golden_run(folder) -> convert.Converted:
+@functools.cache
+def golden_run() -> convert.Converted:
   """The golden adapter on its base, read from a PyTorch file, with a bias that is not zero."""
   _, base, state = golden_lora()
-  weights = convert.read(write(folder / "posynda.bin", checkpoint_of(state, D3DP)), hints=hints(base))
+  with tempfile.TemporaryDirectory() as folder:
+    path = write(pathlib.Path(folder) / "posynda.bin", checkpoint_of(state, D3DP))
+    weights = convert.read(path, hints=hints(base))
   bias = 0.01 * jax.random.normal(jax.random.key(0), weights.adapter["bias"].shape)
   return dataclasses.replace(weights, adapter={**weights.adapter, "bias": bias})
 
