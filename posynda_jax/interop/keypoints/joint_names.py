@@ -82,7 +82,10 @@ def find(names: Sequence[str], layout: str | None = None) -> Places | None:
   numbers = {int(tail): place for place, tail in enumerate(tails) if re.fullmatch("[0-9]{1,3}", tail)}
   if len(numbers) < LEAST:
     return None
-  of = tuple(map(numbers.get, range(min(1, *numbers), max(numbers) + 1)))
+  order = range(min(1, *numbers), max(numbers) + 1)  # a number that lacks is a joint that lacks
+  if len(order) not in layouts.BY_COUNT and len(numbers) in layouts.BY_COUNT:
+    order = sorted(numbers)
+  of = tuple(map(numbers.get, order))
   return Places(None, of, tuple(name for place, name in enumerate(names) if place not in of))
 
 
