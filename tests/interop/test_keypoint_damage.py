@@ -181,6 +181,7 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
   wide.write_text('[{"image_id": "0.jpg", "keypoints": [' + "1.0, " * 2**19 + "1.0]}]")
   for place, target, name, value, message in (
       (path, json_stream, "MAX_BYTES", 1000, "bytes, more than 1,000: it is refused"),
+      (path, json_stream, "MAX_ELEMENTS", 2, "a.json lists more than 2 elements"),
       (path, detections, "MAX_DETECTIONS", 2, "more than 2 detections"),
       (path, cleaning, "MAX_FRAMES", 2, "frames 0 to 2, more than 2"),
       (folder, folders, "MAX_FILES", 2, "more than 2 .json files"),
