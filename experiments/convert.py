@@ -26,8 +26,6 @@ def make_parser() -> argparse.ArgumentParser:
   add("--weights", default="adapted", help="adapter to read in a run folder: adapted (default), ceiling, ...")
   add("--lora", choices=convert.PARTS, help="what to do with the adapter; by default a folder keeps it, a PyTorch file "
       "has it merged, and a .safetensors file holds it alone")
-  add("--layout", choices=convert.LAYOUTS, default="original", help="PyTorch file: as the original code saves, or a "
-      "bare state dict")
   add("--bias", choices=convert.BIASES, default="refuse", help="the adapter's bias per joint, for which MixSTE has no "
       "place: drop it, or save it beside the state dict for you to add")
   add("--dtype", choices=tuple(tensors_file.DTYPES), help=".safetensors: type on disk (default float32)")
@@ -52,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{args.input}: {counting.count(weights.params['params']):,} parameters", *weights.notes, sep="\n  ")
     if args.temperature:
       weights = dataclasses.replace(weights, params=convert.with_temperature(weights.params, args.temperature))
-    lines = convert.write(args.output, weights, part=args.lora, layout=args.layout, bias=args.bias, dtype=args.dtype)
+    lines = convert.write(args.output, weights, part=args.lora, bias=args.bias, dtype=args.dtype)
     print("->", *lines, sep="\n  ")
   except (ValueError, OSError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -111,7 +111,11 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
     raise ValueError(f"{given} holds {len(videos)} videos: choose one with --sequence ({names})")
   for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  people = _sized([_smooth(lift.lift_recording(recording), recording) for recording in found])
+  people = [lift.lift_recording(recording) for recording in found]
+  if SMOOTH.value:
+    rates = [float(recording.record["fps"]) for recording in found]
+    people = [lifting.smooth(lifted, fps, SMOOTH.value) for lifted, fps in zip(people, rates, strict=True)]
+  people = _sized(people)
   up = _up(people[0])  # all have one camera
   arrays, written = {}, [output, output.with_suffix(".png")]
   for number, (recording, lifted) in enumerate(zip(found, people, strict=True)):
@@ -131,11 +135,6 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
   _save_picture(output.with_suffix(".png"), found[0], people[0], video)
   print(f"{sum(len(one.frame) for one in people):,} frames in {', '.join(map(str, written))}", flush=True)
   return all(one.trust.frames.all() for one in people)
-
-
-def _smooth(lifted: lifting.Lifted, recording) -> lifting.Lifted:
-  """The poses without motion that --smooth removes."""
-  return lifting.smooth(lifted, float(recording.record["fps"]), SMOOTH.value) if SMOOTH.value else lifted
 
 
 def _sized(people: list[lifting.Lifted]) -> list[lifting.Lifted]:
@@ -189,13 +188,11 @@ def _up(lifted: lifting.Lifted) -> gravity.Up:
       return found
     print("Up: the image's, because few people stand upright; --up=x,y,z gives it")
     return gravity.Up(gravity.CAMERA_UP, False, found.spread_deg, found.frames)
-  if UP.value == "camera":
-    return gravity.Up(gravity.CAMERA_UP, True, 0.0, 0)
   try:
-    given = np.array([float(text) for text in UP.value.split(",")])
+    given = gravity.CAMERA_UP if UP.value == "camera" else np.array(UP.value.split(","), float)
   except ValueError:
-    given = np.zeros(0)
-  if given.shape != (3,) or not np.linalg.norm(given) > 0 or not np.isfinite(given).all():
+    given = np.zeros(3)
+  if given.shape != (3,) or not 0 < np.linalg.norm(given) < np.inf:
     raise ValueError(f"--up={UP.value} is neither auto, camera nor x,y,z: a level camera has 0,-1,0")
   return gravity.Up(given / np.linalg.norm(given), True, 0.0, 0)
 

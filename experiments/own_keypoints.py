@@ -22,8 +22,6 @@ FPS = flags.DEFINE_float("fps", None, f"Frames a second. Default: {recordings.GU
 FORMAT = flags.DEFINE_enum("format", None, list(formats.FORMATS), "Format of the file. Default: by its content.")
 LAYOUT = flags.DEFINE_enum(
     "layout", None, list(layouts.LAYOUTS), "Joint order. Default: by format and number of joints.")
-JOINT_RULE = flags.DEFINE_enum(
-    "joint_rule", "simple", layouts.RULES, "Rule that makes Human3.6M-17 of the detector's joints.")
 PERSON = flags.DEFINE_string(
     "person", "auto", "Person: auto (most confident, longest), a number of the printed list, or all.")
 DETECTOR = flags.DEFINE_string(
@@ -41,7 +39,7 @@ def options_from_flags() -> recordings.Options:
   return recordings.Options(
       resolution=_numbers("resolution", RESOLUTION.value.lower().split("x")) if RESOLUTION.value else None,
       intrinsics=_numbers("intrinsics", INTRINSICS.value) if INTRINSICS.value else None,
-      fps=FPS.value, layout=LAYOUT.value, rule=JOINT_RULE.value, format=FORMAT.value,
+      fps=FPS.value, layout=LAYOUT.value, format=FORMAT.value,
       person=PERSON.value, sequence=SEQUENCE.value,
   )
 

@@ -80,7 +80,7 @@ def test_the_lifter_answers_for_every_frame_from_first_to_last_sighting(places):
 
 def test_keypoints_of_another_form_are_refused(places):
   lift = lifter.load(places[0], batch_size=4)
-  for keypoints, message in ((np.ones((4, 16, 2)), "has 16 joints, layout h36m17"), (np.ones((17, 2)), r"(17, 2)")):
+  for keypoints, message in ((np.ones((4, 16, 2)), "has 16 joints, expected 17"), (np.ones((17, 2)), r"(17, 2)")):
     with pytest.raises(ValueError, match=message):
       lift(keypoints, resolution=RESOLUTION)
 

@@ -1,6 +1,6 @@
 """Geometry of people and cameras in JAX and NumPy, for all other rooms. This room imports no other room.
 
-- `layouts`: joints of detectors as Human3.6M-17; `LAYOUTS`, `RULES`. `measured`: `Measured`, `see`.
+- `layouts`: joints of detectors as Human3.6M-17; `LAYOUTS`. `measured`: `Measured`, `see`.
 - `skeleton`: joint orders; `to_h36m`, `flip`, `root_centre`, `bone_lengths`.
 - `camera`: `project`, `rays`, `solve_root`, world and camera frames, screen units.
 - `camera_tables`: published intrinsics and extrinsics.

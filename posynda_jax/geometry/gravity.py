@@ -82,24 +82,18 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
   return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
-ANGLES = {  # name -> (first joint, joint, last joint): the angle between both bones, 0 where the limb is straight
-    "right_knee": (1, 2, 3), "left_knee": (4, 5, 6), "right_hip": (8, 1, 2), "left_hip": (8, 4, 5),
-    "right_elbow": (14, 15, 16), "left_elbow": (11, 12, 13), "right_shoulder": (0, 14, 15),
-    "left_shoulder": (0, 11, 12),
+ANGLES = {  # name -> two bones (from, to), between which the angle is: 0 where the limb is straight, or the arm hangs
+    "right_knee": ((1, 2), (2, 3)), "left_knee": ((4, 5), (5, 6)),
+    "right_hip": ((8, 0), (1, 2)), "left_hip": ((8, 0), (4, 5)),
+    "right_elbow": ((14, 15), (15, 16)), "left_elbow": ((11, 12), (12, 13)),
+    "right_shoulder": ((8, 0), (14, 15)), "left_shoulder": ((8, 0), (11, 12)),
 }
 
 
 def joint_angles(poses: Float[np.ndarray, "t 17 3"]) -> dict[str, Float[np.ndarray, "t"]]:
-  """Degrees of flexion of ANGLES. A shoulder's is the angle of the upper arm from the trunk, 0 where the arm hangs."""
+  """Degrees of flexion of ANGLES."""
   found = {}
-  for name, (first, joint, last) in ANGLES.items():
-    if "shoulder" in name:
-      before, after = poses[:, first] - poses[:, 8], poses[:, last] - poses[:, joint]
-    elif "hip" in name:
-      before, after = poses[:, 0] - poses[:, first], poses[:, last] - poses[:, joint]
-    else:
-      before, after = poses[:, joint] - poses[:, first], poses[:, last] - poses[:, joint]
-    found[name] = np.degrees(np.arccos(np.clip((_unit(before) * _unit(after)).sum(-1), -1, 1)))
+  for name, bones in ANGLES.items():
+    one, other = (_unit(poses[:, to] - poses[:, start]) for start, to in bones)
+    found[name] = np.degrees(np.arccos(np.clip((one * other).sum(-1), -1, 1)))
   return found
-
-

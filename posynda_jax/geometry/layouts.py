@@ -1,8 +1,6 @@
-"""Joint layouts of 2D detectors, and the rules that make the Human3.6M-17 joints of them (DATASETS.md 4.1).
+"""Joint layouts of 2D detectors, and the tables that make the Human3.6M-17 joints of them (DATASETS.md 4.1, "simple").
 
-A rule is a table. Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least
-score. The rule "simple" has a table for each layout. The rule "gast" (MHFormer, MotionAGFormer) also moves the joints
-from spine to head.
+Each Human3.6M joint is the mean of some of the detector's joints, and its score is their least score.
 """
 
 import dataclasses
@@ -12,7 +10,6 @@ import numpy as np
 
 from posynda_jax.geometry import skeleton
 
-RULES = ("simple", "gast")
 _STRAY = 0.08  # most that a joint lies from the middle of a pair around it, as a share of the box's diagonal
 
 # COCO-17 is nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left before right.
@@ -37,14 +34,11 @@ _HALPE = {0: (19,), 7: (18, 19), 8: (18,), 10: (17,)}
 _TOP = {10: (18,)}
 _BODY25 = {0: (8,), 7: (1, 8), 8: (1,)}
 _OWN = {"body25": _BODY25, "body25b": _TOP, "body135": _TOP, "halpe26": _HALPE, "halpe136": _HALPE}
-# The COCO joints that the formulas of the rule gast use for each Human3.6M joint.
-_FACE = {7: (0, 5, 6, 11, 12), 8: (0, 1, 2, 5, 6), 9: (0, 5, 6), 10: (0, 1, 2, 3, 4)}
-_GAST = tuple(_FACE.get(joint, row) for joint, row in enumerate(_SIMPLE))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """A detector's `num_joints`; the rules need the first `used`. The mean of `means[i]` is Human3.6M joint i."""
+  """A detector's `num_joints`, of which the first `used` are needed. The mean of `means[i]` is Human3.6M joint i."""
 
   num_joints: int
   used: int
@@ -97,40 +91,16 @@ def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
   return "body25b" if body25b < body25 else layout
 
 
-def rule_name(layout: str, rule: str) -> str:
-  """The rule to print beside a result: `simple`, `gast`, the layout if its own joints are used, or `LAYOUT order`."""
-  if layout not in COCO:
-    return f"{layout} order"
-  return layout if rule == "simple" and layout in _OWN else rule
+def rule_name(layout: str) -> str:
+  """The rule to print beside a result: `simple`, the layout if its own joints are used, or `LAYOUT order`."""
+  return f"{layout} order" if layout not in COCO else layout if layout in _OWN else "simple"
 
 
-def convert(
-    points: np.ndarray, scores: np.ndarray, layout: str, rule: str = "simple"
-) -> tuple[np.ndarray, np.ndarray]:
+def convert(points: np.ndarray, scores: np.ndarray, layout: str) -> tuple[np.ndarray, np.ndarray]:
   """Points [T 17 2] and scores [T 17] in Human3.6M-17 order, from a detector's points [T j 2] and scores [T j].
 
-  A mean is NaN if one of its joints is. Raises ValueError for "gast" on a layout without COCO joints.
+  A mean is NaN if one of its joints is.
   """
-  if rule == "gast" and layout not in COCO:
-    raise ValueError(f"joint rule gast needs COCO joints, layout {layout} has others: leave --joint_rule out")
-  if rule == "simple":
-    return _combine(points, LAYOUTS[layout].means), _combine(scores, LAYOUTS[layout].means, np.min)
-  coco = list(COCO[layout])
-  return _gast(points[:, coco]), _combine(scores[:, coco], _GAST, np.min)
-
-
-def _combine(values: np.ndarray, rows, how=np.mean) -> np.ndarray:
-  return np.stack([how(values[:, list(row)], axis=1) for row in rows], 1)
-
-
-def _gast(coco: np.ndarray) -> np.ndarray:
-  """GAST-Net's `coco_h36m` without its collapse of legs of low score, which confidence replaces here."""
-  out = _combine(coco, _SIMPLE)
-  nose, shoulders, eyes_y = coco[:, 0], out[:, 8].copy(), out[:, 10, 1].copy()
-  out[:, 8] += (nose - shoulders) / 3
-  out[:, 7, 0] += 2 * (out[:, 7, 0] - (out[:, 0, 0] + out[:, 8, 0]) / 2)
-  out[:, 8, 1] -= (eyes_y - nose[:, 1]) * 2 / 3
-  out[:, 9] -= (nose - shoulders) / 4
-  out[:, 10, 0] = coco[:, 1:5, 0].mean(1)
-  out[:, 10, 1] = 2 * eyes_y - nose[:, 1]
-  return out
+  means = [list(row) for row in LAYOUTS[layout].means]
+  points = np.stack([points[:, row].mean(1) for row in means], 1)
+  return points, np.stack([scores[:, row].min(1) for row in means], 1)

@@ -26,7 +26,6 @@ from posynda_jax.runtime import checkpoint, files, runs
 TORCH = (".bin", ".pt", ".pth")
 PARTS = ("merge", "keep", "base", "adapter")
 BIASES = ("refuse", "drop", "beside")
-LAYOUTS = ("original", "bare")
 
 
 def read(path, *, adapter=None, which: str = "adapted", hints: Hints = Hints()) -> Converted:
@@ -73,26 +72,24 @@ def with_temperature(params: PyTree, factors: str) -> PyTree:
   return {**params, "params": {**params["params"], "doubt": changed}}
 
 
-def write(
-    path, weights: Converted, *, part: str | None = None, layout: str = "original", bias: str = "refuse", dtype=None
-) -> list[str]:
+def write(path, weights: Converted, *, part: str | None = None, bias: str = "refuse", dtype=None) -> list[str]:
   """Writes the weights to `path`, in the form that its ending names; returns lines that say what was written.
 
   `part`, one of PARTS, says what to do with an adapter. By default a folder keeps it, a PyTorch file has it merged,
-  and a `.safetensors` file holds it alone. `layout` and `bias` are as in `torch_weights.write_torch`; `dtype` is the
-  type in a `.safetensors` file. Raises ValueError if `path` exists or the options do not fit together.
+  and a `.safetensors` file holds it alone. `bias` is as in `torch_weights.write_torch`; `dtype` is the type in a
+  `.safetensors` file. Raises ValueError if `path` exists or the options do not fit together.
   """
   path = pathlib.Path(path).expanduser()
   kind = path.suffix if path.suffix in (*TORCH, ".safetensors") else "folder"
   part = _check(path, kind, weights, part, dtype)
   if part == "merge":
-    weights = _merge(weights, bias, can_keep=kind in TORCH and layout == "original")
+    weights = _merge(weights, bias, can_keep=kind in TORCH)
   elif part == "base":
     weights = dataclasses.replace(weights, adapter=None, settings=None)
   digest = checkpoint.digest(weights.params)
   with _replacing(path) as new:
     if kind in TORCH:
-      what = torch_weights.write_torch(new, weights, part == "keep", layout, bias)
+      what = torch_weights.write_torch(new, weights, part == "keep", bias)
     elif kind == "folder":
       what = _write_folder(new, path, weights, digest)
     elif part == "adapter":

@@ -79,14 +79,14 @@ def read_torch(path, hints: Hints = Hints()) -> Converted:
   return Converted(params, config, adapter, settings, tuple(notes))
 
 
-def write_torch(path, weights: Converted, keep: bool, layout: str, bias: str) -> str:
+def write_torch(path, weights: Converted, keep: bool, bias: str) -> str:
   """Writes the new file `path` for the original code and strict loading; returns what the file holds.
 
-  The adapter is injected with `keep`; without it, the base must have the adapter merged. `layout` is "original", as the
-  original code saves, or "bare", the state dict of the network. MixSTE has no place for an adapter's bias, so `bias` is
-  "refuse", "drop", or "beside" the state dict. Raises ValueError for weights that the original code cannot hold.
+  The adapter is injected with `keep`; without it, the base must have the adapter merged. MixSTE has no place for an
+  adapter's bias, so `bias` is "refuse", "drop", or "beside" the state dict. Raises ValueError for weights that the
+  original code cannot hold.
   """
-  model, config, bare = weights.config["model"], weights.config, layout == "bare"
+  model, config = weights.config["model"], weights.config
   modules = torch_networks.torch_modules(model)
   state = torch_names.params_to_torch(weights.params, modules)
   if keep:
@@ -99,11 +99,8 @@ def write_torch(path, weights: Converted, keep: bool, layout: str, bias: str) ->
     config = {**config, "adapt": weights.settings | {"adapter": weights.settings["adapter"] | {"scale": 1.0}}}
   value: dict[str, Any] = {"epoch": 0, _ENTRY: json.dumps(config, sort_keys=True)}
   if weights.adapter is not None and np.any(weights.adapter["bias"]):
-    check_bias(weights.adapter["bias"], bias, can_keep=not bare)
+    check_bias(weights.adapter["bias"], bias, can_keep=True)
     value |= {"bias": np.asarray(weights.adapter["bias"])} if bias == "beside" else {}
-  if bare:
-    torch_file.save_torch(path, state)
-    return f"a state dict of {len(state)} arrays"
   if "denoiser" not in model or model["denoiser"] == "mixste":
     diffuses = model.get("diffusion", True)
     buffers = torch_names.schedule_buffers(config["pretrain"]["diffusion_steps"]) if diffuses else {}

@@ -90,20 +90,16 @@ def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
 
 
 def test_the_default_base_says_how_far_off_it_may_be_and_chooses_by_bones(walk, tmp_path):
-  options = (f"--keypoints={walk[0]}", "--resolution=1920x1080", "--fps=25", "--sampling_steps=2", "--hypotheses=3")
-  found = {}
-  for rule in ("mean", "bones"):
-    out = run_well("lift", *options, f"--select={rule}", f"--output={tmp_path}/{rule}.npz")
-    found[rule] = np.load(tmp_path / f"{rule}.npz")
-    assert f"Expected error: {1000 * found[rule]['sigma_m'].mean():.0f} mm a joint" in out
-  mean, bones = found["mean"], found["bones"]
-  np.testing.assert_allclose(mean["pose_root_m"], mean["hypotheses_root_m"].mean(0), atol=1e-5)
-  np.testing.assert_array_equal(mean["hypotheses_root_m"], bones["hypotheses_root_m"])
-  lengths = [np.linalg.norm(one["pose_root_m"][:, 3] - one["pose_root_m"][:, 2], axis=-1) for one in (mean, bones)]
-  assert lengths[1].std() < lengths[0].std() and np.abs(mean["pose_root_m"] - bones["pose_root_m"]).max() > 1e-3
-  assert (bones["sigma_m"][:, 0] == 0).all() and 0.01 < bones["sigma_m"][:, 1:].mean() < 0.2
-  expected = np.sqrt(2 * bones["deviation_m"][..., 0] ** 2 + bones["deviation_m"][..., 1] ** 2)
-  np.testing.assert_allclose(bones["sigma_m"], expected, rtol=1e-4)
+  out = run_well("lift", f"--keypoints={walk[0]}", "--resolution=1920x1080", "--fps=25", "--sampling_steps=2",
+                 "--hypotheses=3", "--select=bones", f"--output={tmp_path}/a.npz")
+  found = np.load(tmp_path / "a.npz")
+  assert f"Expected error: {1000 * found['sigma_m'].mean():.0f} mm a joint" in out
+  mean = found["hypotheses_root_m"].mean(0)
+  lengths = [np.linalg.norm(pose[:, 3] - pose[:, 2], axis=-1) for pose in (mean, found["pose_root_m"])]
+  assert lengths[1].std() < lengths[0].std() and np.abs(mean - found["pose_root_m"]).max() > 1e-3
+  assert (found["sigma_m"][:, 0] == 0).all() and 0.01 < found["sigma_m"][:, 1:].mean() < 0.2
+  expected = np.sqrt(2 * found["deviation_m"][..., 0] ** 2 + found["deviation_m"][..., 1] ** 2)
+  np.testing.assert_allclose(found["sigma_m"], expected, rtol=1e-4)
 
 
 def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
@@ -111,9 +107,7 @@ def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
   shutil.copytree(smoke_base.partition("=")[2], bare)
   (bare / "metrics.json").unlink()  # it holds the bone lengths
   for flags, message in (
-      ("--resolution=640x360", "outside 640x360 px"),
       ("--resolution=wide", "write --resolution=1920x1080"),
-      (f"--base={tmp_path}", "is not a run folder"),
       (f"--base={bare} --refine=body", "this base does not hold its source's bone lengths"),
       ("--up=north", "--up=north is neither auto, camera nor x,y,z"),
       ("--smooth=40", "40 Hz cannot be filtered at 30 frames a second: choose less than 15 Hz"),
@@ -135,12 +129,9 @@ def test_all_people_of_a_video_are_in_one_file_and_each_has_their_own_motion_fil
   found = np.load(tmp_path / "pair.npz")
   assert found["frame"].tolist() == list(range(40)) and found["frame_1"].tolist() == list(range(21, 40))
   assert "pose_root_m_2" not in found.files and json.loads(str(found["metadata_1"]))["person"] == 1
-  for number in ("0", "1"):
-    run_well("lift", *options, f"--keypoints={folder}", f"--person={number}", f"--output={tmp_path}/{number}.npz",
-             f"--bvh={tmp_path}/{number}.bvh")
-    alone, suffix = np.load(tmp_path / f"{number}.npz"), "" if number == "0" else "_1"
-    np.testing.assert_array_equal(found[f"pose_camera_m{suffix}"], alone["pose_camera_m"])
-    assert f"Person {number}: Trusted: " in out
+  run_well("lift", *options, f"--keypoints={folder}", "--person=1", f"--output={tmp_path}/1.npz")
+  np.testing.assert_array_equal(found["pose_camera_m_1"], np.load(tmp_path / "1.npz")["pose_camera_m"])
+  assert "Person 0: Trusted: " in out and "Person 1: Trusted: " in out
   assert (tmp_path / "pair_1.bvh").stat().st_size > 1000 and (tmp_path / "pair.bvh").stat().st_size > 1000
 
 
@@ -152,11 +143,10 @@ def test_several_videos_in_one_call_give_what_each_gives_alone(adapted, tmp_path
   out = run_well("lift", *options, f"--keypoints={','.join(folders)}", f"--output={together}", f"--bvh={together}")
   assert {path.name for path in together.iterdir()} == {
       f"{name}.{end}" for name in names for end in ("npz", "png", "bvh")}
-  for name, folder in zip(names, folders, strict=True):
-    run_well("lift", *options, f"--keypoints={folder}", f"--output={tmp_path}/{name}.npz")
-    alone, one = np.load(tmp_path / f"{name}.npz"), np.load(together / f"{name}.npz")
-    assert set(alone.files) == set(one.files)
-    np.testing.assert_array_equal(one["pose_camera_m"], alone["pose_camera_m"])
+  run_well("lift", *options, f"--keypoints={folders[1]}", f"--output={tmp_path}/alone.npz")
+  alone, one = np.load(tmp_path / "alone.npz"), np.load(together / "short.npz")
+  assert set(alone.files) == set(one.files)
+  np.testing.assert_array_equal(one["pose_camera_m"], alone["pose_camera_m"])
   assert out.count("frames in ") == 2
   error = error_of("lift", *options, f"--keypoints={folders[0]},{folders[0]}", f"--output={tmp_path}/twice")
   assert "have one name" in error and not (tmp_path / "twice").exists()

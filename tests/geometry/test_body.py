@@ -9,11 +9,12 @@ from posynda_jax.geometry import body, camera, skeleton
 from tests import scene
 from tests.tolerance import assert_close
 
+PROJECT, ONTO_RAYS, FIT = map(jax.jit, (camera.project, body.onto_rays, body.fit_body))
 POSES = scene.poses((4, 3), 5)
 TRUTH = np.asarray(skeleton.root_centre(POSES))
 LENGTHS = np.asarray(skeleton.bone_lengths(TRUTH))
 INTRINSICS = np.tile(scene.INTRINSICS, (4, 1))
-KEYPOINTS = np.asarray(camera.project(POSES, INTRINSICS))
+KEYPOINTS = np.asarray(PROJECT(POSES, INTRINSICS))
 OBSERVED = (KEYPOINTS, INTRINSICS, np.ones((4, 3, 17), np.float32))
 
 
@@ -22,33 +23,27 @@ def error(pose) -> float:
 
 
 def test_moving_joints_onto_their_rays_keeps_the_truth_and_corrects_errors_across_the_image():
-  np.testing.assert_allclose(body.onto_rays(jnp.asarray(TRUTH), *OBSERVED), TRUTH, atol=2e-4)
-  off = TRUTH + np.array([0.05, 0.05, 0]) * np.random.default_rng(0).normal(size=TRUTH.shape)
-  assert error(body.onto_rays(jnp.asarray(off), *OBSERVED)) < 0.5 * error(off)
+  np.testing.assert_allclose(ONTO_RAYS(TRUTH, *OBSERVED), TRUTH, atol=2e-4)
+  off = np.float32(TRUTH + [0.05, 0.05, 0] * np.random.default_rng(0).normal(size=TRUTH.shape))
+  assert error(ONTO_RAYS(off, *OBSERVED)) < 0.5 * error(off)
 
 
 def test_fitting_a_body_keeps_the_truth_corrects_size_and_ignores_keypoints_without_confidence():
-  np.testing.assert_allclose(body.fit_body(jnp.asarray(TRUTH), *OBSERVED, LENGTHS), TRUTH, atol=1e-3)
-  small = jnp.asarray(0.8 * TRUTH)  # nearer to the camera, it has almost the same projection
-  assert error(body.fit_body(small, *OBSERVED, LENGTHS)) < 0.35 * error(small)
+  np.testing.assert_allclose(FIT(TRUTH, *OBSERVED, LENGTHS), TRUTH, atol=1e-3)
+  small = 0.8 * TRUTH  # nearer to the camera, it has almost the same projection
+  assert error(FIT(small, *OBSERVED, LENGTHS)) < 0.35 * error(small)
   doubted, wrong = OBSERVED[2].copy(), KEYPOINTS.copy()
   doubted[..., [13, 16]] = 0
   wrong[..., [13, 16], :] += 0.3
-  fitted = [body.fit_body(small, keypoints, INTRINSICS, doubted, LENGTHS) for keypoints in (KEYPOINTS, wrong)]
+  fitted = [FIT(small, keypoints, INTRINSICS, doubted, LENGTHS) for keypoints in (KEYPOINTS, wrong)]
   assert_close(*fitted)
   assert error(fitted[0]) < 0.45 * error(small)
-
-
-def test_traced_bone_lengths_fit_as_a_tuple_does():
-  lengths = tuple(LENGTHS[0, 0].tolist())
-  fitted = jax.jit(lambda lengths: body.refine(jnp.asarray(TRUTH), *OBSERVED, "body", lengths))(jnp.array(lengths))
-  np.testing.assert_allclose(fitted, body.refine(jnp.asarray(TRUTH), *OBSERVED, "body", lengths), atol=1e-4)
 
 
 def test_a_bone_weighs_by_the_confidence_of_both_ends_and_by_its_share_across_the_line_of_sight():
   hidden = np.ones_like(OBSERVED[2])
   hidden[..., 13] = 0
-  lengths, weight = body.observed_bones(jnp.asarray(TRUTH), KEYPOINTS, INTRINSICS, hidden)
+  lengths, weight = jax.jit(body.observed_bones)(TRUTH, KEYPOINTS, INTRINSICS, hidden)
   np.testing.assert_allclose(lengths[..., :12], LENGTHS[..., :12], atol=1e-3)
   assert ((0 <= weight) & (weight <= 1)).all() and not weight[..., 12].any() and weight[..., 11].any()
   along = (TRUTH[..., 1, 2] - TRUTH[..., 0, 2]) / LENGTHS[..., 0]

@@ -19,7 +19,7 @@ def errors_of(errors: detector.Errors) -> np.ndarray:
   """Errors [clips f 17 2] as shares of the box, without misses and exchanged sides."""
   errors = dataclasses.replace(errors, misses=0.0, swaps=0.0)
   keys = jax.random.split(jax.random.key(0), CLIPS)
-  found, confidence = jax.vmap(lambda key: detector.detect(key, BODY, errors))(keys)
+  found, confidence = jax.jit(jax.vmap(lambda key: detector.detect(key, BODY, errors)))(keys)
   assert ((confidence > 0) & (confidence < 1)).all()
   return (np.asarray(found) - BODY) / BOX
 
@@ -42,7 +42,7 @@ def test_exchanged_sides_last_as_their_correlation_says():
   runs = {}
   for name, errors in (("still", still), ("lasting", lasting)):
     keys = jax.random.split(jax.random.key(1), CLIPS)
-    found = np.asarray(jax.vmap(lambda key, it=errors: detector.detect(key, BODY, it)[0])(keys))
+    found = np.asarray(jax.jit(jax.vmap(lambda key, it=errors: detector.detect(key, BODY, it)[0]))(keys))
     legs = np.abs(found[:, :, 3] - BODY[:, 3]).max(-1) > 1
     assert 0.15 < legs.mean() < 0.25
     runs[name] = legs.sum() / (np.diff(np.pad(legs.astype(int), ((0, 0), (1, 0))), axis=1) == 1).sum()

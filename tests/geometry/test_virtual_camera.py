@@ -9,6 +9,8 @@ from posynda_jax.geometry import camera, skeleton, virtual_camera
 from tests import scene
 from tests.tolerance import assert_close
 
+RENDER, CHANNELS, PROJECT = map(jax.jit, (virtual_camera.render_clip, virtual_camera.channels, camera.project))
+TO_CAMERA_AXES = jax.jit(virtual_camera.to_camera_axes)
 FRAMES = 3
 VIEW = np.float32([0.02, -0.1, 0.08, -0.23, 0.2])
 
@@ -17,7 +19,7 @@ def clips(num: int = 5, seed: int = 0, labelled: bool = True) -> dict:
   poses = scene.poses((num, FRAMES), seed)
   intrinsics = np.tile(scene.INTRINSICS, (num, 1))
   clip = {
-      "keypoints": camera.project(poses, intrinsics), "intrinsics": intrinsics, "index": np.arange(num),
+      "keypoints": PROJECT(poses, intrinsics), "intrinsics": intrinsics, "index": np.arange(num),
       "confidence": np.random.default_rng(seed).uniform(0.2, 1, (num, FRAMES, 17)).astype(np.float32),
       "valid": np.ones((num, FRAMES), np.float32),
   }
@@ -26,23 +28,22 @@ def clips(num: int = 5, seed: int = 0, labelled: bool = True) -> dict:
 
 def test_a_virtual_camera_renders_the_same_poses_and_its_rotation_has_an_inverse():
   clip = clips()
-  rendered, rotation = virtual_camera.render_clip(clip, VIEW)
-  projected = camera.project(rendered["poses"], rendered["intrinsics"])
+  rendered, rotation = RENDER(clip, VIEW)
+  projected = PROJECT(rendered["poses"], rendered["intrinsics"])
   np.testing.assert_allclose(projected, rendered["keypoints"], atol=2e-5)  # `rays` iterates
-  assert_close(virtual_camera.to_camera_axes(rendered["poses"], rotation), clip["poses"])
+  assert_close(TO_CAMERA_AXES(rendered["poses"], rotation), clip["poses"])
   assert_close(rotation @ jnp.swapaxes(rotation, -1, -2), np.broadcast_to(np.eye(3), rotation.shape))
-  assert set(virtual_camera.render_clip(clips(labelled=False), VIEW)[0]) == set(clip) - {"poses"}
-  assert_close(jax.jit(virtual_camera.render_clip)(clip, VIEW), virtual_camera.render_clip(clip, tuple(VIEW.tolist())))
+  assert set(RENDER(clips(labelled=False), VIEW)[0]) == set(clip) - {"poses"}
 
 
 def test_the_rendered_clips_have_the_given_view():
   clip = clips() | {"confidence": np.ones((5, FRAMES, 17), np.float32)}
-  rendered, _ = virtual_camera.render_clip(clip, VIEW)
+  rendered, _ = RENDER(clip, VIEW)
   one_by_one = ([rendered[name][i : i + 1] for name in ("keypoints", "poses", "valid")] for i in range(5))
   found = np.array([virtual_camera.measure_view(*arrays) for arrays in one_by_one])
   np.testing.assert_allclose(found[:, :2], np.tile(VIEW[:2], (5, 1)), atol=0.01)  # a mean of directions, not of x/z
   np.testing.assert_allclose(found[:, 2:], np.tile(VIEW[2:], (5, 1)), atol=2e-4)
-  again, rotation = virtual_camera.render_clip(rendered, VIEW)
+  again, rotation = RENDER(rendered, VIEW)
   assert_close(rotation, np.broadcast_to(np.eye(3), rotation.shape))
   assert_close(again["keypoints"], rendered["keypoints"])
 
@@ -52,8 +53,8 @@ def test_the_rendering_does_not_depend_on_the_real_cameras_pan_and_intrinsics():
   pan = jnp.array([[np.cos(0.3), 0, -np.sin(0.3)], [0, 1, 0], [np.sin(0.3), 0, np.cos(0.3)]])[None].repeat(5, 0)
   poses = virtual_camera.rotate_by_matrix(pan, clip["poses"])
   intrinsics = np.tile(np.float32([1.4, 1.4, 0.1, 0.2, 0, 0, 0, 0, 0]), (5, 1))
-  other = clip | {"poses": poses, "intrinsics": intrinsics, "keypoints": camera.project(poses, intrinsics)}
-  rendered, rendered_other = (virtual_camera.render_clip(c, VIEW)[0] for c in (clip, other))
+  other = clip | {"poses": poses, "intrinsics": intrinsics, "keypoints": PROJECT(poses, intrinsics)}
+  rendered, rendered_other = (RENDER(c, VIEW)[0] for c in (clip, other))
   np.testing.assert_allclose(rendered_other["keypoints"], rendered["keypoints"], atol=2e-4)
   np.testing.assert_allclose(rendered_other["poses"], rendered["poses"], atol=2e-3)
 
@@ -65,10 +66,10 @@ def test_joints_without_confidence_and_invalid_frames_do_not_move_the_camera():
   wrong = np.array(clip["keypoints"])
   wrong[:, :, 13], wrong[:, 1] = 0.9, 0
   masked = clip | {"confidence": confidence, "valid": valid}
-  rotations = [virtual_camera.render_clip(masked | {"keypoints": k}, VIEW)[1] for k in (clip["keypoints"], wrong)]
+  rotations = [RENDER(masked | {"keypoints": k}, VIEW)[1] for k in (clip["keypoints"], wrong)]
   assert_close(*rotations)
   empty = clip | {"valid": np.zeros_like(valid), "keypoints": np.zeros_like(wrong)}
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(virtual_camera.render_clip(empty, VIEW)))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(RENDER(empty, VIEW)))
 
 
 @pytest.mark.parametrize("use, message", [
@@ -84,20 +85,20 @@ def test_a_view_of_other_than_five_numbers_or_without_valid_frames_is_refused(us
 def test_channels_hide_unseen_joints_and_mirror_with_the_person():
   clip = clips()
   clip["confidence"][0, 1, 4] = virtual_camera.SEEN / 2
-  rendered, rotation = virtual_camera.render_clip(clip, virtual_camera.CANONICAL)
-  found = np.asarray(virtual_camera.channels(rendered, rotation))
+  rendered, rotation = RENDER(clip, virtual_camera.CANONICAL)
+  found = np.asarray(CHANNELS(rendered, rotation))
   assert (found[0, 1, 4, :3] == 0).all() and (np.delete(found[..., 2].ravel(), 1 * 17 + 4) == 1).all()
   flipped = skeleton.flip(clip["confidence"][..., None])[..., 0]
   mirrored = clip | {"keypoints": skeleton.flip(clip["keypoints"]), "confidence": np.abs(flipped)}
   mirrored["intrinsics"] = clip["intrinsics"] * np.float32([1, 1, -1, 1, 1, 1, 1, -1, 1])
-  again = virtual_camera.channels(*virtual_camera.render_clip(mirrored, virtual_camera.CANONICAL))
+  again = CHANNELS(*RENDER(mirrored, virtual_camera.CANONICAL))
   np.testing.assert_allclose(again, skeleton.flip(found), atol=1e-4)  # `rays` iterates
 
 
 def test_channels_hold_the_rays_but_for_the_cameras_pan_and_its_small_shift():
   clip = clips() | {"confidence": np.ones((5, FRAMES, 17), np.float32)}
-  rendered, rotation = virtual_camera.render_clip(clip, virtual_camera.CANONICAL)
-  found = np.asarray(virtual_camera.channels(rendered, rotation), np.float64)
+  rendered, rotation = RENDER(clip, virtual_camera.CANONICAL)
+  found = np.asarray(CHANNELS(rendered, rotation), np.float64)
   focal = 2 * np.exp(found[:, 0, 0, 3])[:, None, None, None]  # two is the focal length whose logarithm is 0
   shift = np.asarray(rendered["intrinsics"])[:, None, None, 2:4]  # centres the mean of joints in the image
   assert np.abs(shift).max() < 0.02

@@ -8,7 +8,6 @@ import zipfile
 
 import numpy as np
 
-from posynda_jax.geometry import camera
 from tests import scene
 
 W, H = 1920, 1080
@@ -31,6 +30,14 @@ FILLERS = [f"z{i}" for i in range(120)]  # face and hands, which no rule needs
 ALL = [*COCO17, "neck", "mid_hip", "head", *FEET, *[n for n in MEDIAPIPE if n[0] in "xy"], *FILLERS]
 
 
+def project(points: np.ndarray) -> np.ndarray:
+  """Px [... 2] of points [... 3] by INTRINSICS: `camera.project` without a program for each number of frames."""
+  m, (k, p) = points[..., :2] / points[..., 2:], np.split(INTRINSICS[4:], [3])
+  r2 = (m * m).sum(-1, keepdims=True)
+  radial = 1 + k[0] * r2 + k[1] * r2**2 + k[2] * r2**3
+  return INTRINSICS[:2] * (m * (radial + (p * m).sum(-1, keepdims=True)) + p * r2) + INTRINSICS[2:4]
+
+
 def detect(num_frames: int, seed: int = 0, place=(0.0, 0.0, 4.5)) -> np.ndarray:
   """Exact px and random scores [T names 3] of a swaying person, for all names in `ALL`."""
   rng = np.random.default_rng(seed)
@@ -44,7 +51,7 @@ def detect(num_frames: int, seed: int = 0, place=(0.0, 0.0, 4.5)) -> np.ndarray:
   for name in set(ALL) - set(points):
     points[name] = body[:, 3] + rng.uniform(-0.2, 0.2, 3)
   stacked = np.stack([points[name] for name in ALL], 1).astype(np.float32)
-  px = np.asarray(camera.project(stacked, INTRINSICS))
+  px = project(stacked)
   return np.concatenate([px, rng.uniform(0.3, 1, px.shape[:2] + (1,))], -1)
 
 
@@ -77,6 +84,15 @@ def flat(person, names, digits=None) -> list[float]:
   return [round(float(v), digits) if digits else float(v) for v in values]
 
 
+def people(frames):
+  """(frame, place among its people, person [names 3]) of all."""
+  return [(t, i, person) for t, persons in enumerate(frames) for i, person in enumerate(persons)]
+
+
+def shares(person, names) -> np.ndarray:
+  return pick(person, names) / [W, H, 1]
+
+
 def write_json(path, document, **style):
   path.write_text(json.dumps(document, **style))
   return path
@@ -94,11 +110,10 @@ def write_openpose(path, frames, names=BODY25, key="pose_keypoints_2d", person_i
 
 
 def alphapose_entries(frames, names=COCO17, idx=False):
-  for t, persons in enumerate(frames):
-    for i, person in enumerate(persons):
-      entry = {"image_id": f"{t}.jpg", "category_id": 1, "keypoints": flat(person, names), "score": 2.7}
-      entry["idx"] = [float(i + 1)] if idx else 0.0  # untracked people all have 0.0
-      yield entry | {"box": [1.0, 2.0, 3.0, 4.0]}
+  for t, i, person in people(frames):
+    entry = {"image_id": f"{t}.jpg", "category_id": 1, "keypoints": flat(person, names), "score": 2.7}
+    entry["idx"] = [float(i + 1)] if idx else 0.0  # untracked people all have 0.0
+    yield entry | {"box": [1.0, 2.0, 3.0, 4.0]}
 
 
 def write_alphapose(path, frames, names=COCO17, idx=False):
@@ -134,13 +149,9 @@ def write_mmpose(path, frames, names=COCO17, dataset="coco", track=False):
   return write_json(path, {"meta_info": meta, "instance_info": mmpose_frames(frames, 1, names, track)}, indent="\t")
 
 
-def mmpose_frames(frames, first, names=COCO17, track=False):
+def mmpose_frames(frames, first=0, names=COCO17, track=False):
   entries = enumerate(frames, first)
   return [{"frame_id": t, "instances": list(instances(persons, names, track))} for t, persons in entries]
-
-
-def write_inferencer(path, frames):
-  return write_json(path, mmpose_frames(frames, 0), indent=2)
 
 
 def write_inferencer_images(path, frames):
@@ -150,36 +161,55 @@ def write_inferencer_images(path, frames):
   return path
 
 
-def write_coco(path, frames):
-  return write_json(path, [
-      {"image_id": t, "category_id": 1, "keypoints": flat(person, COCO17), "score": 0.9}
-      for t, persons in enumerate(frames) for person in persons
-  ])
-
-
 def write_yolo(path, frames, conf=False, track=False, visible=True):
   """Ultralytics `save_txt`: %g, frames from 1, no file for a frame without people, unseen joints at 0 0."""
   path.mkdir()
-  for t, persons in enumerate(frames, 1):
-    lines = []
-    for i, person in enumerate(persons):
-      values = pick(person, COCO17) / [W, H, 1]
-      line = (0, 0.5, 0.5, 0.2, 0.6, *values[:, : 3 if visible else 2].ravel())
-      line += (0.875,) * conf + (i + 1,) * track
-      lines.append(("%g " * len(line)).rstrip() % line + "\n")
-    if lines:
-      (path / f"walk_{t}.txt").write_text("".join(lines))
+  for t, i, person in people(frames):
+    line = (0, 0.5, 0.5, 0.2, 0.6, *shares(person, COCO17)[:, : 3 if visible else 2].ravel())
+    line += (0.875,) * conf + (i + 1,) * track
+    with open(path / f"walk_{t + 1}.txt", "a") as file:
+      file.write(" ".join("%g" % number for number in line) + "\n")
   return path
 
 
-def write_mediapipe(path, frames, tasks=False):
-  """One person or null for each frame; with `tasks`, a list of people."""
-  document = []
-  for persons in frames:
-    found = [pick(person, MEDIAPIPE).tolist() for person in persons]
-    found = [[{"x": x / W, "y": y / H, "z": -0.1, "visibility": v} for x, y, v in person] for person in found]
-    document.append(found if tasks else found[0] if found else None)
-  return write_json(path, document)
+def landmarks(person):
+  return [{"x": x, "y": y, "z": -0.1, "visibility": v} for x, y, v in shares(person, MEDIAPIPE).tolist()]
+
+
+def boxed(person):
+  return {"name": "person", "class": 0, "keypoints": dict(zip(("x", "y", "visible"), pick(person, COCO17).T.tolist()))}
+
+
+def skeleton(person):
+  values = shares(person, COCO18)
+  return {"pose": values[:, :2].ravel().tolist(), "score": values[:, 2].tolist()}
+
+
+def write_coco_annotations(path, frames):
+  images = [{"id": 7 * t, "file_name": f"walk_{t:06}.png", "width": W, "height": H} for t in range(len(frames))]
+  found = [
+      {"id": t, "image_id": 7 * t, "category_id": 1, "keypoints": flat(person, COCO17)}
+      for t, _, person in people(frames)]
+  return write_json(path, {"info": {}, "images": images, "annotations": found})
+
+
+DOCUMENTS = {  # detector -> what its JSON file holds of the frames
+    "inferencer": mmpose_frames,
+    "coco": lambda frames: [
+        {"image_id": t, "category_id": 1, "keypoints": flat(person, COCO17), "score": 0.9}
+        for t, _, person in people(frames)],
+    "mediapipe": lambda frames: [landmarks(persons[0]) if persons else None for persons in frames],
+    "mediapipe_tasks": lambda frames: [[landmarks(person) for person in persons] for persons in frames],
+    "controlnet": lambda frames: [
+        {"people": [{"pose_keypoints_2d": shares(person, COCO18).ravel().tolist()} for person in persons],
+         "canvas_width": W, "canvas_height": H} for persons in frames],
+    "poseflow": lambda frames: {
+        f"{t}.jpg": [{"keypoints": flat(person, COCO17), "scores": 2.1, "idx": i} for i, person in enumerate(persons)]
+        for t, persons in enumerate(frames)},
+    "ultralytics": lambda frames: [[boxed(person) for person in persons] for persons in frames],
+    "skeletons": lambda frames: {"label": "walk", "data": [
+        {"frame_index": t, "skeleton": [skeleton(person) for person in persons]} for t, persons in enumerate(frames)]},
+}
 
 
 def write_npz(path, **arrays):
@@ -188,22 +218,39 @@ def write_npz(path, **arrays):
   return path
 
 
-def first_person(frames, names):
-  """[T j 3] of the first person, zeros where there is none."""
-  return np.stack([pick(persons[0], names) if persons else np.zeros((len(names), 3)) for persons in frames])
+def stacked(frames, names=ALL) -> np.ndarray:
+  """[T people j 3], zeros where there is nobody."""
+  found = np.zeros((len(frames), max(1, *map(len, frames)), len(names), 3))
+  for t, i, person in people(frames):
+    found[t, i] = pick(person, names)
+  return found
 
 
-def write_mediapipe_npz(path, frames):
-  values = first_person(frames, MEDIAPIPE)
-  depth = np.full(values.shape[:2] + (1,), -0.1)
-  return write_npz(path, landmarks=np.concatenate([values[..., :2] / [W, H], depth, values[..., 2:]], -1))
+def mediapipe_array(frames):
+  values = stacked(frames, MEDIAPIPE)[:, 0] / [W, H, 1]
+  return np.insert(values, 2, -0.1, axis=2)
+
+
+ARRAYS = {  # detector -> arrays of its npz file
+    "mediapipe": lambda frames: {"landmarks": mediapipe_array(frames)},
+    "video_to_pose3d": lambda frames: {"kpts": stacked(frames, COCO17)[:, 0, :, :2]},
+    "mhformer": lambda frames: {"reconstruction": expected(stacked(frames)[:, 0], "simple")[0][None]},
+    "keypoints_scores": lambda frames: {
+        "keypoints": stacked(frames, COCO17)[..., :2], "scores": stacked(frames, COCO17)[..., 2]},
+}
+
+
+def write_plain(path, frames):
+  with open(path, "wb") as file:
+    np.save(file, stacked(frames, COCO17)[:, 0])
+  return path
 
 
 def write_videopose3d(path, frames, videos=("walk",)):
   symmetry = [[1, 3, 5, 7, 9, 11, 13, 15], [2, 4, 6, 8, 10, 12, 14, 16]]
   metadata = {"layout_name": "coco", "num_joints": 17, "keypoints_symmetry": symmetry}
   metadata["video_metadata"] = {f"{video}.mp4": {"w": W, "h": H} for video in videos}
-  points = first_person(frames, COCO17)[..., :2].astype("float32")
+  points = stacked(frames, COCO17)[:, 0, :, :2].astype("float32")
   return write_npz(path, positions_2d={f"{video}.mp4": {"custom": [points]} for video in videos}, metadata=metadata)
 
 
@@ -220,80 +267,13 @@ def write_detectron(path, frames):
   return write_npz(path, boxes=boxes, segments=segments, keypoints=keypoints, metadata={"w": W, "h": H})
 
 
-def write_video_to_pose3d(path, frames):
-  return write_npz(path, kpts=first_person(frames, COCO17)[..., :2])
-
-
-def write_mhformer(path, frames):
-  seen = np.stack([persons[0] if persons else np.zeros((len(ALL), 3)) for persons in frames])
-  return write_npz(path, reconstruction=expected(seen, "simple")[0][None].astype(np.float32))
-
-
-def write_plain(path, frames):
-  with open(path, "wb") as file:
-    np.save(file, first_person(frames, COCO17))
-  return path
-
-
-def write_controlnet(path, frames):
-  """ControlNet's nodes: a list of frames with the canvas, coordinates as shares of it."""
-  return write_json(path, [
-      {"people": [{"pose_keypoints_2d": (pick(person, COCO18) / [W, H, 1]).ravel().tolist()} for person in persons],
-       "canvas_width": W, "canvas_height": H}
-      for persons in frames
-  ])
-
-
-def write_poseflow(path, frames):
-  return write_json(path, {
-      f"{t}.jpg": [{"keypoints": flat(person, COCO17), "scores": 2.1, "idx": i} for i, person in enumerate(persons)]
-      for t, persons in enumerate(frames)
-  })
-
-
-def write_ultralytics(path, frames):
-  def person_of(person):
-    x, y, visible = pick(person, COCO17).T.tolist()
-    return {"name": "person", "class": 0, "keypoints": {"x": x, "y": y, "visible": visible}}
-
-  return write_json(path, [[person_of(person) for person in persons] for persons in frames])
-
-
-def write_coco_annotations(path, frames):
-  images = [{"id": 7 * t, "file_name": f"walk_{t:06}.png", "width": W, "height": H} for t in range(len(frames))]
-  found = [
-      {"id": t, "image_id": 7 * t, "category_id": 1, "keypoints": flat(person, COCO17)}
-      for t, persons in enumerate(frames) for person in persons
-  ]
-  return write_json(path, {"info": {}, "images": images, "annotations": found})
-
-
-def write_skeletons(path, frames):
-  def person_of(person):
-    values = pick(person, COCO18)
-    return {"pose": (values[:, :2] / [W, H]).ravel().tolist(), "score": values[:, 2].tolist()}
-
-  data = [{"frame_index": t, "skeleton": [person_of(one) for one in persons]} for t, persons in enumerate(frames)]
-  return write_json(path, {"label": "walk", "data": data})
-
-
-def write_keypoints_scores(path, frames):
-  most = max(len(persons) for persons in frames)
-  found = np.zeros((len(frames), most, 17, 3))
-  for t, persons in enumerate(frames):
-    for i, person in enumerate(persons):
-      found[t, i] = pick(person, COCO17)
-  return write_npz(path, keypoints=found[..., :2], scores=found[..., 2])
-
-
 def write_csv(path, frames, long=False):
   """A row for each frame of the first person; `long`: a row for each joint."""
   lines = ["frame,person,landmark,x,y,visibility" if long else "frame," + ",".join(
       f"{name}_x,{name}_y,{name}_score" for name in COCO17)]
-  for t, persons in enumerate(frames):
-    for i, person in enumerate(persons if long else persons[:1]):
-      rows = [",".join(map(repr, row)) for row in pick(person, COCO17).tolist()]
-      lines += [f"{t},{i},{j},{row}" for j, row in enumerate(rows)] if long else [f"{t}," + ",".join(rows)]
+  for t, i, person in people(frames if long else [persons[:1] for persons in frames]):
+    rows = [",".join(map(repr, row)) for row in pick(person, COCO17).tolist()]
+    lines += [f"{t},{i},{j},{row}" for j, row in enumerate(rows)] if long else [f"{t}," + ",".join(rows)]
   path.write_text("\n".join(lines) + "\n")
   return path
 

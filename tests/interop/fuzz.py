@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 import zipfile
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.io
@@ -53,33 +54,17 @@ EVIL_NUMBERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFF
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-  """The bytes with one to three changes."""
-  data = bytearray(data)
+  """The bytes with one to three changes: bits flipped, bytes cut, repeated, moved, or replaced by evil ones."""
   for _ in range(rng.choice((1, 1, 1, 2, 3))):
-    at, length = rng.randrange(len(data) + 1), rng.choice((1, 2, 8, 64, 1024))
-    match rng.randrange(7):
-      case 0:
-        for _ in range(rng.randint(1, 8)):
-          if data:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-      case 1:
-        del data[at:]
-      case 2:
-        del data[at : at + length]
-      case 3:
-        data[at:at] = data[at : at + length] * rng.randint(1, 20)
-      case 4:
-        data[at : at + rng.choice((0, 1, length))] = rng.choice(EVIL)
-      case 5:
-        size = rng.choice((2, 4, 8))
-        number = rng.choice(EVIL_NUMBERS) & (256**size - 1)
-        data[at : at + size] = number.to_bytes(size, rng.choice(("little", "big")))
-      case 6:
-        other = rng.randrange(len(data) + 1)
-        data[at:at] = data[other : other + length]
-    if not data:
-      data = bytearray(b"\n")
-  return bytes(data)
+    at, other, length = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1), rng.choice((1, 2, 8, 64, 1024))
+    part, size = data[at : at + length], rng.choice((2, 4, 8))
+    number = (rng.choice(EVIL_NUMBERS) & (256**size - 1)).to_bytes(size, rng.choice(("little", "big")))
+    replaced, new = rng.choice((
+        (part, bytes(byte ^ (1 << rng.randrange(8)) for byte in part[:8]) + part[8:]), (data[at:], b""), (part, b""),
+        (b"", part * rng.randint(1, 20)), (b"", data[other : other + length]), (part, rng.choice(EVIL)),
+        (b"", rng.choice(EVIL)), (data[at : at + size], number)))
+    data = data[:at] + new + data[at + len(replaced) :]
+  return data or b"\n"
 
 
 def seeds(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
@@ -172,30 +157,31 @@ READERS = {
 }
 
 
+def read(kind: str, path: pathlib.Path) -> tuple[str, str, float]:
+  """(How the reading of a file ended, its text, seconds)."""
+  end, text, started = "read", "", time.monotonic()
+  try:
+    READERS[kind](path)
+  except (ValueError, FileNotFoundError) as error:
+    text = str(error)
+    end = "refused" if "\n" not in text else "refused in several lines"
+  except MemoryError:
+    end, text = "out of memory", traceback.format_exc()
+  except BaseException:
+    end, text = "traceback", traceback.format_exc()
+  return end, text, time.monotonic() - started
+
+
 def _worker(pipe) -> None:
-  """Reads the files that come through the pipe; answers (end, text, seconds)."""
+  """Reads the files that come through the pipe, with a bound on this process's memory."""
   own = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
   resource.setrlimit(resource.RLIMIT_AS, (own + MEMORY_BYTES,) * 2)
+  pipe.send("started")  # everything is imported
   while True:
     try:
-      reader, path = pipe.recv()
+      pipe.send(read(*pipe.recv()))
     except EOFError:  # the parent has ended
       return
-    if reader == "started":  # a new process has imported everything
-      pipe.send(None)
-      continue
-    started = time.monotonic()
-    try:
-      READERS[reader](pathlib.Path(path))
-      end, text = "read", ""
-    except (ValueError, FileNotFoundError) as error:
-      text = str(error)
-      end = "refused" if "\n" not in text else "refused in several lines"
-    except MemoryError:
-      end, text = "out of memory", traceback.format_exc()
-    except BaseException:
-      end, text = "traceback", traceback.format_exc()
-    pipe.send((end, text, time.monotonic() - started))
 
 
 class Worker:
@@ -204,17 +190,16 @@ class Worker:
   def __init__(self):
     self._process = None
 
-  def read(self, reader: str, path: pathlib.Path) -> tuple[str, str, float]:
-    """(How the reading ended, its text, seconds)."""
+  def read(self, kind: str, path: pathlib.Path) -> tuple[str, str, float]:
+    """As `read`, of files that may also kill the process or take longer than SECONDS."""
     if self._process is None:
       context = multiprocessing.get_context("spawn")  # a fork would hold the parent's memory and threads
       self._pipe, other = context.Pipe()
       self._process = context.Process(target=_worker, args=(other,), daemon=True)
       self._process.start()
       other.close()
-      self._pipe.send(("started", ""))
       self._pipe.recv()
-    self._pipe.send((reader, str(path)))
+    self._pipe.send((kind, path))
     try:
       if self._pipe.poll(SECONDS):
         return self._pipe.recv()
@@ -227,34 +212,41 @@ class Worker:
     return end
 
 
-def run(num_files: int, seed: int, keep: pathlib.Path) -> dict:
-  """Counts by format and end, with the slowest file's seconds; files with a wrong end are copied to `keep`."""
-  rng, worker = random.Random(seed), Worker()
+def count(cases: Iterator[tuple[str, str, pathlib.Path]], read: Callable, keep: pathlib.Path | None = None) -> dict:
+  """Reads each of (name, kind, file or folder), then removes it: {"files", "ends", "slowest_seconds", "formats": ends
+  by name up to its colon, "wrong"}. Files with a wrong end are moved to `keep`.
+  """
+  wrong, slowest = [], 0.0
   counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-  slowest, wrong = 0.0, []
-  with tempfile.TemporaryDirectory() as folder:
-    right = seeds(pathlib.Path(folder))
-    for number in range(num_files):
-      name = list(right)[number % len(right)]
-      path, reader = right[name]
-      target = pathlib.Path(folder) / "mutated" / path.name
-      shutil.rmtree(target.parent, ignore_errors=True)
-      target.parent.mkdir()
-      (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
-      one = rng.choice(sorted(target.iterdir())) if target.is_dir() else target
-      one.write_bytes(mutate(one.read_bytes(), rng))
-      end, text, seconds = worker.read(reader, target)
-      counts[name][end] += 1
-      slowest = max(slowest, seconds)
-      if end not in ("read", "refused"):
+  for name, kind, path in cases:
+    end, text, seconds = read(kind, path)
+    counts[name.partition(":")[0]][end] += 1
+    slowest = max(slowest, seconds)
+    if end not in ("read", "refused"):
+      wrong.append({"file": path.name, "name": name, "end": end, "text": text[-600:]})
+      print(f"{name}, {path.name}: {end}\n{text[-600:]}", flush=True)
+      if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        kept = keep / f"{number}_{target.name}"
-        (shutil.copytree if target.is_dir() else shutil.copy)(target, kept)
-        wrong.append({"file": kept.name, "format": name, "end": end, "text": text[-600:]})
-        print(f"{number}: {name}: {end}\n{text[-600:]}", flush=True)
-  total = sum(counts.values(), collections.Counter())
-  return {"files": num_files, "seed": seed, "ends": dict(total), "slowest_seconds": round(slowest, 2),
+        shutil.move(path, keep / f"{len(wrong)}_{path.name}")
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+  ends = sum(counts.values(), collections.Counter())
+  return {"files": ends.total(), "ends": dict(ends), "slowest_seconds": round(slowest, 2),
           "formats": {name: dict(its) for name, its in counts.items()}, "wrong": wrong}
+
+
+def mutated(num_files: int, seed: int, folder: pathlib.Path) -> Iterator[tuple[str, str, pathlib.Path]]:
+  """Cases of `count`: right files and folders, each with one mutated file, written to `folder` one after the other."""
+  rng = random.Random(seed)
+  (folder / "right").mkdir(parents=True)
+  right = seeds(folder / "right")
+  for number in range(num_files):
+    name = list(right)[number % len(right)]
+    path, reader = right[name]
+    target = folder / f"{number}_{path.name}"
+    (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+    one = rng.choice(sorted(target.iterdir())) if target.is_dir() else target
+    one.write_bytes(mutate(one.read_bytes(), rng))
+    yield name, reader, target
 
 
 def main() -> None:
@@ -263,7 +255,9 @@ def main() -> None:
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("fuzz.json"))
   args = parser.parse_args()
-  found = run(args.files, args.seed, args.out.with_suffix(""))
+  with tempfile.TemporaryDirectory() as folder:
+    cases = mutated(args.files, args.seed, pathlib.Path(folder))
+    found = {"seed": args.seed} | count(cases, Worker().read, args.out.with_suffix(""))
   args.out.write_text(json.dumps(found, indent=1) + "\n")
   print(f"{args.files:,} files: {found['ends']}, slowest {found['slowest_seconds']} s")
 

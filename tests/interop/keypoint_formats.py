@@ -22,6 +22,14 @@ class Written(NamedTuple):
   crowd: bool = True  # whether the file can hold several people
 
 
+def of_json(name: str) -> Callable:
+  return lambda path, frames: files.write_json(path, files.DOCUMENTS[name](frames))
+
+
+def of_arrays(name: str) -> Callable:
+  return lambda path, frames: files.write_npz(path, **files.ARRAYS[name](frames))
+
+
 _HALPE136 = files.HALPE26 + files.FILLERS[:110]
 _WHOLEBODY = {"names": files.COCO17 + files.FILLERS[:116], "dataset": "coco_wholebody"}
 _OLD = {"names": files.COCO18, "key": "pose_keypoints", "person_id": False}
@@ -38,25 +46,25 @@ FORMATS = {
     "mmpose_halpe": Written(
         partial(files.write_mmpose, names=files.HALPE26, dataset="halpe26"), "mmpose", "halpe26", "halpe26"),
     "wholebody": Written(partial(files.write_mmpose, **_WHOLEBODY), "mmpose", "wholebody133"),
-    "inferencer": Written(files.write_inferencer, "mmpose_inferencer"),
+    "inferencer": Written(of_json("inferencer"), "mmpose_inferencer"),
     "inferencer_images": Written(files.write_inferencer_images, "mmpose_inferencer"),
-    "coco": Written(files.write_coco, "coco_results"),
+    "coco": Written(of_json("coco"), "coco_results"),
     "yolo": Written(files.write_yolo, "yolo", digits=2e-3),
     "yolo_full": Written(partial(files.write_yolo, conf=True, track=True), "yolo", digits=2e-3),
-    "mediapipe": Written(files.write_mediapipe, "mediapipe", "mediapipe33", crowd=False),
-    "mediapipe_tasks": Written(partial(files.write_mediapipe, tasks=True), "mediapipe", "mediapipe33"),
-    "mediapipe_npz": Written(files.write_mediapipe_npz, "mediapipe", "mediapipe33", crowd=False),
+    "mediapipe": Written(of_json("mediapipe"), "mediapipe", "mediapipe33", crowd=False),
+    "mediapipe_tasks": Written(of_json("mediapipe_tasks"), "mediapipe", "mediapipe33"),
+    "mediapipe_npz": Written(of_arrays("mediapipe"), "mediapipe", "mediapipe33", crowd=False),
     "videopose3d": Written(files.write_videopose3d, "videopose3d", scored=False, crowd=False),
     "detectron": Written(files.write_detectron, "detectron"),
-    "video_to_pose3d": Written(files.write_video_to_pose3d, "video_to_pose3d", scored=False, crowd=False),
-    "mhformer": Written(files.write_mhformer, "mhformer", "h36m17", scored=False, crowd=False),
+    "video_to_pose3d": Written(of_arrays("video_to_pose3d"), "video_to_pose3d", scored=False, crowd=False),
+    "mhformer": Written(of_arrays("mhformer"), "mhformer", "h36m17", scored=False, crowd=False),
     "plain": Written(files.write_plain, "plain", crowd=False),
-    "controlnet": Written(files.write_controlnet, "openpose", "coco18"),
-    "poseflow": Written(files.write_poseflow, "alphapose"),
-    "ultralytics": Written(files.write_ultralytics, "ultralytics"),
+    "controlnet": Written(of_json("controlnet"), "openpose", "coco18"),
+    "poseflow": Written(of_json("poseflow"), "alphapose"),
+    "ultralytics": Written(of_json("ultralytics"), "ultralytics"),
     "coco_annotations": Written(files.write_coco_annotations, "coco_annotations"),
-    "skeletons": Written(files.write_skeletons, "skeletons", "coco18"),
-    "keypoints_scores": Written(files.write_keypoints_scores, "keypoints_scores"),
+    "skeletons": Written(of_json("skeletons"), "skeletons", "coco18"),
+    "keypoints_scores": Written(of_arrays("keypoints_scores"), "keypoints_scores"),
     "wide.csv": Written(files.write_csv, "csv", crowd=False),
     "long.csv": Written(partial(files.write_csv, long=True), "csv"),
     "zip": Written(files.write_zip, "openpose", "body25", "body25", 1e-3),

@@ -66,8 +66,7 @@ CASES = {  # name -> (text of the file, part of its notes)
         ("x_{}", "y_{}", "c_{}"), ("{}X", "{}Y", "{}Score"), ("{}_x_px", "{}_y_px", "{}_c"), ("{}.x", "{}.y", "{}.c"),
         ("{} (x)", "{} (y)", "{} (score)"), (" {} x", "{} y ", "{} conf"))},
     **{f"score {word}": (wide(head=names(score="{}_" + word)), "") for word in (
-        "vis", "visible", "prob", "probability", "p", "accu", "accuracy", "presence", "certainty", "keypoint_score",
-        "likelihood", "Confidence", "visibility_score")},
+        "p", "accuracy", "keypoint_score", "Confidence", "visibility_score")},
     **{f"column {name!r}": (wide(name), "") for name in (
         "Frame Number", "frame_no", "Frame#", "framenum", "frameCount", "frame-id", "index", "", "#", "image_id")},
     **{f"columns {name}": (wide(name, keys=[key.format(n, 9 * n, n / 30) for n in FRAMES]), "") for name, key in (

@@ -21,7 +21,8 @@ from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop import serving
 from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint
-from tests import LIGHT, ROOT, scene
+from tests import LIGHT, scene
+from tests.scripts import run_well
 from tests.tolerance import assert_close
 
 pytest.importorskip("flatbuffers", reason="jax.export's file format needs flatbuffers")
@@ -50,14 +51,13 @@ def keypoints(batch: int) -> np.ndarray:
 
 # Denoiser, rule of the adapter, sampling, view of the virtual camera, and the batch sizes of the calls.
 CASES = {
-    "one call": (MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (), (1, 7)),
     "two mirrored steps of two hypotheses": (
         VideoPose(num_frames=FRAMES, filter_widths=(3, 1), channels=16), lora.EVERYWHERE,
         scoring.SamplingConfig(sampling_steps=2, num_hypotheses=2, flip=True), (), (7,),
     ),
     "plain lifter": (MixSTE(**FIELDS, diffusion=False), lora.ATTENTION, scoring.SamplingConfig(), (), (1,)),
     "virtual camera": (
-        MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (0.02, -0.1, 0.08, -0.23, 0.2), (7,),
+        MixSTE(**FIELDS), lora.ATTENTION, scoring.SamplingConfig(), (0.02, -0.1, 0.08, -0.23, 0.2), (1, 7),
     ),
 }
 
@@ -117,7 +117,7 @@ def test_the_example_beside_the_file_needs_only_jax(tmp_path):
   params, _ = make_weights(model)
   config = {"model": FIELDS, "pretrain": {"diffusion_steps": 1000}, "clip_fps": 12.5, "source": "test"}
   tensors_file.save_base(tmp_path / "base.safetensors", params, config)
-  said = run("-m", "experiments.export", f"--base={tmp_path / 'base.safetensors'}", f"--output={output}", cwd=ROOT)
+  said = run_well("export", f"--base={tmp_path / 'base.safetensors'}", f"--output={output}")
   assert "cpu, cuda, tpu" in said
   with zipfile.ZipFile(output) as archive:
     metadata = json.loads(archive.read("metadata.json"))

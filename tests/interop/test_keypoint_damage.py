@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import tracemalloc
 import zipfile
 
@@ -17,7 +16,7 @@ from tests.interop.detector_files import COCO17, detect, pick
 from tests.interop.keypoint_formats import FORMATS, read, read_one, write
 
 META = {"keypoints_symmetry": [[4, 5, 6, 11, 12, 13], []]}
-NPZ = ["mediapipe_npz", "videopose3d", "detectron", "video_to_pose3d", "mhformer"]
+NPZ = ["mediapipe_npz", "videopose3d", "detectron", "keypoints_scores"]
 
 
 ALIKE = {"openpose_old", "openpose_coco", "halpe136", "wholebody", "zip"}  # as another
@@ -47,7 +46,7 @@ def test_a_file_without_people_says_so(name, tmp_path):
 
 def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
   for name, raw, message in (
-      ("a.json", b"", "of no known format; known formats are videopose3d, "),
+      ("a.json", b"", "of no known format .*; known formats are videopose3d, "),
       ("b.json", b'{"a": 1}', "of no known format"), ("c.json", b"[1, 2]", "of no known format"),
       ("d.mp4", b"\x00\x00\x00 ftypisom", "of no known format"), ("e.json", b'[{"image_id": "1.jpg"', "breaks off"),
       ("f.json", b"[" * 100_000, "nested too deeply"), ("g.json", b'{"a": "\xff\xff"}', "not text"),
@@ -78,22 +77,17 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 49}], None, r"frame 0.jpg: keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * 27}], None, r"0.jpg has 9 joints, expected 17 \(coco17\), "),
     ([{"image_id": "0.jpg", "keypoints": [1.0] * n} for n in (51, 78)], None, "has 26 joints, expected 17"),
-    ([{"image_id": "0.jpg", "keypoints": [[1.0]]}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg", "keypoints": ["a"] * 51}], None, "keypoints of the wrong form"),
     ([{"image_id": "0.jpg"}], None, "has no 'keypoints'"),
     ([{"image_id": name, "keypoints": [1.0] * 51} for name in ("0.jpg", 3)], None, "or images' names throughout"),
     ([{"image_id": -1, "keypoints": [1.0] * 51}], None, "expected frame numbers from 0"),
     ([{"image_id": i, "keypoints": [9.0] * 51} for i in (0, 5_000_000)], None, "to 5,000,000, at irregular steps: ids"),
-    ([[1, 2]], "alphapose", "frame 0: keypoints of the wrong form"),
     ([{"frame_id": [1], "instances": []}], None, r"frame \[1\]: expected frame numbers from 0"),
     ([{"frame_id": 0, "instances": {}}], None, "has no 'keypoints' but nothing"),
-    ([{"frame_id": 0, "instances": 3}], None, "is a int, expected a list of people"),
     ([{"frame_id": 0, "instances": [{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 16}]}], None, "wrong form"),
     ({"meta_info": {}}, None, "shows no person"),
     ({"meta_info": {"num_keypoints": 17, "dataset_name": "ap10k"}, "instance_info": []}, None, "17 joints of 'ap10k'"),
     ({"instance_info": [{"frame_id": 0, "instances": []}]}, None, "frame -1: expected frame numbers from 0"),
-    ({"version": 1.3, "people": [{"pose_keypoints_2d": [1.0] * 45}]}, None, "has 15 joints"),
-    ({"version": 1.3, "people": [[1]]}, None, "frame 0: keypoints of the wrong form"),
     ({"version": 1.3, "people": 3}, None, "is a int, expected a list of people"),
     ([[{"x": 0.5}] * 33], None, "has no 'keypoints' but 'x'"),
     ([[{"x": 0.5, "y": 0.5}] * 32], None, "has 32 joints, expected 17"),
@@ -108,9 +102,8 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
 
 
 @pytest.mark.parametrize("arrays, options, message", [
-    ({"kpts": np.ones((5, 16, 2))}, {}, "has 16 joints, layout coco17 has 17"),
-    ({"kpts": np.ones((5, 17))}, {}, r"shape \(5, 17\)"),
-    ({"kpts": np.array([["a"]])}, {}, "expected numbers"),
+    ({"kpts": np.ones((5, 16, 2))}, {}, "has 16 joints, expected 17 \\(coco17\\)"),
+    ({"kpts": np.ones((5, 17))}, {}, "frame 0: keypoints of the wrong form"),
     ({"reconstruction": np.ones((5, 17, 3))}, {}, "3D output; give its 2D input"),
     ({"reconstruction": np.ones((0, 5, 17, 2))}, {}, "no person"),
     ({"a": np.ones((5, 17, 2)), "b": np.ones((5, 17, 2))}, {}, "has 2 arrays of keypoints"),
@@ -119,14 +112,12 @@ def test_wrong_shapes_in_json_are_one_line(document, form, message, tmp_path):
     ({"a": np.ones((5, 33, 5))}, {"format": "mediapipe"}, r"expected MediaPipe's \(T, 33, 3 or 4\)"),
     ({"positions_2d": 3, "metadata": {}}, {}, "not VideoPose3D's 2D format"),
     ({"positions_2d": {}, "metadata": {"keypoints_symmetry": [[1], [2]]}}, {}, "do not tell the joint order"),
-    ({"positions_2d": {}, "metadata": META}, {}, "holds no video"),
-    ({"boxes": np.zeros(3), "keypoints": np.zeros(2), "metadata": {}}, {}, "not a whole Detectron dump"),
+    ({"boxes": np.zeros(3), "keypoints": np.zeros(2), "metadata": {}}, {}, "not nested as detectron writes it"),
     ({"boxes": np.zeros((2, 1)), "keypoints": np.zeros((2, 1)), "metadata": {}}, {}, "not a Detectron dump of persons"),
-    ({"boxes": np.ones((1, 2, 5)), "keypoints": np.ones((1, 2, 17, 4)), "metadata": {}}, {}, r"expected \(people, 4"),
+    ({"boxes": np.ones((1, 2, 5)), "keypoints": np.ones((1, 2, 17, 4)), "metadata": {}}, {}, r"people \(n, 4, 17"),
     ({"boxes": np.ones(3), "keypoints": np.ones(3)}, {}, "has 0 arrays of keypoints"),
-    ({"boxes": np.ones((3, 2)), "keypoints": np.ones((3, 2)), "metadata": {}}, {}, "not nested as detectron writes it"),
     ({"positions_2d": {"v": {"custom": 3}}, "metadata": META}, {}, "is not nested as videopose3d writes it"),
-    ({"positions_2d": {"v": {"custom": [[[1], [2, 3]]]}}, "metadata": META}, {}, "v is not one array"),
+    ({"positions_2d": {"v": {"custom": [[[1], [2, 3]]]}}, "metadata": META}, {}, "v, frame 0: keypoints of"),
 ])
 def test_wrong_shapes_in_npz_are_one_line(arrays, options, message, tmp_path):
   np.savez(tmp_path / "a.npz", **arrays)
@@ -139,7 +130,7 @@ def test_yolo_folders_of_mixed_or_foreign_files_are_refused(tmp_path):
   seen = detect(2)
   path = files.write_yolo(tmp_path / "yolo", [[seen[0]], []])
   (path / "walk_2.txt").write_text("0 " + "0.5 " * 56 + "\n")
-  with pytest.raises(ValueError, match="has 57 columns, others 56"):
+  with pytest.raises(ValueError, match="has lines of 56 and 57 numbers, expected 5, 17"):
     read(path)
   (path / "walk_1.txt").write_text("0 0.5 0.5 0.1 0.1\n")
   (path / "walk_2.txt").write_text("")
@@ -162,31 +153,25 @@ def memory():
   tracemalloc.stop()
 
 
-def test_long_json_is_read_in_bounded_memory(tmp_path):
-  """The parsed document would need 50 MB. The arrays need 4 MB, and some copies of them are made."""
-  person = json.dumps([float(round(v, 1)) for v in pick(detect(1)[0], COCO17).ravel()])
-  entries = (f'{{"image_id": "{t}.jpg", "keypoints": {person}, "score": 2.9}}' for t in range(20_000))
+def test_long_files_are_read_in_bounded_memory(tmp_path):
+  """The parsed JSON would need 6 MB. The arrays need 0.5 MB, and some copies of them are made."""
+  person, length = pick(detect(1)[0], COCO17).round(1), 2_500
+  entry = f'"keypoints": {person.ravel().tolist()}, "score": 2.9'
+  entries = (f'{{"image_id": "{t}.jpg", {entry}}}' for t in range(length))
   (tmp_path / "long.json").write_text(f"[{','.join(entries)}]")
-  assert (tmp_path / "long.json").stat().st_size > 6e6
-  with memory() as peak:
-    recording = read_one(tmp_path / "long.json")
-  assert recording.record["keypoints_px"].shape == (20_000, 17, 2) and recording.record["valid"].all()
-  assert peak() < 30e6
-
-
-def test_100_000_frames_in_an_array_are_read_in_bounded_memory(tmp_path):
-  np.save(tmp_path / "plain.npy", np.broadcast_to(pick(detect(1)[0], COCO17).astype(np.float32), (100_000, 17, 3)))
-  with memory() as peak:
-    recording = read_one(tmp_path / "plain.npy")
-  assert recording.record["keypoints_px"].shape == (100_000, 17, 2)
-  assert peak() < 16 * 100_000 * 17 * 3 * 4
+  np.save(tmp_path / "plain.npy", np.broadcast_to(person.astype(np.float32), (length, 17, 3)))
+  for name in ("long.json", "plain.npy"):
+    with memory() as peak:
+      recording = read_one(tmp_path / name)
+    assert recording.record["keypoints_px"].shape == (length, 17, 2) and recording.record["valid"].all()
+    assert peak() < 4e6
 
 
 def test_long_folders_hold_one_file_at_a_time(tmp_path):
-  path = write("openpose", tmp_path / "openpose", detect(400))
+  path = write("openpose", tmp_path / "openpose", detect(150))
   with memory() as peak:
     _, found = formats.read(path)
-  assert len(found[0].frame) == 400 and peak() < 3e6
+  assert len(found[0].frame) == 150 and peak() < 1.2e6
 
 
 def test_sizes_are_bounded(tmp_path, monkeypatch):
@@ -196,6 +181,7 @@ def test_sizes_are_bounded(tmp_path, monkeypatch):
   wide.write_text('[{"image_id": "0.jpg", "keypoints": [' + "1.0, " * 2**19 + "1.0]}]")
   for place, target, name, value, message in (
       (path, json_stream, "MAX_BYTES", 1000, "bytes, more than 1,000: it is refused"),
+      (path, json_stream, "MAX_ELEMENTS", 2, "a.json lists more than 2 elements"),
       (path, detections, "MAX_DETECTIONS", 2, "more than 2 detections"),
       (path, cleaning, "MAX_FRAMES", 2, "frames 0 to 2, more than 2"),
       (folder, folders, "MAX_FILES", 2, "more than 2 .json files"),
@@ -224,13 +210,10 @@ def test_a_program_in_an_npz_does_not_run(name, tmp_path):
     with pytest.raises(safe_pickle.Refused, match=r"names (posix|nt)\.mkdir, which is not plain data") as error:
       read(path)
     assert f"{name}.npz" in str(error.value) and not planted.exists()
-
-
-def test_a_program_in_an_npy_does_not_run(tmp_path):
-  np.save(tmp_path / "plain.npy", object_array({"a": Payload(tmp_path / "planted")}))
+  np.save(tmp_path / "plain.npy", object_array({"a": Payload(planted)}))
   with pytest.raises(safe_pickle.Refused, match="mkdir"):
     read(tmp_path / "plain.npy")
-  assert not os.path.exists(tmp_path / "planted")
+  assert not planted.exists()
 
 
 def test_json_streams_are_json_whatever_the_chunks(tmp_path, monkeypatch):

@@ -18,6 +18,11 @@ def test_the_number_that_varies_is_the_frame(names, frames):
   assert numbering.videos(names[::-1]) == {"": dict(zip(names, frames))}
 
 
+def test_names_without_a_number_of_their_own_follow_their_order():
+  assert numbering.videos(["b.jpg", "a.jpg", "c.jpg"]) == {"": {"a.jpg": 0, "b.jpg": 1, "c.jpg": 2}}
+  assert numbering.videos(["clip_2.jpg", f"{10**30}.jpg"]) == {"": {"clip_2.jpg": 1, f"{10**30}.jpg": 0}}
+
+
 @pytest.mark.parametrize("names, videos", [
     ([f"{v}_{i:012}_keypoints.json" for v in "ab" for i in range(3)], ["a", "b"]),
     ([f"v{v}_{i:03}_cam2.json" for v in (1, 2) for i in range(3)], ["v1__cam2", "v2__cam2"]),

@@ -13,31 +13,6 @@ from tests.interop.detector_files import COCO17, H, W, detect, expected, pick
 from tests.interop.keypoint_formats import check, read, read_one, write
 
 
-def reference_gast(keypoints):
-  """GAST-Net's `coco_h36m`, restated joint by joint with its names."""
-  nose, l_eye, r_eye, l_ear, r_ear, l_sho, r_sho = keypoints[:, :7].swapaxes(0, 1)
-  shoulders, hips = (l_sho + r_sho) / 2, (keypoints[:, 11] + keypoints[:, 12]) / 2
-  head = np.stack([(l_eye + r_eye + l_ear + r_ear)[:, 0] / 4, l_eye[:, 1] + r_eye[:, 1] - nose[:, 1]], 1)
-  thorax = shoulders + (nose - shoulders) / 3
-  spine = (shoulders + hips) / 2
-  spine[:, 0] += 2 * (spine[:, 0] - (hips[:, 0] + thorax[:, 0]) / 2)
-  thorax[:, 1] -= ((l_eye + r_eye)[:, 1] / 2 - nose[:, 1]) * 2 / 3
-  return {0: hips, 7: spine, 8: thorax, 9: nose - (nose - shoulders) / 4, 10: head}
-
-
-@pytest.mark.parametrize("name", ["alphapose", "openpose", "openpose_coco", "halpe26", "mediapipe", "yolo"])
-def test_the_gast_rule_is_its_authors_whatever_the_layout(name, tmp_path):
-  seen = detect(4)
-  recording = read_one(write(name, tmp_path / name, seen), rule="gast")
-  reference = reference_gast(pick(seen, COCO17)[..., :2])
-  simple, _ = expected(seen, "simple")
-  want = np.stack([reference.get(i, simple[:, i]) for i in range(17)], 1)
-  np.testing.assert_allclose(recording.record["keypoints_px"], want, atol=5e-3)
-  assert recording.report["joint_rule"] == "gast"
-  face = pick(seen, COCO17[:5])[..., 2].min(1)
-  np.testing.assert_allclose(recording.record["confidence"][:, 10], face, atol=2e-3)
-
-
 @pytest.mark.parametrize("layout", skeleton.ORDERS)
 def test_plain_arrays_of_dataset_orders_are_only_reordered(layout, tmp_path):
   h36m, _ = expected(detect(3), "simple")
@@ -48,8 +23,6 @@ def test_plain_arrays_of_dataset_orders_are_only_reordered(layout, tmp_path):
   recording = read_one(tmp_path / "plain.npz", layout=layout)
   np.testing.assert_allclose(recording.record["keypoints_px"], h36m, rtol=1e-6)
   assert recording.report["joint_rule"] == f"{layout} order"
-  with pytest.raises(ValueError, match="gast needs COCO joints"):
-    read(tmp_path / "plain.npz", layout=layout, rule="gast")
 
 
 def test_the_size_of_the_video_is_needed_and_must_fit(tmp_path):
@@ -85,7 +58,7 @@ def test_guesses_are_stated(tmp_path):
     ({"intrinsics": (1, 1, float("nan"), 3)}, "not fx,fy,cx,cy"), ({"fps": -1.0}, "not a positive number"),
     ({"person": "tall"}, "neither auto, all nor a number"),
     ({"layout": "coco19"}, "layout 'coco19' is unknown; choose one of coco17"),
-    ({"rule": "mean"}, "joint rule 'mean' is unknown"), ({"format": "kinect"}, "format 'kinect' is unknown"),
+    ({"format": "kinect"}, "format 'kinect' is unknown"),
 ])
 def test_options_that_make_no_sense_are_refused(options, message):
   with pytest.raises(ValueError, match=message):

@@ -2,7 +2,6 @@
 
 import collections
 import io
-import os
 import pickle
 import struct
 import zipfile
@@ -13,6 +12,7 @@ import pytest
 
 from posynda_jax.data import safe_pickle
 from posynda_jax.interop import torch_file, torch_networks
+from tests.data.test_safe_pickle import Payload
 from tests.interop.torch_files import legacy, zipped
 
 RNG = np.random.default_rng(0)
@@ -126,41 +126,30 @@ def test_other_zips_are_reported(tmp_path, names, message):
     torch_file.load_torch(tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_zip_with_false_sizes_is_reported(tmp_path, monkeypatch, compression):
+def test_a_zip_with_false_sizes_is_reported(tmp_path, monkeypatch):
   numbers = RNG.normal(size=6).astype(np.float32)
-  raw = zipped(tensor(), compression, s0=numbers.tobytes())
-  np.testing.assert_array_equal(load(tmp_path, raw), numbers.reshape(2, 3))
-  size_at = raw.rindex(b"PK\x01\x02") + 24  # in the directory's record of the storage, the last entry
-  small, large, huge = (raw[:size_at] + struct.pack("<I", size) + raw[size_at + 4 :] for size in (20, 28, 2**31))
-  with pytest.raises(ValueError, match=r"a\.pt"):
-    load(tmp_path, small)
-  for longer in (large, huge):  # all 24 bytes are read, which the tensor needs
-    np.testing.assert_array_equal(load(tmp_path, longer), numbers.reshape(2, 3))
+  for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    raw = zipped(tensor(), compression, s0=numbers.tobytes())
+    size_at = raw.rindex(b"PK\x01\x02") + 24  # in the directory's record of the storage, the last entry
+    small, large, huge = (raw[:size_at] + struct.pack("<I", size) + raw[size_at + 4 :] for size in (20, 28, 2**31))
+    with pytest.raises(ValueError, match=r"a\.pt"):
+      load(tmp_path, small)
+    for right in (raw, large, huge):  # all 24 bytes are read, which the tensor needs
+      np.testing.assert_array_equal(load(tmp_path, right), numbers.reshape(2, 3))
   monkeypatch.setattr(safe_pickle, "MAX_BYTES", 10**6)
   with pytest.raises(ValueError, match="more than 1,000,000"):
-    load(tmp_path, zipped(tensor(), compression, s0=bytes(4 * 10**6)))
+    load(tmp_path, zipped(tensor(), zipfile.ZIP_DEFLATED, s0=bytes(4 * 10**6)))
 
 
 def test_truncated_files_and_flipped_bits_are_reported(tmp_path):
   for raw in (write(tmp_path, VALUE), legacy(VALUE)):
-    for length in (2, 40, len(raw) // 4, len(raw) // 2, len(raw) - 3):
+    for length in (2, len(raw) // 2, len(raw) - 3):
       with pytest.raises(ValueError, match=r"a\.pt"):
         load(tmp_path, raw[:length])
   raw = bytearray(write(tmp_path, VALUE))
   raw[raw.index(STATE["f32"].tobytes())] ^= 1
   with pytest.raises(ValueError, match="CRC.*fetch it again"):
     load(tmp_path, bytes(raw))
-
-
-class Payload:
-  """Makes a folder when an unrestricted unpickler reads it."""
-
-  def __init__(self, path):
-    self.path = path
-
-  def __reduce__(self):
-    return os.mkdir, (str(self.path),)
 
 
 def test_a_malicious_checkpoint_runs_nothing(tmp_path):
@@ -181,14 +170,14 @@ def test_a_malicious_checkpoint_runs_nothing(tmp_path):
   assert planted.exists()  # the payload is real
 
 
-@pytest.mark.parametrize("container", ["zip", "legacy"])
-def test_random_generators_are_ignored(tmp_path, container):
+def test_random_generators_are_ignored(tmp_path):
   old = b"cnumpy.random\n__RandomState_ctor\n)R(X\x07\x00\x00\x00MT19937K\x00tb"  # as NumPy before 1.17 spells it
   new = pickle.dumps(np.random.RandomState(3), 2)[2:-1]
   for generator in (old, new):
     pickled = b"\x80\x02}(X\x0c\x00\x00\x00random_state" + generator + b"X\x05\x00\x00\x00epochK\x09u."
-    value = load(tmp_path, zipped(pickled) if container == "zip" else legacy({}, data=pickled))
-    assert isinstance(value["random_state"], safe_pickle.Ignored) and value["epoch"] == 9
+    for raw in (zipped(pickled), legacy({}, data=pickled)):
+      value = load(tmp_path, raw)
+      assert isinstance(value["random_state"], safe_pickle.Ignored) and value["epoch"] == 9
 
 
 def test_a_tensor_that_repeats_its_storage_takes_no_memory_before_it_is_refused(tmp_path):

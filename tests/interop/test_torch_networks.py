@@ -1,5 +1,6 @@
 """Networks of PyTorch checkpoints: parity through files, names of the original code, and errors for wrong files."""
 
+import dataclasses
 import pickle
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from posynda_jax.adaptation import bases
 from posynda_jax.diffusion.denoisers import make_model
 from posynda_jax.geometry import skeleton
-from posynda_jax.interop import convert, torch_file, torch_names, torch_networks
+from posynda_jax.interop import convert, torch_file, torch_names, torch_networks, torch_weights
 from tests import golden
 from tests.interop import torch_files as files
 from tests.tolerance import assert_close
@@ -22,8 +23,7 @@ MIXSTE_FIELDS = ("num_frame", "num_joints", "embed_dim", "depth", "num_heads", "
 def test_golden_outputs_through_checkpoint_files(tmp_path, name):
   arrays = golden.load(name)
   config, state = arrays["config"], golden.params(arrays)
-  container = "legacy" if name in files.SMALL else "zip"
-  path = files.write(tmp_path / "a.bin", files.checkpoint_of(state, files.PREFIXES[name]), container)
+  path = files.write(tmp_path / "a.bin", files.checkpoint_of(state, files.PREFIXES[name]), "legacy")
   weights = convert.read(path, hints=files.hints(arrays))
   model = make_model(weights.config["model"])
   assert model.diffusion == ("x_3d" in arrays)
@@ -36,8 +36,7 @@ def test_golden_outputs_through_checkpoint_files(tmp_path, name):
   convert.write(tmp_path / "base", weights)
   base = bases.load(tmp_path / "base")
   files.assert_same_bits(base.params, torch_names.params_from_torch(state))
-  if name in files.SMALL:  # tests/test_golden.py computes the others' outputs from the same parameters
-    np.testing.assert_allclose(files.predict(arrays, base.model, base.params), arrays["out"], atol=1e-4, rtol=0)
+  np.testing.assert_allclose(files.predict(arrays, base.model, base.params), arrays["out"], atol=1e-4, rtol=0)
 
 
 def table(arrays: dict, key: str) -> dict[str, tuple[int, ...]]:
@@ -46,26 +45,32 @@ def table(arrays: dict, key: str) -> dict[str, tuple[int, ...]]:
   return dict(zip(map(str, arrays[f"{key}_names"]), shapes, strict=True))
 
 
-def test_golden_checkpoint_names_are_those_of_the_original_code(tmp_path):
+def test_golden_checkpoint_names_are_those_of_the_original_code(tmp_path, monkeypatch):
+  """At the paper's size, without writing its hundreds of megabytes."""
+  (tmp_path / "a.bin").write_bytes(b"hollow")
+  saved = []
+  monkeypatch.setattr(torch_file, "save_torch", lambda path, value: saved.append(value["model_pos"]))
+
+  def read(arrays: dict, value: dict) -> convert.Converted:
+    monkeypatch.setattr(torch_file, "load_torch", lambda path: value)
+    return torch_weights.read_torch(tmp_path / "a.bin", files.hints(arrays))
+
+  def hollow(shapes: dict, prefix: str = "") -> dict:
+    return {prefix + name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
   arrays = golden.load("mixste_full")
   expected = {key: table(arrays, f"{key}_checkpoint") for key in ("d3dp", "posynda")}
   schedule = torch_names.schedule_buffers(*expected["d3dp"]["module.betas"])
-  hollow = {name: np.zeros(shape, np.float32) for name, shape in expected["posynda"].items()}
-  hollow |= {f"module.{name}": value for name, value in schedule.items()}
-  path = files.write(tmp_path / "in.bin", {"model_pos": hollow, "model_weight": {"other": np.zeros(3)}})
-  weights = convert.read(path, hints=files.hints(arrays))
-  for key, part in (("d3dp", "base"), ("posynda", "keep")):
-    convert.write(tmp_path / f"{key}.bin", weights, part=part)
-    state = torch_file.load_torch(tmp_path / f"{key}.bin")["model_pos"]
-    assert [(name, value.shape) for name, value in state.items()] == list(expected[key].items())
-  state = torch_file.load_torch(tmp_path / "d3dp.bin")["model_pos"]
-  assert [str(value.dtype) for value in state.values()] == [str(dtype) for dtype in arrays["d3dp_checkpoint_dtypes"]]
+  state = hollow(expected["posynda"]) | {f"module.{name}": value for name, value in schedule.items()}
+  weights = read(arrays, {"model_pos": state, "model_weight": {"other": np.zeros(3)}})
+  for key, held in (("d3dp", dataclasses.replace(weights, adapter=None)), ("posynda", weights)):
+    torch_weights.write_torch(tmp_path / "out.bin", held, held.adapter is not None, "refuse")
+    assert [(name, value.shape) for name, value in saved[-1].items()] == list(expected[key].items())
+  assert [str(value.dtype) for value in saved[0].values()] == [str(one) for one in arrays["d3dp_checkpoint_dtypes"]]
   original = golden.load("mixste_orig_full")
-  hollow = {f"module.{name}": np.zeros(shape, np.float32) for name, shape in table(original, "param").items()}
-  weights = convert.read(files.write(tmp_path / "orig.bin", hollow), hints=files.hints(original))
-  convert.write(tmp_path / "plain.bin", weights)
-  state = torch_file.load_torch(tmp_path / "plain.bin")["model_pos"]
-  assert list(state) == [str(name) for name in original["checkpoint_names"]]
+  weights = read(original, hollow(table(original, "param"), "module."))
+  torch_weights.write_torch(tmp_path / "out.bin", weights, False, "refuse")
+  assert list(saved[-1]) == [str(name) for name in original["checkpoint_names"]]
 
 
 def golden_lengths() -> dict[int, dict[str, np.ndarray]]:
@@ -228,7 +233,7 @@ def test_golden_exports_load_strictly_into_pytorch_modules(tmp_path, name):
   if base is arrays:
     weights = convert.read(files.write(tmp_path / "in.bin", golden.params(base)), hints=files.hints(base))
   else:
-    weights, model = files.golden_run(tmp_path), torch_models.inject(model, arrays["config"]["r"])
+    weights, model = files.golden_run(), torch_models.inject(model, arrays["config"]["r"])
   convert.write(tmp_path / "ours.bin", weights, part="base" if base is arrays else "keep", bias="drop")
   holder = torch.nn.ModuleDict({"module": model})
   if "x_3d" in base:  # as D3DP holds its denoiser

@@ -76,10 +76,15 @@ def test_a_video_is_read_with_its_size_rate_and_times(tmp_path):
     np.testing.assert_array_equal(shown, images[t])
 
 
-def test_the_person_of_a_video_is_detected_in_every_frame(tmp_path):
+def test_the_person_of_a_video_is_detected_in_every_frame_and_read_again_as_keypoints(tmp_path):
   found = detection.detect(write(tmp_path / "a.mp4", range(FRAMES)), Drawn())
   np.testing.assert_allclose(middles(found), [centre(t) for t in range(FRAMES)], atol=1)
   assert found.fps == pytest.approx(RATE) and found.resolution == SIZE and set(found.person) == {0}
+  detection.save(tmp_path / "a_2d.npz", found)
+  (recording,) = recordings.read(tmp_path / "a_2d.npz", recordings.Options())
+  assert recording.report["format"] == "keypoints_scores" and recording.report["layout"] == "mediapipe33"
+  assert recording.record["fps"] == pytest.approx(RATE) and recording.record["resolution"].tolist() == list(SIZE)
+  assert recording.record["valid"].all() and len(recording.frames) == FRAMES
 
 
 def test_a_variable_rate_gives_the_same_motion(tmp_path):
@@ -96,15 +101,6 @@ def test_a_rotated_video_is_turned_upright(rotation, tmp_path):
   assert reader.probe(path).resolution == SIZE
   found = detection.detect(path, Drawn())
   np.testing.assert_allclose(middles(found), [centre(t) for t in range(6)], atol=1)
-
-
-def test_what_was_detected_is_read_again_as_keypoints(tmp_path):
-  found = detection.detect(write(tmp_path / "a.mp4", range(FRAMES)), Drawn())
-  detection.save(tmp_path / "a_2d.npz", found)
-  (recording,) = recordings.read(tmp_path / "a_2d.npz", recordings.Options())
-  assert recording.report["format"] == "keypoints_scores" and recording.report["layout"] == "mediapipe33"
-  assert recording.record["fps"] == pytest.approx(RATE) and recording.record["resolution"].tolist() == list(SIZE)
-  assert recording.record["valid"].all() and len(recording.frames) == FRAMES
 
 
 def test_people_come_and_go_and_keep_their_numbers():
@@ -222,9 +218,6 @@ def test_rtmlib_sees_each_image_and_people_are_tracked(tmp_path, monkeypatch):
   found = detection.detect(write(tmp_path / "a.mp4", range(FRAMES)), detection.load("rtmlib"))
   np.testing.assert_allclose(middles(found), [centre(t) for t in range(FRAMES)], atol=1)
   assert found.layout == "coco17" and set(found.person) == {0}
-  detection.save(tmp_path / "a_2d.npz", found)
-  (recording,) = recordings.read(tmp_path / "a_2d.npz", recordings.Options())
-  assert recording.report["layout"] == "coco17" and recording.record["valid"].all()
   with pytest.raises(ValueError, match="shows nobody"):
     detection.detect(write(tmp_path / "empty.mp4", [900 + t for t in range(5)]), detection.load("rtmlib:lightweight"))
   with pytest.raises(ValueError, match="none has no yolox.*expected one yolox.*or one of rtmlib's modes: lightweight"):

@@ -4,8 +4,10 @@ import collections
 import dataclasses
 import functools
 import io
+import pathlib
 import pickle
 import struct
+import tempfile
 import zipfile
 
 import jax
@@ -17,9 +19,7 @@ from posynda_jax.runtime import checkpoint
 from tests import golden
 
 D3DP = "module.pose_estimator."
-PREFIXES = {"mixste_small": D3DP, "mixste_mid": D3DP, "mixste_full": D3DP, "mixste_orig_small": "module.",
-            "videopose_small": ""}
-SMALL = ("mixste_small", "mixste_orig_small", "videopose_small")
+PREFIXES = {"mixste_small": D3DP, "mixste_orig_small": "module.", "videopose_small": ""}
 
 
 def legacy(value, little=True, length_of=len, data: bytes | None = None) -> bytes:
@@ -74,10 +74,13 @@ def golden_lora() -> tuple[dict, dict, dict]:
   return arrays, base, torch_names.inject(golden.params(base), stored)
 
 
-def golden_run(folder) -> convert.Converted:
+@functools.cache
+def golden_run() -> convert.Converted:
   """The golden adapter on its base, read from a PyTorch file, with a bias that is not zero."""
   _, base, state = golden_lora()
-  weights = convert.read(write(folder / "posynda.bin", checkpoint_of(state, D3DP)), hints=hints(base))
+  with tempfile.TemporaryDirectory() as folder:
+    path = write(pathlib.Path(folder) / "posynda.bin", checkpoint_of(state, D3DP))
+    weights = convert.read(path, hints=hints(base))
   bias = 0.01 * jax.random.normal(jax.random.key(0), weights.adapter["bias"].shape)
   return dataclasses.replace(weights, adapter={**weights.adapter, "bias": bias})
 

@@ -8,7 +8,7 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
     numbering    videos, count, from_times: frame numbers from names, and from what a detector wrote
     joint_names  find, spell: joints by their names
     json_stream  Reader, JSON files of any length
-    detections   Detections, Collector, dense
+    detections   Detections, Collector, of_frames
     people       find, track, join, choose, describe
     cleaning     drop_untrusted, fill, find_exchanged, exchange, complete: one person's keypoints mended
     recordings   Options, Recording, read, from_array, from_detections

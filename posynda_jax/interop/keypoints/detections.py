@@ -70,14 +70,11 @@ class Collector:
     """
     if len(joints) != len(names):
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
-    places = _find(tuple(names))
-    if places is None or places.layout is not None and self.layout not in (None, places.layout):
+    places = _find(tuple(names), self.layout)
+    if places is None:
       return joints
-    means = layouts.LAYOUTS[places.layout].means if places.unknown else ()
+    means = layouts.LAYOUTS[places.layout].means if places.layout and places.unknown else ()
     if any(places.of[joint] is None for row in means for joint in row):
-      if len(joints) == len(places.of) and all(place in (None, joint) for joint, place in enumerate(places.of)):
-        self.name_layout(places.layout)
-        return joints  # the known ones stand in the layout's order
       unknown = f"joints {', '.join(map(repr, places.unknown[:4]))} among those of {places.layout}"
       raise ValueError(f"{self.label} names {unknown}: rename them as left_wrist, or name the order with --layout")
     self.name_layout(places.layout)
@@ -111,8 +108,11 @@ class Collector:
     try:
       values = np.asarray(keypoints, np.float32)
       if scores is not None and values.shape[1:] == (3,):
-        raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
-      if scores is None and not self._is_known(values.size / 3) and self._is_known(values.size / 2):
+        if not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
+          raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
+        scores = None
+      is_flat_pairs = not self._is_known(values.size / 3) and self._is_known(values.size / 2)
+      if scores is None and (values.shape[1:] == (2,) or is_flat_pairs):
         scores = np.ones(values.size // 2)
       values = values.reshape(-1, 3 if scores is None else 2)
       if scores is None and ((values[:, 2] < 0) & (values[:, 2] != -1)).any():
@@ -124,8 +124,8 @@ class Collector:
         if np.nan_to_num(np.abs(values[:, :2])).max(initial=0) <= 2:
           values = values * np.float32([*canvas, 1])
       while isinstance(person, list):
-        person = person[0]
-      person = None if person is None else int(person)
+        person = person[0] if person else None
+      person = int(person) if isinstance(person, int | float) and person >= 0 else None  # -1: not tracked
     except (ValueError, TypeError, IndexError, OverflowError) as error:
       what = f"keypoints of the wrong form ({' '.join(str(error).split())})"
       raise ValueError(f"{where}: {what}; expected x, y and a score for each joint") from error
@@ -148,11 +148,6 @@ class Collector:
   def _is_known(self, num_joints: float) -> bool:
     return num_joints == layouts.LAYOUTS[self.layout].num_joints if self.layout else num_joints in layouts.BY_COUNT
 
-  @property
-  def are_shares(self) -> bool:
-    """Whether the coordinates so far are shares of the image's width and height. A few may lie far outside."""
-    return are_shares(np.concatenate(self._joints)[:, :2] if self._joints else np.zeros(0))
-
   def name(self, image: str) -> int:
     """The place of an image's name among those of the file; images without people count too."""
     return self._names.setdefault(image, len(self._names))
@@ -170,7 +165,9 @@ class Collector:
       frames = numbers[np.searchsorted(every, frames)]
       fields = {"fps": rate} | fields
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
-    check_scores(joints[..., :2], joints[..., 2], self.label)
+    if len(joints) and not (joints[..., 2] > 0).any() and (np.nan_to_num(joints[..., :2]) != 0).any():
+      zero = "every joint has score 0, which means not detected"
+      raise ValueError(f"{self.label}: {zero}: write the detector's scores, or leave them out")
     layout = self.layout
     if self._counted and layout is not None:
       seen = np.where((joints[..., 2:] > 0) & (joints[..., :2] != 0), joints[..., :2], np.nan)
@@ -182,7 +179,7 @@ class Collector:
           video: (np.array([frame.get(name, -1) for name in self._names])[frames], len(frame))
           for video, frame in numbering.videos(self._names).items()
       }
-    fields, found = {"resolution": self.resolution} | fields, []
+    fields, found = {"resolution": self.resolution, "normalised": _are_shares(joints[..., :2])} | fields, []
     for video, (number, num_frames) in numbered.items():
       of_video, own = number >= 0, {"num_frames": num_frames} | fields
       found.append(Detections(
@@ -195,7 +192,7 @@ _find = functools.lru_cache(64)(joint_names.find)  # each frame of a file has th
 _FRAMES = f"expected frame numbers from 0 to {numbering.MAX_FRAME:,} throughout, or images' names throughout"
 
 
-def are_shares(values: np.ndarray) -> bool:
+def _are_shares(values: np.ndarray) -> bool:
   """Whether coordinates of any shape are shares of the image's width and height. A few may lie far outside."""
   values = values[np.isfinite(values) & (values != 0)]
   return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
@@ -205,31 +202,27 @@ def _is_frame(number) -> bool:
   return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= numbering.MAX_FRAME
 
 
-def dense(points: np.ndarray, label: str, layout: str | None, **fields) -> Detections:
-  """Detections of an array [T j 2] of x, y or [T j 3] with scores, one skeleton a frame. Raises ValueError.
+def of_frames(
+    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, **fields
+) -> list[Detections]:
+  """Detections of arrays [j 2|3] or [people j 2|3], one for each frame, or with all numbers of a person in one axis.
 
-  `fields` are more fields of Detections.
+  None, or an empty array, is a frame without people. `scores` has an array [[people] j] for each frame, `numbers` the
+  number of each frame; `tracked` says that a person keeps the place in the arrays. `fields` are more fields of
+  Detections. Raises ValueError.
   """
-  expected = "expected numbers (T, joints, 2 or 3)"
-  try:
-    points = np.asarray(points)
-  except ValueError as error:
-    raise ValueError(f"{label} is not one array ({error}), {expected}") from error
-  if points.ndim != 3 or points.shape[-1] not in (2, 3) or points.dtype.kind not in "fiu":
-    raise ValueError(f"{label} has shape {points.shape} of {points.dtype}, {expected}")
-  if layout is not None and points.shape[1] != layouts.LAYOUTS[layout].num_joints:
-    raise ValueError(f"{label} has {points.shape[1]} joints, layout {layout} has {layouts.LAYOUTS[layout].num_joints}")
-  if len(points) > MAX_DETECTIONS:
-    raise ValueError(f"{label} has more than {MAX_DETECTIONS:,} frames: cut the video into pieces")
-  scores = points[..., 2] if points.shape[-1] == 3 else np.ones(points.shape[:2], np.float32)
-  if (scores < 0).any() and (scores[scores < 0] != -1).any():
-    raise ValueError(f"{label} has negative numbers where scores are expected: 3D poses? give 2D keypoints")
-  check_scores(points[..., :2], scores, label)
-  return Detections(np.arange(len(points)), points[..., :2], scores, layout, num_frames=len(points), **fields)
-
-
-def check_scores(points: np.ndarray, scores: np.ndarray, label) -> None:
-  """Raises ValueError for points [n j 2] that all have score 0."""
-  if len(scores) and not (scores > 0).any() and (np.nan_to_num(points) != 0).any():
-    raise ValueError(
-        f"{label}: every joint has score 0, which means not detected: write the detector's scores, or leave them out")
+  collector = Collector(label, layout)
+  for t, frame in enumerate(frames):
+    number = collector.list_frame(t if numbers is None else numbers[t])
+    if frame is None or not np.size(frame):
+      continue
+    try:
+      bodies = np.asarray(frame, np.float32)
+      bodies = bodies.reshape(-1, *bodies.shape[-2 if bodies.shape[-1] in (2, 3) else -1 :])
+      of_bodies = [None] * len(bodies) if scores is None else np.reshape(scores[t], (len(bodies), -1))
+    except (ValueError, TypeError, IndexError) as error:
+      what = f"{collector.where(number)}: {' '.join(str(error).split())}"
+      raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
+    for i, (body, own) in enumerate(zip(bodies, of_bodies)):
+      collector.add(number, body, own, i if tracked else None)
+  return collector.finish(**fields)

@@ -31,8 +31,6 @@ _HOLDERS = (  # fields with people or joints, the first of which counts
     "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
     "poseLandmarks", "pose", "skeleton",
 )
-_SCORES = ("keypoint_scores", "scores", "score", "visible", "confidence")  # of all joints
-_SCORE = ("visibility", "score", "confidence", "inFrameLikelihood", "s")  # of one joint
 _PERSON = ("track_id", "person_id", "idx")
 _CANVAS = (("canvas_width", "width"), ("canvas_height", "height"))
 _MOST_AXES = 5  # numbers of one joint
@@ -88,7 +86,7 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
 
 
 def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
-  scores = next((context[name] for name in _SCORES if isinstance(context.get(name), list)), None)
+  scores = next((context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)), None)
   if isinstance(joints, dict):  # lists of x, of y and of scores
     scores = joints.get("visible") or [1.0] * len(joints["x"])
     joints = list(zip(joints["x"], _field(joints, "y", where), strict=True))
@@ -97,22 +95,17 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
     joints = collector.place([_point(joint, where) for joint in joints], names)
   elif isinstance(joints[0], list) and len(joints) == 33 and scores is None:
     joints = _landmarks(joints)
-  elif scores is not None and isinstance(joints[0], list) and len(joints[0]) > 2:
-    if len(scores) != len(joints) or [joint[2] for joint in joints] == scores:
-      scores = None  # of boxes, or in the joints, too
-  number = _first(context, _PERSON)
-  while isinstance(number, list):
-    number = number[0] if number else None
+  elif scores is not None and isinstance(joints[0], list) and len(joints[0]) > 2 and len(scores) != len(joints):
+    scores = None  # of boxes
   size = [context.get(name) for name, _ in _CANVAS]
-  collector.add(
-      frame, joints, scores, number if _is_number(number) and number >= 0 else None,
-      tuple(map(float, size)) if all(map(_is_number, size)) else None)
+  canvas = tuple(map(float, size)) if all(map(_is_number, size)) else None
+  collector.add(frame, joints, scores, _first(context, _PERSON), canvas)
 
 
 def _point(joint: dict, where: str) -> list:
   """x, y, score of a joint {x, y, ...}."""
   at = joint.get("position", joint)
-  score = _first(joint, _SCORE)
+  score = _first(joint, joint_names.SCORES)
   return [_field(at, "x", where), _field(at, "y", where), 1 if score is None else score]
 
 
@@ -125,8 +118,8 @@ def _landmarks(joints: list[list]) -> list[list]:
 
 def add_frame(collector: Collector, frame, document: Any) -> None:
   """Adds the people in one frame of any detector. `frame` is its number or the image's name."""
-  if isinstance(document, dict) and "meta_info" in document and collector.layout is None:
-    collector.name_layout(_mmpose_layout(document["meta_info"], collector.label))
+  if isinstance(document, dict) and "meta_info" in document:
+    _name_mmpose_layout(collector, document["meta_info"])
   where = collector.where(frame)
   collector.list_frame(frame)
   for joints, context in _people(document, {}, where):
@@ -157,7 +150,7 @@ def read(path, layout=None) -> list[Detections]:
   size = [_first(about, names) for names in _CANVAS]
   if all(_is_number(length) and length > 0 for length in size):
     said["resolution"] = tuple(map(float, size))
-  return collector.finish(normalised=collector.are_shares, **said)
+  return collector.finish(**said)
 
 
 def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple[str | None, Any, int]]:
@@ -174,7 +167,7 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
     elif key in _HOLDERS:
       whole[key] = reader.value()
     elif key == "meta_info":
-      collector.name_layout(_mmpose_layout(reader.value(), collector.label) if collector.layout is None else None)
+      _name_mmpose_layout(collector, reader.value())
     elif key in sum(_CANVAS, ("fps",)):
       about[key] = reader.value()
     elif _is_name(key):
@@ -196,15 +189,13 @@ def _is_name(key: str) -> bool:
   return any(sign.isdigit() or sign in "./" for sign in key)
 
 
-def _mmpose_layout(meta: Any, path) -> str | None:
-  """The layout that the file names for 17 joints; None for another number of joints."""
-  if not isinstance(meta, dict) or meta.get("num_keypoints") != 17:
-    return None
-  name = meta.get("dataset_name")
-  if name not in _MMPOSE_17:
-    known = ", ".join(_MMPOSE_17)
-    raise ValueError(f"{path} has the 17 joints of {name!r}, known are {known}: name the layout with --layout")
-  return _MMPOSE_17[name]
+def _name_mmpose_layout(collector: Collector, meta: Any) -> None:
+  """Tells the collector which 17 joints the file has. Raises ValueError for unknown ones."""
+  if collector.layout is None and isinstance(meta, dict) and meta.get("num_keypoints") == 17:
+    if (name := meta.get("dataset_name")) not in _MMPOSE_17:
+      what = f"the 17 joints of {name!r}, known are {', '.join(_MMPOSE_17)}"
+      raise ValueError(f"{collector.label} has {what}: name the layout with --layout")
+    collector.name_layout(_MMPOSE_17[name])
 
 
 def coco_annotations(path, layout=None) -> list[Detections]:

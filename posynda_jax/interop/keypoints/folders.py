@@ -6,11 +6,10 @@ a time.
 
 import os
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import detections, documents, json_stream, numbering
+from posynda_jax.interop.keypoints import documents, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_FILES = 150_000
@@ -80,8 +79,7 @@ def read(path, layout=None) -> list[Detections]:
         documents.add_frame(collector, frame, document)
       except ValueError as error:
         raise error if str(file) in str(error) else ValueError(f"{error} ({file.name})") from error
-    found += collector.finish(
-        num_frames=len(frames), sequence=video, notes=notes, normalised=collector.are_shares)
+    found += collector.finish(num_frames=len(frames), sequence=video, notes=notes)
   return found
 
 
@@ -100,45 +98,30 @@ def yolo(path, layout=None) -> list[Detections]:
 
   Frames are numbered from 1, and frames without people have no file. A last column of whole numbers is the track.
   """
-  videos, notes = _videos(path, ".txt")
-  return [_yolo_video(path, frames, layout, sequence=video, notes=notes) for video, frames in videos.items()]
+  (videos, notes), found = _videos(path, ".txt"), []
+  for video, frames in videos.items():
+    collector, first = Collector(path, layout or "coco17"), min(1, frames[0][0])
+    rows = [(frame - first, row) for frame, file in frames for row in _yolo_rows(file)]
+    lengths = {len(row) for _, row in rows} or {0}
+    axes = next((axes for axes in (3, 2) if 0 <= min(lengths) - _YOLO_BOX - 17 * axes <= 2), 0)
+    if len(lengths) > 1 or not axes and rows:
+      listed, expected = " and ".join(map(str, sorted(lengths))), "expected 5, 17 times x y [v], conf and track in all"
+      raise ValueError(f"{path} has lines of {listed} numbers, {expected}: not YOLO-pose, or runs with other flags")
+    rest = np.array([row[_YOLO_BOX + 17 * axes :] for _, row in rows])
+    tracked = rest.ndim == 2 and (rest.shape[1] == 2 or rest.shape[1] == 1 and (rest == np.round(rest)).all())
+    for frame, row in rows:
+      joints = row[_YOLO_BOX : _YOLO_BOX + 17 * axes].reshape(17, axes)
+      collector.add(frame, joints, person=int(row[-1]) if tracked else None)
+    found += collector.finish(sequence=video, notes=notes, normalised=True, num_frames=None)
+  return found
 
 
-def _yolo_video(path, found: list[tuple[int, pathlib.Path]], layout, **fields) -> Detections:
-  first = min(1, found[0][0])
-  rows, frames = [], []
-  for frame, file in found:
-    for row in _yolo_rows(file):
-      if rows and len(row) != len(rows[0]):
-        mixed = "runs with and without save_conf, track mixed"
-        raise ValueError(f"{file} has {len(row)} columns, others {len(rows[0])}: {mixed}")
-      rows.append(row)
-      frames.append(frame - first)
-    if len(rows) > detections.MAX_DETECTIONS:
-      raise ValueError(f"{path} has more than {detections.MAX_DETECTIONS:,} detections: cut the video into pieces")
-  if not rows:
-    raise ValueError(f"{path} has no person in any of {len(found)} files")
-  table = np.stack(rows)
-  coordinates = next((c for c in (3, 2) if 0 <= table.shape[1] - _YOLO_BOX - 17 * c <= 2), None)
-  if coordinates is None:
-    expected = "expected 5, 17 times x y [v], conf and track"
-    raise ValueError(f"{path} has lines of {table.shape[1]} numbers, {expected}: not YOLO-pose")
-  joints, rest = np.split(table[:, _YOLO_BOX:], [17 * coordinates], axis=1)
-  joints = joints.reshape(-1, 17, coordinates)
-  tracked = rest.shape[1] == 2 or (rest.shape[1] == 1 and (rest == np.round(rest)).all())
-  scores = joints[..., 2] if coordinates == 3 else np.ones(joints.shape[:2])
-  detections.check_scores(joints[..., :2], scores, path)
-  person = rest[:, -1].astype(np.int64) if tracked else None
-  return Detections(np.array(frames), joints[..., :2], scores, layout or "coco17", person, normalised=True, **fields)
-
-
-def _yolo_rows(file: pathlib.Path) -> Iterator[np.ndarray]:
+def _yolo_rows(file: pathlib.Path) -> list[np.ndarray]:
   if file.stat().st_size > 2**24:
     raise ValueError(f"{file} has {file.stat().st_size:,} bytes: not one frame of YOLO-pose")
   try:
-    for line in file.read_text(encoding="utf-8").splitlines():
-      if line.strip():
-        yield np.array(line.split(), np.float32)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [np.array(line.split(), np.float32) for line in lines if line.strip()]
   except ValueError as error:
     raise ValueError(f"{file} is not lines of numbers ({error}): not YOLO-pose, or damaged") from error
 

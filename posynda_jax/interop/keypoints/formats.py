@@ -14,22 +14,15 @@ from posynda_jax.data import safe_pickle
 from posynda_jax.interop.keypoints import arrays, documents, folders, json_stream, tables
 from posynda_jax.interop.keypoints.detections import Detections
 
-
-def _mediapipe(path, layout=None) -> list[Detections]:
-  is_array = pathlib.Path(path).is_file() and _is_array_file(path)
-  return arrays.mediapipe(path, layout) if is_array else folders.read(path, layout)
-
-
 FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "videopose3d": arrays.videopose3d, "detectron": arrays.detectron, "video_to_pose3d": arrays.video_to_pose3d,
     "mhformer": arrays.mhformer, "openpose": folders.read, "alphapose": documents.read,
     "coco_results": documents.read,  # HRNet and ViTPose write it
     "coco_annotations": documents.coco_annotations, "ultralytics": folders.read, "skeletons": documents.read,
     "keypoints_scores": arrays.keypoints_scores, "csv": tables.read, "mmpose": folders.read,
-    "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": _mediapipe, "plain": arrays.plain,
+    "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": folders.read, "plain": arrays.plain,
     "json": folders.read,  # frames in lists or objects that no detector writes so
 }
-_FOLDERS = ("openpose", "ultralytics", "mmpose", "mmpose_inferencer", "yolo", "mediapipe", "json")  # a file a frame
 
 
 def _head(path) -> bytes:
@@ -55,26 +48,6 @@ def _recognise(path: pathlib.Path) -> str | None:
   if head[:1].isdigit() and path.suffix == ".txt":
     return "yolo"
   return "csv" if path.suffix.lower() in (".csv", ".tsv") else None
-
-
-def _what(path: pathlib.Path) -> str:
-  """What a file of no known format holds, in brackets; nothing for one that is no JSON."""
-  if path.is_dir() or _head(path)[:1] not in (b"{", b"["):
-    return ""
-  reader = json_stream.Reader(path)
-  kind, value = "an object", {}
-  if not reader.is_object:
-    kind, value = "a list", next((one for one in reader.elements() if one), None)
-    if not isinstance(value, dict):
-      return f" (a list of {type(value).__name__})"
-  keys = list(value) or [key for key, _ in zip(_keys(reader), range(5))]
-  return f" ({kind} with {', '.join(repr(key)[:40] for key in keys[:5])})"
-
-
-def _keys(reader: json_stream.Reader) -> Iterator[str]:
-  for key in reader.members():
-    yield key
-    reader.value()
 
 
 def _is_packed(path: pathlib.Path) -> bool:
@@ -125,11 +98,13 @@ def read(path, name: str | None = None, layout: str | None = None) -> tuple[str,
   try:
     name = name or _recognise(path)
     if name is None:
+      begins = "" if path.is_dir() else f" (it begins with {_head(path)[:40].decode(errors='replace')!r})"
       known = f"known formats are {', '.join(FORMATS)}: name yours with --format"
-      raise ValueError(f"{path} is of no known format{_what(path)}; {known}")
-    if path.is_dir() and name not in _FOLDERS:
+      raise ValueError(f"{path} is of no known format{begins}; {known}")
+    if path.is_dir() and FORMATS[name] not in (folders.read, folders.yolo):
       raise ValueError(f"{path} is a folder, {name} is a file: give the file, or leave --format out")
-    return name, FORMATS[name](path, layout)
+    is_mediapipe_array = name == "mediapipe" and path.is_file() and _is_array_file(path)  # else JSON
+    return name, (arrays.mediapipe if is_mediapipe_array else FORMATS[name])(path, layout)
   except (TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     nested = f"{path} is not nested as {name or 'any detector'} writes it"

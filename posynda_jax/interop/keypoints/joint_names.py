@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 from posynda_jax.geometry import layouts, skeleton
 
+SCORES = (  # words for the score of a joint, the first of which counts
+    "keypoint_scores", "scores", "visibility", "score", "visible", "confidence", "confidences", "conf",
+    "inFrameLikelihood", "likelihood", "vis", "probability", "prob", "presence", "accuracy", "accu", "certainty", "s",
+    "c", "v", "p",
+)
 LEAST = 6  # known names from which names decide
 _SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
 _LIMBS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -52,28 +57,36 @@ class Places:
   unknown: tuple[str, ...] = ()
 
 
-def find(names: Sequence[str]) -> Places | None:
-  """The places of joints among `names`; None where fewer than LEAST are known. Of several layouts, the one with most of
-  the names counts. Raises ValueError for a joint that is named twice.
+def find(names: Sequence[str], layout: str | None = None) -> Places | None:
+  """The places of joints among `names`; None where fewer than LEAST are known, or are those of another than the given
+  `layout`. Of several layouts, the one with most of the names counts. Where all known names stand in the layout's
+  order, the unknown ones are other spellings. Numbers, as in kp_0, kp_1, order themselves. Raises ValueError for a
+  joint that is named twice.
   """
-  if names and all(name.isdecimal() for name in names):
-    order = sorted(range(len(names)), key=lambda i: int(names[i]))
-    return Places(None, tuple(order))
   exact = [spell(name, synonyms=False) for name in names]
   plain = [key if (key := spell(name)) == own or key not in exact else own for name, own in zip(names, exact)]
-  found = {}
-  for layout, (known, needed) in _NAMES.items():
-    if set(needed) <= set(plain):
-      found[layout] = sum(name in known for name in set(plain) - {""})
-  layout = max(found, key=found.get)
-  if found[layout] < LEAST:
+  own = set(plain) - {""}
+  counts = {one: len(own & set(known)) for one, (known, needed) in _NAMES.items() if own.issuperset(needed)}
+  best = max(counts, key=counts.get)
+  if counts[best] >= LEAST and layout in (None, best):
+    known = _NAMES[best][0]
+    if twice := {name for name in plain if name in known and plain.count(name) > 1}:
+      raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")
+    places = {name: i for i, name in enumerate(plain) if name}
+    of = tuple(places.get(name) for name in known)
+    if len(names) == len(of) and all(place in (None, joint) for joint, place in enumerate(of)):
+      return Places(best, tuple(range(len(names))))
+    return Places(best, of, tuple(name for name, key in zip(names, plain) if key not in known))
+  stems = {name.rstrip("0123456789") for name in names}
+  tails = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names
+  numbers = {int(tail): place for place, tail in enumerate(tails) if re.fullmatch("[0-9]{1,3}", tail)}
+  if len(numbers) < LEAST:
     return None
-  known = _NAMES[layout][0]
-  if twice := {name for name in plain if name in known and plain.count(name) > 1}:
-    raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")
-  places = {name: i for i, name in enumerate(plain)}
-  return Places(layout, tuple(places.get(name) if name else None for name in known),
-                tuple(name for name, key in zip(names, plain, strict=True) if key not in known))
+  order = range(min(1, *numbers), max(numbers) + 1)  # a number that lacks is a joint that lacks
+  if len(order) not in layouts.BY_COUNT and len(numbers) in layouts.BY_COUNT:
+    order = sorted(numbers)
+  of = tuple(map(numbers.get, order))
+  return Places(None, of, tuple(name for place, name in enumerate(names) if place not in of))
 
 
 def spell(name: str, synonyms: bool = True) -> str:

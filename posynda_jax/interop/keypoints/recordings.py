@@ -24,7 +24,6 @@ class Options:
   intrinsics: tuple[float, ...] | None = None  # fx, fy, cx, cy, or these and k1, k2, k3, p1, p2 (px); None: guessed
   fps: float | None = None  # None: GUESSED_FPS
   layout: str | None = None  # one of LAYOUTS; None: as the file says
-  rule: str = "simple"  # one of RULES
   format: str | None = None  # one of FORMATS; None: recognised
   person: str = "auto"  # "auto", the person's place in the list of the report, or "all": a recording of each
   sequence: str | None = None  # name of one video of several
@@ -42,10 +41,7 @@ class Options:
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person not in ("auto", "all") and not self.person.isdecimal():
       raise ValueError(f"person {self.person!r} is neither auto, all nor a number from 0")
-    for name, value, known in (
-        ("layout", self.layout, layouts.LAYOUTS), ("joint rule", self.rule, layouts.RULES),
-        ("format", self.format, formats.FORMATS),
-    ):
+    for name, value, known in (("layout", self.layout, layouts.LAYOUTS), ("format", self.format, formats.FORMATS)):
       if value is not None and value not in known:
         raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
 
@@ -86,10 +82,13 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
 
   NaN, (0, 0) or score 0 mark joints that were not detected. Raises ValueError, one line, for another shape or unit.
   """
-  found = detections.dense(points, label, options.layout)
-  if found.layout is None:
+  if options.layout is None:
     known = ", ".join(layouts.LAYOUTS)
     raise ValueError(f"the joint order of {label} is not given; name its layout, one of {known}")
+  points = np.asarray(points)
+  if points.ndim != 3 or points.shape[-1] not in (2, 3) or points.dtype.kind not in "fiu":
+    raise ValueError(f"{label} has shape {points.shape} of {points.dtype}, expected numbers (T, joints, 2 or 3)")
+  (found,) = detections.of_frames(points, label, options.layout, normalised=False)
   return from_detections(found, options, label)
 
 
@@ -142,7 +141,7 @@ def _recording(
   frames = found.frame[rows]
   points, scores = cleaning.drop_untrusted(points, found.scores[rows], report["format"])
   points, scores, seen, filled = cleaning.fill(frames, points, scores, fps, label)
-  keypoints, confidence = layouts.convert(points, scores, found.layout, options.rule)
+  keypoints, confidence = layouts.convert(points, scores, found.layout)
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
@@ -154,7 +153,7 @@ def _recording(
   guess = "guessed: focal length = longest side, centre of the image"
   report = report | {
       "path": str(path), "sequence": found.sequence,
-      "layout": found.layout, "joint_rule": layouts.rule_name(found.layout, options.rule),
+      "layout": found.layout, "joint_rule": layouts.rule_name(found.layout),
       "people": people.describe(ranked), "num_people": len(ranked),
       "person": index, "person_id": ranked[index].number,
       "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),
@@ -164,7 +163,14 @@ def _recording(
       "intrinsics": "given" if options.intrinsics else guess,
       "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
-  report["warnings"] = [*found.notes, *_warnings(report, options, resolution)]
+  guesses = (
+      (options.intrinsics is None, f"intrinsics not given: focal length guessed as {max(resolution):g} px, the longest "
+       "side; distances from the camera are as far off as it is"),
+      (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
+      (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
+      (exchanged.any(), f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back"),
+  )
+  report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
   record = {
       "keypoints_px": keypoints.astype(np.float32), "confidence": confidence.astype(np.float32), "valid": seen,
       "intrinsics": np.array([*intrinsics, *[0.0] * (9 - len(intrinsics))], np.float32),
@@ -195,18 +201,3 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)
     raise ValueError(f"{label} has {outside}: give the --resolution of the video that was detected on")
-
-
-def _warnings(report: dict, options: Options, resolution) -> list[str]:
-  """Sentences that a reader of the result needs; what makes frames untrusted is not among them."""
-  found = []
-  if options.intrinsics is None:
-    guess = f"focal length guessed as {max(resolution):g} px, the longest side"
-    found.append(f"intrinsics not given: {guess}; distances from the camera are as far off as it is")
-  if report["fps"].startswith("guessed"):
-    found.append(f"fps not given: {GUESSED_FPS:g} assumed")
-  if report["never_seen"]:
-    found.append(f"never seen, placed where a standing person has them: {', '.join(report['never_seen'])}")
-  if report["exchanged_frames"]:
-    found.append(f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back")
-  return found

@@ -15,6 +15,7 @@ import numpy as np
 from posynda_jax.interop.keypoints import joint_names, json_stream
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
+MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 # Patterns for names of columns, without signs. The first pattern that matches a column decides.
 _TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
 _FRAME = r"(video)?frame(s|no|nr|num|number|id|idx|index|count|counter|name)?"
@@ -24,9 +25,8 @@ _WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleto
 _PEOPLE = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
 _JOINTS = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
-_AXES = {"x": 0, "y": 1} | dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3) | dict.fromkeys((
-    "score", "conf", "confidence", "visibility", "visible", "vis", "likelihood", "probability", "prob", "presence",
-    "accuracy", "accu", "certainty", "s", "c", "v", "p"), 2)  # fmt: skip
+_AXES = {"x": 0, "y": 1} | dict.fromkeys(joint_names.SCORES, 2)
+_AXES |= dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3)
 _FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
 _WORDS = dict.fromkeys(("", "none", "null", "na", "n/a", "-"), "nan") | {"true": "1", "false": "0"}  # in cells
 _COMMENT = re.compile(r"#(?![,;\t])|\"?sep=([,;\t| ])\"?\s*$")
@@ -54,10 +54,12 @@ def _rows(file):
   return csv.reader(lines, delimiter=delimiter)
 
 
-def _head(rows) -> list[tuple[str, str]]:
+def _head(path, rows) -> list[tuple[str, str]]:
   """(individual or "", name) of each column. DeepLabCut has rows of individuals, body parts and axes."""
   levels, axes = {}, []
   for row in filter(None, rows):
+    if len(row) > MAX_NAMES:
+      raise ValueError(f"{path} has {len(row):,} columns, more than {MAX_NAMES:,}: not a table of joints")
     levels[row[0].strip().lower()] = axes = [cell.strip() for cell in row]
     if not levels.keys() <= {"scorer", "individuals", "bodyparts"}:
       break
@@ -88,7 +90,7 @@ def _shown(names) -> str:
 
 
 def _read(path, layout, rows) -> list[Detections]:
-  head = _head(rows)
+  head = _head(path, rows)
   names, columns = [name for _, name in head], {}
   for column, ((individual, _), (joint, axis)) in enumerate(zip(head, map(_split, names))):
     columns.setdefault((individual, joint), {}).setdefault(axis, column)
@@ -107,11 +109,15 @@ def _read(path, layout, rows) -> list[Detections]:
   frames = [column for column in frames if long or column in _named(names, _FRAME) or len({*cells[column]}) > 1]
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
-  layout, places, unknown = _places(path, list(dict.fromkeys(joints)), layout)
-  collector = Collector(path, layout)
+  if (num_names := len(set(joints))) > MAX_NAMES:
+    raise ValueError(f"{path} names {num_names:,} joints, more than {MAX_NAMES:,}: not a table of joints")
+  joint_list = list(dict.fromkeys(joints))
+  found = joint_names.find(joint_list, layout) or joint_names.Places(None, tuple(range(len(joint_list))))
+  places = [-1 if place is None else place for place in found.of]
+  collector = Collector(path, layout or found.layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
-  notes += [f"names of no joint were passed over: {_shown(unknown)}"] if unknown else []
+  notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
   if others := [names[axes[None]] for axes in slots if not long and None in axes and 2 not in axes]:
     notes.append(f"columns without a known word for a score were passed over: {_shown(others)}")
   known = set()
@@ -121,7 +127,7 @@ def _read(path, layout, rows) -> list[Detections]:
     if (key := hash((number, person, body.tobytes()))) not in known:  # a repeated row counts once
       known.add(key)
       collector.add(number, body[:, :2], body[:, 2], person)
-  return collector.finish(normalised=collector.are_shares, notes=tuple(notes))
+  return collector.finish(notes=tuple(notes))
 
 
 def _cells(path, rows, wanted: list[int], slots) -> tuple[dict[int, list[str]], list[int], np.ndarray]:
@@ -160,25 +166,6 @@ def _people(cells: list[str]) -> list[int | None]:
   known = [cell for cell in dict.fromkeys(cells) if cell.lower() not in ("nan", *_WORDS)]
   are_numbers = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", cell) for cell in known)
   return list(map({cell: int(float(cell)) if are_numbers else i for i, cell in enumerate(known)}.get, cells))
-
-
-def _places(path, names: list[str], layout: str | None) -> tuple[str | None, list[int], list[str]]:
-  """(layout, place of each joint among `names` or -1, names of no joint)."""
-  stems = {name.rstrip("0123456789") for name in names}
-  plain = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names  # kp_0, kp_1, ...
-  numbers = {int(name): place for place, name in enumerate(plain) if re.fullmatch("[0-9]{1,3}", name)}
-  places = list(range(len(names)))
-  try:
-    found = joint_names.find(names)
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
-  if found is not None and found.layout is not None and layout in (None, found.layout):
-    layout, by_name = found.layout, [-1 if place is None else place for place in found.of]
-    if len(names) != len(by_name) or any(place not in (joint, -1) for joint, place in enumerate(by_name)):
-      places = by_name  # else the unknown names are other spellings
-  elif len(numbers) >= joint_names.LEAST:
-    places = [numbers.get(number, -1) for number in range(min(1, *numbers), max(numbers) + 1)]
-  return layout, places, [names[place] for place in sorted({*range(len(names))} - {*places})]
 
 
 def _of_joints(path, numbers, persons, joints: list[str], places: list[int], values: np.ndarray):

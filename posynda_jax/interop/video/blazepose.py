@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from scipy import ndimage
 
 from posynda_jax.interop.video import reader
 
@@ -57,18 +58,11 @@ class Region:
 
 def crop(image: np.ndarray, region: Region, size: int) -> np.ndarray:
   """The region as an image [size size 3] of float32 in 0..1, bilinear; black beyond the image's edge."""
-  steps = (np.arange(size, dtype=np.float32) + 0.5) / size
-  at = region.to_image(np.stack(np.meshgrid(steps, steps), -1)).astype(np.float32) - np.float32(0.5)
-  height, width = image.shape[:2]
-  low = np.floor(at).astype(np.int32)
-  share = at - low
-  flat, found = image.reshape(-1, 3), np.zeros((size, size, 3), np.float32)
-  for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-    x, y = low[..., 0] + dx, low[..., 1] + dy
-    weight = (share[..., 0] if dx else 1 - share[..., 0]) * (share[..., 1] if dy else 1 - share[..., 1])
-    weight = weight * ((x >= 0) & (x < width) & (y >= 0) & (y < height))
-    found += weight[..., None] * flat[np.clip(y, 0, height - 1) * width + np.clip(x, 0, width - 1)]
-  return found / 255
+  steps = (np.arange(size) + 0.5) / size
+  x, y = np.moveaxis(region.to_image(np.stack(np.meshgrid(steps, steps), -1)) - 0.5, -1, 0)
+  colours = [ndimage.map_coordinates(channel, (y, x), np.float32, order=1, mode="grid-constant")
+             for channel in np.moveaxis(image, -1, 0)]
+  return np.stack(colours, -1) / 255
 
 
 def _anchors() -> np.ndarray:

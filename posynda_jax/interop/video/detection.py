@@ -95,12 +95,10 @@ def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.nd
     rows = person == number
     at, values = grid[frame[rows]], joints[rows]
     new = np.arange(np.ceil(at[0] - 1e-6), np.floor(at[-1] + 1e-6) + 1)
-    after = np.searchsorted(at, new).clip(1, max(len(at) - 1, 1)).clip(max=len(at) - 1)
-    gap = at[after] - at[np.maximum(after - 1, 0)]
-    new, after = new[gap <= EVERY], after[gap <= EVERY]
-    before = np.maximum(after - 1, 0)
-    share = np.clip((new - at[before]) / np.maximum(at[after] - at[before], 1e-9), 0, 1)[:, None, None]
-    moved = (1 - share) * values[before] + share * values[after]
+    after = np.searchsorted(at, new).clip(max=len(at) - 1)
+    new = new[at[after] - at[np.maximum(after - 1, 0)] <= EVERY]
+    columns = values.reshape(len(at), -1).T
+    moved = np.stack([np.interp(new, at, column) for column in columns], -1).reshape(-1, *values.shape[1:])
     parts.append((new.astype(np.int64), np.full(len(new), number), moved))
   return *(np.concatenate(part) for part in zip(*parts, strict=True)), fps
 
