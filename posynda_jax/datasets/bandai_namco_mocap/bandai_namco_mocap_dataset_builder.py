@@ -21,7 +21,7 @@ class BandaiNamcoMocap(builder.MotionBuilder):
   PATTERN = re.compile(r"(dataset-[12]_([a-z-]+_[a-z-]+)_\d+)\.bvh", re.I)
   SOURCE_FPS = 30.0
   HOMEPAGE = "https://github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset"
-  LICENSE = "CC BY-NC 4.0: research use only, no commercial use. See README.md."
+  LICENSE = "CC BY-NC 4.0: research use only, no commercial use."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put bandai_namco.zip, or the folder bandai_namco/ with {FILES}, into manual_dir."
 
   def take(self, match):

@@ -15,9 +15,8 @@ class CmuMocap(builder.MotionBuilder):
   WHOLE = ("allasfamc", "all_asfamc/subjects")  # the full archive, 2,605 takes, as its owner packs it
   FILES = "<subject>/<subject>_<take>.amc beside <subject>/<subject>.asf"
   PATTERN = re.compile(r"(\d+)/(\1_\d+)\.amc", re.I)
-  SOURCE_FPS = 120.0
   HOMEPAGE = "http://mocap.cs.cmu.edu"
-  LICENSE = "CMU terms: free for all uses; may not be resold directly, even in converted form. See README.md."
+  LICENSE = "CMU terms: free for all uses; may not be resold directly, even in converted form."
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
       f"Put cmu.zip, the folder cmu/ with {FILES}, or the full archive allasfamc.zip, into manual_dir."
   )

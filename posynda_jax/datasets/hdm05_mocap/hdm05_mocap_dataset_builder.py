@@ -14,9 +14,8 @@ class Hdm05Mocap(builder.MotionBuilder):
   ARCHIVE = "hdm05"
   FILES = "HDM_<subject>_<action>_<take>_120.amc beside HDM_<subject>.asf"
   PATTERN = re.compile(r"HDM_([a-z]+)_(\w+)_(\d+)_120\.amc", re.I)
-  SOURCE_FPS = 120.0
   HOMEPAGE = "https://resources.mpi-inf.mpg.de/HDM05"
-  LICENSE = "CC BY-SA 3.0 Unported: files derived from it must be shared under the same licence. See README.md."
+  LICENSE = "CC BY-SA 3.0 Unported: files derived from it must be shared under the same licence."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put hdm05.zip, or the folder hdm05/ with {FILES}, into manual_dir."
 
   def take(self, match):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import licensed
+from posynda_jax.datasets import record
 from posynda_jax.datasets.human36m import files, views
 from posynda_jax.geometry import skeleton
 
@@ -18,7 +18,7 @@ KEYPOINTS = {
 }
 
 
-class Human36m(licensed.Builder, skip_registration=True):
+class Human36m(record.Builder):
   """A record is one camera's view of one take: "S1/Directions 1/54138969". A split is a subject."""
 
   name = "human36m"

@@ -4,11 +4,9 @@ import dataclasses
 import zlib
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import views
-from posynda_jax.datasets.mocap.builder import MotionConfig
 from posynda_jax.datasets.synthetic_motion import motion
 from posynda_jax.datasets.synthetic_motion.body import BodyRange, draw_body
 
@@ -46,24 +44,17 @@ DOMAINS = {
 }
 
 
-class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
+class SyntheticMotion(record.Builder):
   """Every sequence and view is a pure function of (domain, split, subject, sequence, view)."""
 
   name = "synthetic_motion"
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
+  LICENSE = "MIT."
   BUILDER_CONFIGS = [
-      MotionConfig(name=f"{domain}_{kind}", description=f"The {domain} domain: {kind}.",
-                   rig=None if kind == "world" else DOMAINS[domain].rig, detected=kind == "detected")
-      for domain in DOMAINS
+      record.RigConfig(
+          name=f"{name}_{kind}", rig=None if kind == "world" else domain.rig, detected=kind == "detected")
+      for name, domain in DOMAINS.items()
       for kind in ("world", "gt", "detected")
   ]
-  # TFDS would look for checksums of downloads with importlib_resources, which it does not require (#11212).
-  url_infos = {}
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    features = record.view_features() if self.builder_config.rig else record.world_features()
-    return self.dataset_info_from_configs(features=features, license="MIT", disable_shuffling=True)
 
   def _split_generators(self, dl_manager):
     del dl_manager
@@ -71,7 +62,7 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str):
     config = self.builder_config
-    domain_name, _, _ = config.name.partition("_")
+    domain_name = config.name.partition("_")[0]
     domain = DOMAINS[domain_name]
     chances = np.array(list(domain.families.values()), float)
     for subject in range(SUBJECTS[split]):
@@ -86,11 +77,11 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
         if not config.rig:
           yield name, {"poses_world_m": poses, **labels}
           continue
-        rendered = views.render_shot(
-            poses, config.rig, detected=config.detected, max_frames=NUM_FRAMES,
-            dataset=f"synthetic_motion/{domain_name}", sequence=name, shot=0,
+        rendered = views.render_shots(
+            poses, config.rig, NUM_FRAMES, detected=config.detected,
+            dataset=f"synthetic_motion/{domain_name}", sequence=name,
         )
-        for view, fields in rendered:
+        for _, view, fields in rendered:
           yield f"{name}/{view}", {**fields, **labels}
 
 

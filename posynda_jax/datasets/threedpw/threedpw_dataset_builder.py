@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import licensed
+from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, sequence_file, smpl
 from posynda_jax.geometry import camera, skeleton
@@ -22,7 +22,7 @@ MODEL_FILES = {"m": "smpl/SMPL_MALE.npz", "f": "smpl/SMPL_FEMALE.npz"}
 REGRESSOR_FILE = "smpl/J_regressor_h36m.npy"
 
 
-class Threedpw(licensed.Builder):
+class Threedpw(record.Builder):
   """3DPW; `subject` is `<sequence>_<actor>`, `action` the sequence's name without its number."""
 
   name = "threedpw"
