@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import geometry_checks
-from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.datasets.synthetic_motion import body, families
 from posynda_jax.geometry import camera, camera_tables, skeleton
 
 LENS = np.array(camera_tables.H36M_INTRINSICS["54138969"][1], np.float32)
@@ -16,7 +16,7 @@ FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
 
 def walker(family: str = "locomotion", seed: int = 0) -> np.ndarray:
   rng = np.random.default_rng(seed)
-  return motion.draw_motion(rng, body.draw_body(rng, body.BodyRange()), family, 60, 50.0)
+  return families.draw_motion(rng, body.draw_body(rng, body.BodyRange()), family, 60, 50.0)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """Procedural human motion in two domains that differ in bodies, motions and cameras. Built from a seed, no download."""
 
-import dataclasses
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import views
-from posynda_jax.datasets.synthetic_motion import motion
+from posynda_jax.datasets.synthetic_motion import families
 from posynda_jax.datasets.synthetic_motion.body import BodyRange, draw_body
 
 FPS = 50.0
@@ -16,8 +16,7 @@ SUBJECTS = {"train": 60, "test": 12}
 SEQUENCES = 4  # of each subject
 
 
-@dataclasses.dataclass(frozen=True)
-class Domain:
+class Domain(NamedTuple):
   """A population of bodies, the relative frequencies of the families of motion, and the rig that renders them."""
 
   bodies: BodyRange
@@ -72,7 +71,7 @@ class SyntheticMotion(record.Builder):
         name = f"{split}{subject:03d}_{number}"
         rng = _stream(domain_name, name)
         family = rng.choice(list(domain.families), p=chances / chances.sum())
-        poses = motion.draw_motion(rng, body, family, NUM_FRAMES, FPS)
+        poses = families.draw_motion(rng, body, family, NUM_FRAMES, FPS)
         labels = {"fps": np.float32(FPS), "subject": f"{split}{subject:03d}", "action": str(family), "sequence": name}
         if not config.rig:
           yield name, {"poses_world_m": poses, **labels}
