@@ -42,13 +42,13 @@ def check_skeleton(poses_m, frame: str | None, where: str) -> list[Finding]:
   poses = poses - poses[:, :1]
   found = _units(poses, where)
   (difference, limb), below = _asymmetry(poses), _head_below(poses, frame)
-  head = f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
+  limb, head = f"{limb}, {difference:.0%} apart", f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
   if difference > ASYMMETRY or below > 0.8:
-    what = [f"{limb}, {difference:.0%} apart"] * (difference > ASYMMETRY) + [head] * (below > 0.5)
+    what = [limb] * (difference > ASYMMETRY) + [head] * (below > 0.5)
     return [*found, Finding("fault", where, "; ".join(what), _order_fix(poses, frame, difference))]
   if difference > SYMMETRY:
     fix = "some bodies are asymmetric; if this one is not, its joints are at wrong places"
-    found.append(Finding("warning", where, f"{limb}, {difference:.0%} apart", fix))
+    found.append(Finding("warning", where, limb, fix))
   if below > 0.5:
     found.append(Finding("warning", where, head, "look at the sequence: is the person lying, or is another axis up?"))
   return found + _sides(poses, where)
@@ -109,14 +109,15 @@ def _sides(poses: np.ndarray, where: str) -> list[Finding]:
   crossed = float(((across * (poses[:, left[3]] - poses[:, right[3]])).sum(-1) < 0).mean())
   if bent.mean() > 0.05 and backward.mean() > 0.75:
     what = f"knees bend backward in {backward.mean():.0%} of {len(backward)} bent legs: left and right are exchanged"
+    fix = "exchange the left and right joints, or undo a mirrored axis"
     if crossed > 0.75:
-      fix = "exchange the legs: skeleton.to_h36m(poses, 'spin17') does it"
-      return [Finding("fault", where, f"{what} in the legs alone", fix)]
-    return [Finding("fault", where, what, "exchange the left and right joints, or undo a mirrored axis")]
-  if crossed > 0.75:
+      what, fix = f"{what} in the legs alone", "exchange the legs: skeleton.to_h36m(poses, 'spin17') does it"
+  elif crossed > 0.75:
     what = f"left and right of shoulders and hips disagree in {crossed:.0%} of {len(poses)} frames"
-    return [Finding("fault", where, what, "arms or legs have their sides exchanged: reorder them")]
-  return []
+    fix = "arms or legs have their sides exchanged: reorder them"
+  else:
+    return []
+  return [Finding("fault", where, what, fix)]
 
 
 def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: str, limit_px: float) -> list[Finding]:
@@ -138,10 +139,9 @@ def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: s
   if error <= limit_px:
     return []
   best, fix = min(_mistakes(poses, keypoints, projected, intrinsics))
+  fix = UNEXPLAINED if best > error / 4 else fix
   if np.abs(keypoints).max() <= 3:
     fix = "the 2D is screen-normalised: store pixels"
-  elif best > error / 4:
-    fix = UNEXPLAINED
   what = f"3D misses the 2D by {error:.3g} px on average, expected at most {limit_px:g}"
   return [Finding("fault", where, what, fix)]
 

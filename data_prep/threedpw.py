@@ -64,9 +64,11 @@ def count(path: pathlib.Path) -> str:
 def members(path: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
   """The files to gather: place below the output -> file of the download or of `smpl_dir`."""
   with archives.open_archive(path, builder.ARCHIVE) as archive:
-    names = [name for members in builder.members_by_split(archive).values() for name in members]
-    found = {builder.ARCHIVE + ".zip": archive.path} if archive.path.is_file() else {
-        f"{builder.ARCHIVE}/{name}": archive.path / name for name in names}
+    names = [name for of_split in builder.members_by_split(archive).values() for name in of_split]
+  if archive.path.is_file():
+    found = {archive.path.name: archive.path}
+  else:
+    found = {f"{builder.ARCHIVE}/{name}": archive.path / name for name in names}
   return found | {name: smpl_dir / pathlib.Path(name).name for name in SMPL_FILES if smpl_dir}
 
 
