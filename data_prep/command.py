@@ -35,7 +35,8 @@ def gather(files: dict[str, pathlib.Path], output: pathlib.Path) -> str:
       os.link(file, target)
     except OSError:  # another disk, or one without hard links
       shutil.copy2(file, target)
-  return f"{output}: {num_new} files written, {len(files) - num_new} already there and left unchanged"
+  state = f"{num_new} files written, {len(files) - num_new} already there and left unchanged"
+  return f"{output}: {state}; give it to the builder as manual_dir"
 
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:

@@ -24,30 +24,28 @@ class Take(NamedTuple):
   action: str
   split: str
   motion: str
-  skeleton: str | None = None
+  skeleton: str | None
 
 
 class MotionBuilder(record.Builder, skip_registration=True):
-  """Base of a motion capture dataset. A subclass sets the constants without a value and defines `take`.
+  """Base of a motion capture dataset. A subclass sets the constants without a value.
 
-  The base reads ASF and AMC files. A dataset of another format overrides SUFFIX and `read`.
+  The base reads ASF and AMC files. A dataset of another format overrides SUFFIX, SKELETON and `read`.
   """
 
   ARCHIVE: str  # `<ARCHIVE>.zip` or the folder `<ARCHIVE>/` in manual_dir
   WHOLE: tuple[str, str] | None = None  # (name, folder) of a larger archive, read in its place where it is there
   FILES: str  # the archive's file names, for messages
   SUFFIX = ".amc"  # of a motion file's name, in lower case
-  PATTERN: re.Pattern  # of a motion file's name
+  PATTERN: re.Pattern  # of a motion file's name: groups `sequence` and, if it tells them, `subject` and `action`
+  SKELETON: str | None  # name of the ASF file, with {subject}
+  TEST: tuple[str, frozenset[str]]  # a label, and its values in the test split
   SOURCE_FPS = 120.0  # of AMC files, which do not say it
   BUILDER_CONFIGS = [record.RigConfig(name="world")] + [
       record.RigConfig(name=f"{rig}_{kind}", rig=rig, detected=kind == "detected")
       for rig in ("h36m_rig", "dhp_rig", "wild_rig")
       for kind in ("gt", "detected")
   ]
-
-  def take(self, match: re.Match) -> Take:
-    """The take of a motion file, given the match of its name with PATTERN."""
-    raise NotImplementedError
 
   def read(self, archive: archives.Archive, take: Take) -> tuple[np.ndarray, float]:
     """Poses [f 17 3] (m, Y up) at about `views.WANTED_FPS`, and their rate. Raises ValueError that names a damaged
@@ -65,11 +63,13 @@ class MotionBuilder(record.Builder, skip_registration=True):
       if (match := self.PATTERN.fullmatch(member)) is None:
         what = f"cannot tell subject and take from the file name {member!r}"
         raise ValueError(f"{archive.path}: {what}, expected {self.FILES}")
-      take = self.take(match)
-      if take.skeleton is not None and take.skeleton not in archive.members:
-        what = f"{member} needs {take.skeleton}, which is missing"
+      labels = {"subject": "unknown", "action": match["sequence"], **match.groupdict()}
+      skeleton = self.SKELETON and self.SKELETON.format(**labels)
+      if skeleton and skeleton not in archive.members:
+        what = f"{member} needs {skeleton}, which is missing"
         raise ValueError(f"{archive.path}: {what}; expected {self.FILES}; fetch it again")
-      yield take
+      label, of_test = self.TEST
+      yield Take(**labels, split="test" if labels[label] in of_test else "train", motion=member, skeleton=skeleton)
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     splits: dict[str, list[Take]] = {"train": [], "test": []}
