@@ -117,13 +117,6 @@ def test_tracks_are_valid_only_in_aligned_frames_with_a_person(opened):
   np.testing.assert_allclose(portrait[3], records[0]["keypoints_px"][3], atol=1e-3)
 
 
-def test_the_official_zip_is_read_as_it_is(tmp_path, opened, manual_dir):
-  shutil.make_archive(tmp_path / "sequenceFiles", "zip", manual_dir, "sequenceFiles")
-  records = load.load("threedpw/approx", "train", data_dir=tmp_path, manual_dir=tmp_path)
-  for a, b in zip(records, opened("approx", "train"), strict=True):
-    np.testing.assert_equal(a, b)
-
-
 def test_regressor_records_are_the_posed_mesh_in_the_camera(opened, truth, manual_dir):
   regressor = np.load(manual_dir / "smpl/J_regressor_h36m.npy")
   models = {g: smpl.load_model(manual_dir / f"smpl/SMPL_{n}.npz") for g, n in (("m", "MALE"), ("f", "FEMALE"))}
