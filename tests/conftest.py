@@ -24,7 +24,7 @@ def pytest_addoption(parser):
 
 
 def pytest_make_parametrize_id(val, argname):
-  """Bytes do not name a test: pytest-xdist's processes must collect equal names, and gzip writes the time into its bytes."""
+  """Bytes do not name a test: pytest-xdist's processes collect equal names, and gzip writes the time into its bytes."""
   return argname if isinstance(val, bytes) else None
 
 
