@@ -1,6 +1,8 @@
-"""The command line of the preparation scripts."""
+"""The command line of the preparation scripts, and the gathering of files."""
 
+import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable
 
@@ -9,17 +11,36 @@ from absl import app, flags
 flags.disclaim_key_flags()  # --help lists the flags as those of the script that calls `run`
 
 
-def state(output: pathlib.Path, is_new: bool) -> str:
-  """The last line that a script prints."""
-  new = "ready, give it to the builder as manual_dir"
-  return f"{output}: {new if is_new else 'finished before from the same files, left unchanged'}"
-
-
 def table(rows: list[tuple]) -> str:
   """Rows as text with right-aligned columns; the first row is the head. Integers get thousands separators."""
   cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
   widths = [max(map(len, column)) + 2 for column in zip(*cells)]
   return "\n".join("".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in cells)
+
+
+def gather(files: dict[str, pathlib.Path], output: pathlib.Path) -> str:
+  """Puts files at their places below `output`, as hard links or, on another disk, as copies; returns what it did.
+
+  A file of equal size and time is there already and left unchanged.
+  """
+  num_new = 0
+  for place, file in files.items():
+    target = output / place
+    if target.is_file() and _stamp(target) == _stamp(file):
+      continue
+    num_new += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+      os.link(file, target)
+    except OSError:  # another disk, or one without hard links
+      shutil.copy2(file, target)
+  state = f"{num_new} files written, {len(files) - num_new} already there and left unchanged"
+  return f"{output}: {state}; give it to the builder as manual_dir"
+
+
+def _stamp(path: pathlib.Path) -> tuple[int, int]:
+  return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def run(prepare: Callable[..., str], path: str, output: str, **optional: str) -> None:

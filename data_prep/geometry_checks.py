@@ -25,30 +25,25 @@ _LIMBS = {"thigh": (0, 1), "shin": (1, 2), "upper arm": (3, 4), "forearm": (4, 5
 _project = licensed.compiled_per_length(camera.project)
 
 
-def check_skeleton(poses_m, frame: str | None, where: str) -> list[Finding]:
+def check_skeleton(poses_m, frame: str, where: str) -> list[Finding]:
   """Faults of poses [t 17 3] in Human3.6M order: units, limb lengths, head below the pelvis, exchanged sides.
 
-  `frame` is "camera" (y down), "y_up", "z_up", or None for an unknown direction of gravity, which omits the check of
-  the head. Frames with non-finite joints are omitted. Raises ValueError for another shape or frame.
+  `frame` is "camera" (y down), "y_up" or "z_up". Frames with non-finite joints are omitted.
   """
   poses = np.asarray(poses_m, np.float64)
-  if poses.ndim != 3 or poses.shape[1:] != (17, 3):
-    raise ValueError(f"{where}: poses have shape {poses.shape}, expected (frames, 17, 3)")
-  if frame is not None and frame not in UP:
-    raise ValueError(f"frame {frame!r} is unknown; choose one of {', '.join(UP)} or None")
   poses = poses[np.isfinite(poses).all((1, 2))]
   if not len(poses):
     return [Finding("fault", where, "no frame has a finite pose", "fetch the file again, or leave the sequence out")]
   poses = poses - poses[:, :1]
   found = _units(poses, where)
   (difference, limb), below = _asymmetry(poses), _head_below(poses, frame)
-  head = f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
+  limb, head = f"{limb}, {difference:.0%} apart", f"the head is below the pelvis in {below:.0%} of {len(poses)} frames"
   if difference > ASYMMETRY or below > 0.8:
-    what = [f"{limb}, {difference:.0%} apart"] * (difference > ASYMMETRY) + [head] * (below > 0.5)
+    what = [limb] * (difference > ASYMMETRY) + [head] * (below > 0.5)
     return [*found, Finding("fault", where, "; ".join(what), _order_fix(poses, frame, difference))]
   if difference > SYMMETRY:
     fix = "some bodies are asymmetric; if this one is not, its joints are at wrong places"
-    found.append(Finding("warning", where, f"{limb}, {difference:.0%} apart", fix))
+    found.append(Finding("warning", where, limb, fix))
   if below > 0.5:
     found.append(Finding("warning", where, head, "look at the sequence: is the person lying, or is another axis up?"))
   return found + _sides(poses, where)
@@ -79,12 +74,12 @@ def _asymmetry(poses: np.ndarray) -> tuple[float, str]:
   return worst
 
 
-def _head_below(poses: np.ndarray, frame: str | None) -> float:
+def _head_below(poses: np.ndarray, frame: str) -> float:
   """Share of frames whose head is not above the pelvis."""
-  return 0.0 if frame is None else float((poses[:, 10] @ np.array(UP[frame]) <= 0).mean())
+  return float((poses[:, 10] @ np.array(UP[frame]) <= 0).mean())
 
 
-def _order_fix(poses: np.ndarray, frame: str | None, difference: float) -> str:
+def _order_fix(poses: np.ndarray, frame: str, difference: float) -> str:
   for name, order in OTHER_ORDERS.items():
     other = poses[:, order] - poses[:, order[:1]]
     if _asymmetry(other)[0] <= ASYMMETRY and _head_below(other, frame) <= 0.5 and not _sides(other, ""):
@@ -109,14 +104,15 @@ def _sides(poses: np.ndarray, where: str) -> list[Finding]:
   crossed = float(((across * (poses[:, left[3]] - poses[:, right[3]])).sum(-1) < 0).mean())
   if bent.mean() > 0.05 and backward.mean() > 0.75:
     what = f"knees bend backward in {backward.mean():.0%} of {len(backward)} bent legs: left and right are exchanged"
+    fix = "exchange the left and right joints, or undo a mirrored axis"
     if crossed > 0.75:
-      fix = "exchange the legs: skeleton.to_h36m(poses, 'spin17') does it"
-      return [Finding("fault", where, f"{what} in the legs alone", fix)]
-    return [Finding("fault", where, what, "exchange the left and right joints, or undo a mirrored axis")]
-  if crossed > 0.75:
+      what, fix = f"{what} in the legs alone", "exchange the legs: skeleton.to_h36m(poses, 'spin17') does it"
+  elif crossed > 0.75:
     what = f"left and right of shoulders and hips disagree in {crossed:.0%} of {len(poses)} frames"
-    return [Finding("fault", where, what, "arms or legs have their sides exchanged: reorder them")]
-  return []
+    fix = "arms or legs have their sides exchanged: reorder them"
+  else:
+    return []
+  return [Finding("fault", where, what, fix)]
 
 
 def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: str, limit_px: float) -> list[Finding]:
@@ -126,22 +122,16 @@ def check_reprojection(poses_camera_m, keypoints_px, intrinsics, valid, where: s
   that explains the error: joint order, sides, univ_annot3, image size, distortion, or a shift in time.
   """
   poses, keypoints = np.asarray(poses_camera_m, np.float32), np.asarray(keypoints_px, np.float32)
-  if len(poses) != len(keypoints):
-    what = f"{len(keypoints)} frames of 2D against {len(poses)} of 3D"
-    return [Finding("fault", where, what, "align the two before comparing them")]
   keep = np.asarray(valid, bool) & np.isfinite(poses).all((1, 2)) & np.isfinite(keypoints).all((1, 2))
-  if not keep.any():
-    return [Finding("warning", where, "no valid frame to compare 2D and 3D in", "check the valid flags")]
   poses, keypoints, intrinsics = poses[keep], keypoints[keep], np.asarray(intrinsics, np.float32)
   projected = _project(poses, intrinsics)
   error = _distance(projected, keypoints).mean()
   if error <= limit_px:
     return []
   best, fix = min(_mistakes(poses, keypoints, projected, intrinsics))
+  fix = UNEXPLAINED if best > error / 4 else fix
   if np.abs(keypoints).max() <= 3:
     fix = "the 2D is screen-normalised: store pixels"
-  elif best > error / 4:
-    fix = UNEXPLAINED
   what = f"3D misses the 2D by {error:.3g} px on average, expected at most {limit_px:g}"
   return [Finding("fault", where, what, fix)]
 

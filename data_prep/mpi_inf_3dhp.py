@@ -7,28 +7,21 @@ and images are not read. All annotations are checked first, and a fault in one s
 gathered files are hard links, or copies on another disk. A second run on the same files changes nothing.
 """
 
-import dataclasses
 import functools
-import json
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tqdm
 
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import processed, raw, tables, views
-from posynda_jax.runtime.files import write_json, writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error, stop_at_faults
 
-DONE = "prepared.json"  # written last: size and time of the gathered files, and their counts
 
-
-@dataclasses.dataclass(frozen=True)
-class Count:
+class Count(NamedTuple):
   """Counts of one sequence of one source; `readme` is the published count of valid frames, 0 if there is none."""
 
   sequence: str
@@ -116,39 +109,14 @@ def members(path: pathlib.Path) -> dict[str, pathlib.Path]:
   return found
 
 
-def gather(path: pathlib.Path, output: pathlib.Path) -> tuple[list[Count], bool]:
-  """(counts, whether files were gathered). Raises ValueError for a download with faults, after printing them."""
-  if output.resolve() == path.resolve():
-    raise ValueError(f"--output is the download itself: give another folder, or {path} to the builder as manual_dir")
-  files = members(path)
-  stamps = {place: [file.stat().st_size, file.stat().st_mtime_ns] for place, file in files.items() if file.is_file()}
-  if files and (output / DONE).is_file():
-    state = json.loads((output / DONE).read_text())
-    sizes = {place: (output / place).stat().st_size for place in files if (output / place).is_file()}
-    if state["files"] == stamps and sizes == {place: size for place, (size, _) in stamps.items()}:
-      return [Count(**count) for count in state["counts"]], False
+def prepare(path: pathlib.Path, output: pathlib.Path) -> str:
+  """Gathers, and returns the counts to print. Raises ValueError for a download with faults, after printing them."""
   surveyed = list(survey(path))
   stop_at_faults(item for item in surveyed if isinstance(item, Finding))
   counts = [item for item in surveyed if isinstance(item, Count)]
-  for place, file in files.items():
-    (output / place).parent.mkdir(parents=True, exist_ok=True)
-    (output / place).unlink(missing_ok=True)
-    try:
-      os.link(file, output / place)
-    except OSError:  # another disk, or one without hard links
-      with writing(output / place) as copy, file.open("rb") as original:
-        shutil.copyfileobj(original, copy)
-  write_json(output / DONE, {"files": stamps, "counts": [dataclasses.asdict(count) for count in counts]})
-  return counts, True
-
-
-def prepare(path: pathlib.Path, output: pathlib.Path) -> str:
-  """Gathers, and returns the counts to print, one sequence a line. Raises as `gather`."""
-  counts, is_new = gather(path, output)
-  head = tuple(field.name for field in dataclasses.fields(Count))
-  rows = [dataclasses.astuple(count) for count in counts]
-  total = f"{len(counts)} sequences, {sum(c.frames * c.cameras for c in counts):,} frames of single views"
-  return "\n".join([command.table([head, *rows]), total, command.state(output, is_new)])
+  frames = sum(count.frames * count.cameras for count in counts)
+  total = f"{len(counts)} sequences, {frames:,} frames of single views"
+  return "\n".join([command.table([Count._fields, *counts]), total, command.gather(members(path), output)])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, published, sequence_file, smpl
 from posynda_jax.datasets.threedpw import threedpw_dataset_builder as builder
 from posynda_jax.geometry import camera
-from posynda_jax.runtime.files import writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error, stop_at_faults
@@ -62,30 +61,15 @@ def count(path: pathlib.Path) -> str:
   return f"{command.table(rows)}\n{legend}"
 
 
-def gather(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> tuple[int, int]:
-  """Copies the sequence files, and the SMPL files of `smpl_dir`: (files written, files that were there already).
-
-  Raises ValueError for an archive whose members lead outside it, FileNotFoundError for missing files.
-  """
-  written = []
+def members(path: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
+  """The files to gather: place below the output -> file of the download or of `smpl_dir`."""
   with archives.open_archive(path, builder.ARCHIVE) as archive:
-    members = [member for names in builder.members_by_split(archive).values() for member in names]
-    in_place = output.resolve() == path.resolve()
-    for member in tqdm.tqdm(members, "gathering", unit="file", disable=None):
-      written.append(not in_place and _write(output / builder.ARCHIVE / member, archive.read(member)))
-  for name in SMPL_FILES if smpl_dir else ():
-    written.append(_write(output / name, (smpl_dir / pathlib.Path(name).name).read_bytes()))
-  return sum(written), len(written) - sum(written)
-
-
-def _write(path: pathlib.Path, content: bytes) -> bool:
-  """Whether `path` had other content and was written."""
-  if path.exists() and path.read_bytes() == content:
-    return False
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with writing(path) as file:
-    file.write(content)
-  return True
+    names = [name for of_split in builder.members_by_split(archive).values() for name in of_split]
+  if archive.path.is_file():
+    found = {archive.path.name: archive.path}
+  else:
+    found = {f"{builder.ARCHIVE}/{name}": archive.path / name for name in names}
+  return found | {name: smpl_dir / pathlib.Path(name).name for name in SMPL_FILES if smpl_dir}
 
 
 def _inspect_names(archive: archives.Archive, members: list[tuple[str, str]]) -> Iterator[Finding]:
@@ -159,8 +143,7 @@ def _inspect_smpl(folder: pathlib.Path) -> Iterator[Finding]:
 def prepare(path: pathlib.Path, output: pathlib.Path, smpl_dir: pathlib.Path | None = None) -> str:
   """Inspects and gathers, and returns the counts to print. Raises ValueError for a fault, before it writes."""
   stop_at_faults(itertools.chain(inspect(path), _inspect_smpl(smpl_dir) if smpl_dir else ()))
-  written, kept = gather(path, output, smpl_dir)
-  return f"{output}: {written} files written, {kept} already there and left unchanged\n{count(output)}"
+  return f"{command.gather(members(path, smpl_dir), output)}\n{count(output)}"
 
 
 if __name__ == "__main__":

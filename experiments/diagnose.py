@@ -69,12 +69,10 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
   for record in sources.load_records(f"{cell.dataset}/world", "test", folders):
     max_frames = int(views.SHOT_SECONDS * record["fps"])
     motion = record["poses_world_m"] if cell.own_body else with_body(record["poses_world_m"], lengths)
-    for shot, frames in enumerate(views.shots(len(motion), max_frames)):
-      rendered = views.render_shot(
-          motion[frames], cell.rig, detected=cell.detected, max_frames=max_frames, dataset=cell.dataset,
-          sequence=record["sequence"], shot=shot)
-      labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
-      found += [{**fields, **labels} for _, fields in rendered]
+    rendered = views.render_shots(
+        motion, cell.rig, max_frames, detected=cell.detected, dataset=cell.dataset, sequence=record["sequence"])
+    labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
+    found += [{**fields, **labels} for *_, fields in rendered]
   return found
 
 

@@ -79,52 +79,44 @@ def _make_bytes(kind: type, *args):
   return kind(*args)
 
 
-def _allowed() -> dict[tuple[str, str], Any]:
-  names: dict[tuple[str, str], Any] = {
-      ("numpy", "ndarray"): _Ndarray, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _encode,
-  }
-  for core in ("numpy.core", "numpy._core"):
-    names |= {(f"{core}.multiarray", "_reconstruct"): _reconstruct, (f"{core}.multiarray", "scalar"): _scalar}
-    names[f"{core}.numeric", "_frombuffer"] = _frombuffer
-  for module in ("builtins", "__builtin__"):
-    names |= {(module, it.__name__): it for it in (set, frozenset, list, dict, tuple, complex, int, float, bool, str)}
-    names |= {(module, it.__name__): functools.partial(_make_bytes, it) for it in (bytes, bytearray)}
-  return names | {("collections", it.__name__): it for it in (collections.OrderedDict, collections.defaultdict)}
+_BUILTINS = {it.__name__: it for it in (set, frozenset, list, dict, tuple, complex, int, float, bool, str)}
+_BUILTINS |= {it.__name__: functools.partial(_make_bytes, it) for it in (bytes, bytearray)}
+_ALLOWED = {  # module -> {name: what stands for it}
+    "numpy": {"ndarray": _Ndarray, "dtype": _dtype}, "_codecs": {"encode": _encode},
+    "builtins": _BUILTINS, "__builtin__": _BUILTINS,
+    "collections": {"OrderedDict": collections.OrderedDict, "defaultdict": collections.defaultdict},
+    "numpy.core.multiarray": {"_reconstruct": _reconstruct, "scalar": _scalar},
+    "numpy.core.numeric": {"_frombuffer": _frombuffer},
+}
 
 
-_NAMES = _allowed()
-
-
-@functools.cache
-def _unpickler() -> type:
+class _Unpickler(pickle._Unpickler):
   """A subclass of pickle's private Unpickler in Python, because that in C does not let a subclass replace BUILD."""
-  base = pickle._Unpickler
 
-  class Unpickler(base):
-    dispatch = dict(base.dispatch)
+  dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, file, encoding: str, extra: Mapping, persistent: Callable | None):
-      super().__init__(file, encoding=encoding)
-      self._names = {**_NAMES, **extra}
-      self._persistent = persistent
+  def __init__(self, file, encoding: str, extra: Mapping, persistent: Callable | None):
+    super().__init__(file, encoding=encoding)
+    self._extra, self._persistent = extra, persistent
 
-    def find_class(self, module: str, name: str):
-      if (module, name) not in self._names:
-        raise Refused(f"names {module}.{name}, which is not plain data")
-      return self._names[module, name]
+  def find_class(self, module: str, name: str):
+    if (module, name) in self._extra:
+      return self._extra[module, name]
+    allowed = _ALLOWED.get(module.replace("numpy._core", "numpy.core"), {})
+    if name not in allowed:
+      raise Refused(f"names {module}.{name}, which is not plain data")
+    return allowed[name]
 
-    def persistent_load(self, pid):
-      if self._persistent is None:
-        raise Refused("holds a persistent reference, which plain data does not")
-      return self._persistent(pid)
+  def persistent_load(self, pid):
+    if self._persistent is None:
+      raise Refused("holds a persistent reference, which plain data does not")
+    return self._persistent(pid)
 
-    def load_build(self):
-      state = self.stack.pop()
-      _set_state(self.stack[-1], state)
+  def load_build(self):
+    state = self.stack.pop()
+    _set_state(self.stack[-1], state)
 
-    dispatch[pickle.BUILD[0]] = load_build
-
-  return Unpickler
+  dispatch[pickle.BUILD[0]] = load_build
 
 
 def _set_state(thing, state) -> None:
@@ -148,34 +140,25 @@ def _set_array(array: np.ndarray, state) -> None:
   array.__setstate__(state)
 
 
-def load(
-    file, label: str, encoding: str = "ASCII", extra: Mapping = {}, persistent: Callable | None = None
-) -> Any:
+def load(file, label: str, encoding: str = "ASCII", extra: Mapping = {}, persistent: Callable | None = None) -> Any:
   """The plain data in the open binary `file`, from its position on.
 
   `extra` allows further names, {(module, name): object}. `persistent` resolves persistent references (PyTorch's
   storages). Raises Refused, which names `label` and the refused name, and ValueError for a damaged pickle.
   """
   try:
-    return _unpickler()(file, encoding, extra, persistent).load()
+    return _Unpickler(file, encoding, extra, persistent).load()
   except Refused as error:
     raise Refused(f"{label} {error}: it is refused and nothing of it was run; get the file from its owner") from error
   except Exception as error:  # a damaged pickle raises the errors of all functions that it may call
     raise ValueError(f"{label} is not a whole pickle ({type(error).__name__}: {error}): fetch it again") from error
 
 
-def load_file(path, encoding: str = "ASCII") -> Any:
-  """The plain data of a pickle file. Raises as `load` and `bounded` do."""
-  path = bounded(path)
-  with path.open("rb") as file:
-    return load(file, str(path), encoding)
-
-
 # What Python's zipfile raises for damaged archives; seeks to offsets that lie are OSError, versions RuntimeError.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OSError)
 
 
-def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
+def load_npz(path) -> dict[str, Any]:
   """The arrays of an npz file by name. An object array without axes becomes the object it holds.
 
   Raises as `load` and `bounded` do, and ValueError for a damaged file.
@@ -190,17 +173,17 @@ def load_npz(path, encoding: str = "latin1") -> dict[str, Any]:
       for info in infos:
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as file:
-          arrays[name] = _read_array(file, f"{path}: {name}", encoding)
+          arrays[name] = _read_array(file, f"{path}: {name}")
   except ZIP_ERRORS as error:
     raise ValueError(f"{path} is not a whole npz file ({error}): fetch it again") from error
   return arrays
 
 
-def load_npy(path, encoding: str = "latin1") -> Any:
+def load_npy(path) -> Any:
   """The array of an npy file. Raises as `load_npz` does."""
   path = bounded(path)
   with path.open("rb") as file:
-    return _read_array(file, str(path), encoding)
+    return _read_array(file, str(path))
 
 
 def bounded(path) -> pathlib.Path:
@@ -213,7 +196,7 @@ def bounded(path) -> pathlib.Path:
   return path
 
 
-def _read_array(file, label: str, encoding: str):
+def _read_array(file, label: str):
   try:
     version = npy_format.read_magic(file)
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
@@ -221,7 +204,7 @@ def _read_array(file, label: str, encoding: str):
   except Exception as error:  # NumPy parses the header as Python source, with many types of errors
     raise ValueError(f"{label} is not a whole npy array ({' '.join(str(error).split())}): fetch it again") from error
   if dtype.hasobject:
-    value = load(file, label, encoding)
+    value = load(file, label, "latin1")
     if not isinstance(value, np.ndarray) or value.shape != shape:
       raise ValueError(f"{label} does not hold the array its header announces: fetch it again")
     return value.item() if value.ndim == 0 else value

@@ -57,16 +57,12 @@ def _normalised(record: dict, fields: Sequence[str]) -> dict[str, np.ndarray]:
     arrays["keypoints"] = record["keypoints_px"] * (2 / w) - offset
     arrays["intrinsics"] = np.concatenate([px[:2] * 2 / w, px[2:4] * 2 / w - offset, px[4:]])
     arrays["confidence"] = record["confidence"]
-  if "poses" in fields:
-    if "poses_camera_m" not in record:
-      raise ValueError(f"sequence {label} has no 3D poses: it can only be an unlabelled target")
-    arrays["poses"] = record["poses_camera_m"]
-  if "motion" in fields:
-    arrays["motion"] = record["poses_world_m"]
-  for name in set(fields) - {*LABELLED, *WORLD}:  # further arrays by frame of one dataset
-    if name not in record:
-      raise ValueError(f"sequence {label} has no {name}: build the dataset anew, or ask for no {name}")
-    arrays[name] = record[name]
+  for name in set(fields) - {*UNLABELLED}:  # also arrays by frame that only one dataset has
+    source = {"poses": "poses_camera_m", "motion": "poses_world_m"}.get(name, name)
+    if source not in record:
+      what = "3D poses: it can only be an unlabelled target" if name == "poses" else f"{name}: build the dataset anew"
+      raise ValueError(f"sequence {label} has no {what}")
+    arrays[name] = record[source]
   arrays = {k: np.asarray(v, np.float32) for k, v in arrays.items()}
   num_frames = len(next(v for k, v in arrays.items() if k != "intrinsics"))
   arrays["valid"] = np.asarray(record.get("valid", np.ones(num_frames)), np.float32)

@@ -1,13 +1,10 @@
-"""Parts that human36m, mpi_inf_3dhp and threedpw share: faults, a builder, and compilation for all sequence lengths."""
+"""Parts that human36m, mpi_inf_3dhp, threedpw and their checks share: faults, and compilation for all lengths."""
 
 import functools
 from collections.abc import Callable
 
 import jax
 import numpy as np
-import tensorflow_datasets as tfds
-
-from posynda_jax.datasets import record
 
 
 class Fault(ValueError):
@@ -16,26 +13,6 @@ class Fault(ValueError):
   def __init__(self, where, what: str, fix: str = "fetch it again"):
     super().__init__(f"{where}: {what}; {fix}")
     self.where, self.what, self.fix = str(where), what, fix
-
-
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Base of the builders. A subclass sets the constants without a value and yields view records."""
-
-  HOMEPAGE: str
-  LICENSE: str
-  EXTRA_FEATURES: dict = {}  # fields beside those of `record.view_features`
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
-  # TFDS would look for checksums of downloads with importlib_resources, which it does not require (#11212).
-  url_infos = {}
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return self.dataset_info_from_configs(
-        features=record.view_features(**self.EXTRA_FEATURES),
-        homepage=self.HOMEPAGE,
-        license=f"{self.LICENSE} See README.md.",
-        disable_shuffling=True,  # records keep the order of sequences and cameras; the pipeline shuffles
-    )
 
 
 def compiled_per_length(function: Callable) -> Callable:

@@ -101,11 +101,10 @@ def world_config(name: str) -> tuple[str, str]:
   Raises ValueError for a dataset without a world config, because real cameras recorded it, and for an unknown view.
   """
   dataset, view = _dataset_and_config(name)
-  view = view.removesuffix("_gt")
   configs = builder_class(dataset).builder_configs
-  for world in (f"{view}_world", "world"):
-    if world in configs:
-      return world, configs[f"{view}_gt"].rig
+  for world in (f"{view.removesuffix('_gt')}_world", "world"):
+    if world in configs and (rig := configs[view].rig):
+      return world, rig
   raise ValueError(f"{dataset} has no world motion to render: give one of its configs in full")
 
 

@@ -4,7 +4,7 @@ Hypotheses are root-relative poses [h b f j 3] in metres, in the camera frame. K
 screen-normalised. The first of equal hypotheses wins.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from posynda_jax.geometry import camera, metrics, skeleton
 
 Granularity = Literal["sequence", "frame", "joint"]
-GRANULARITIES = ("sequence", "frame", "joint")
+GRANULARITIES = get_args(Granularity)
 BONE_M = 0.008  # chosen on HDM05's choosing actor
 
 
@@ -38,10 +38,8 @@ def choose(errors: Float[Array, "h b f j"], confidence: Float[Array, "b f j"], b
     weighted = weighted.mean((-2, -1), keepdims=True)
   elif by == "frame":
     weighted = weighted.mean(-1, keepdims=True)
-  elif by == "joint":
-    weighted = errors  # a joint's confidence scales all hypotheses alike
-  else:
-    raise ValueError(f"selection {by!r} is unknown; choose one of {', '.join(GRANULARITIES)}")
+  else:  # a joint's confidence scales all hypotheses alike
+    weighted = errors
   return jnp.broadcast_to(weighted.argmin(0), errors.shape[1:])
 
 

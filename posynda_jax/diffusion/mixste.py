@@ -1,7 +1,6 @@
 """MixSTE as a diffusion denoiser: attention over joints and over frames in turn (Zhang et al. 2022; D3DP; PoSynDA 3.4).
 
-All denoisers have the contract `(keypoints, noisy, t) -> x_0`: the noisy pose is an extra input, and t is embedded.
-Module names are the paths that adapters use.
+The noisy pose is an extra input, and t is embedded. Module names are the paths that adapters use.
 
     keypoints [b f j 2] + noisy [b f j 3] -> embed + joint positions + time -> spatial_0 -> + frame positions
         -> temporal_0 -> spatial_1 -> temporal_1 -> ... -> head [b f j 3]
@@ -45,9 +44,7 @@ class MixSTE(nn.Module):
       self, keypoints: Float[Array, "b f j i"], noisy: Float[Array, "b f j 3"] | None = None,
       t: Int[Array, "b"] | None = None, *, train: bool = False, with_doubt: bool = False,
   ) -> Float[Array, "b f j c"]:
-    """x_0 [b f j 3] (m); `with_doubt` [b f j 5], with the logarithm of its error's standard deviations (m), across the
-    image and along depth.
-    """
+    """x_0 (m), c = 3. `with_doubt` adds the logarithm of its error's deviations (m) across the image and in depth."""
     spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")  # all depths share it
     temporal_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")
     shape = keypoints.shape[:-1]  # b f j

@@ -6,6 +6,7 @@ negative.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
@@ -28,17 +29,15 @@ class Diffusion:
 
   @property
   def schedule(self) -> "Schedule":
-    """The cosine schedule with this noise."""
     return cosine_schedule(self.num_steps, noise_std=self.noise_std)
 
 
-@flax.struct.dataclass
-class Schedule:
+class Schedule(NamedTuple):
   """Float64 arrays [T] of a variance-preserving process, and the standard deviation (m) of its noise."""
 
   betas: np.ndarray
   alpha_bar: np.ndarray
-  noise_std: float = flax.struct.field(pytree_node=False, default=1.0)
+  noise_std: float
 
   @property
   def num_steps(self) -> int:
@@ -51,7 +50,7 @@ def cosine_schedule(num_steps: int = 1000, s: float = 0.008, noise_std: float = 
   abar = np.cos((x + s) / (1 + s) * np.pi / 2) ** 2
   abar /= abar[0]
   betas = np.clip(1 - abar[1:] / abar[:-1], 0, 0.999)
-  return Schedule(betas=betas, alpha_bar=np.cumprod(1 - betas), noise_std=noise_std)
+  return Schedule(betas, np.cumprod(1 - betas), noise_std)
 
 
 def q_sample(
@@ -60,9 +59,9 @@ def q_sample(
   """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise (Eq. 7). `noise` has the schedule's deviation."""
 
   def at_t(values):
-    return jnp.asarray(values, jnp.float32)[t].reshape((-1,) + (1,) * (x_0.ndim - 1))
+    return jnp.asarray(np.sqrt(values), jnp.float32)[t, None, None, None]
 
-  return at_t(np.sqrt(schedule.alpha_bar)) * x_0 + at_t(np.sqrt(1 - schedule.alpha_bar)) * noise
+  return at_t(schedule.alpha_bar) * x_0 + at_t(1 - schedule.alpha_bar) * noise
 
 
 def clamp(x):
@@ -74,8 +73,7 @@ def ddim_times(num_steps: int, num_iterations: int) -> np.ndarray:
   """The K+1 visited steps from T-1 down to -1: evenly spaced, truncated toward zero, in exact arithmetic."""
   if not 1 <= num_iterations <= num_steps:
     raise ValueError(f"{num_iterations} sampling iterations of a {num_steps}-step schedule: choose 1 to {num_steps}")
-  rising = [-1] + [i * num_steps // num_iterations - 1 for i in range(1, num_iterations + 1)]
-  return np.array(rising[::-1], np.int64)
+  return np.arange(num_iterations, -1, -1) * num_steps // num_iterations - 1
 
 
 @flax.struct.dataclass

@@ -4,6 +4,7 @@ A sampler takes any denoiser of the contract below and does not depend on its ne
 function but `propose`, which draws it.
 """
 
+import functools
 from typing import Protocol
 
 import jax
@@ -24,10 +25,7 @@ class Denoiser(Protocol):
 
 def with_flip(denoise: Denoiser, left=skeleton.LEFT, right=skeleton.RIGHT) -> Denoiser:
   """A denoiser that averages its output with the mirrored output for mirrored input (D3DP)."""
-
-  def flip(x):
-    return skeleton.flip(x, left, right)
-
+  flip = functools.partial(skeleton.flip, left=left, right=right)
   return lambda x_2d, noisy, t: (denoise(x_2d, noisy, t) + flip(denoise(flip(x_2d), flip(noisy), t))) / 2
 
 
@@ -65,8 +63,8 @@ def sample(
 def clip_noise(key: Array, shape: tuple[int, ...], steps: DdimSteps) -> tuple[Array, Array]:
   """Start noise [f j 3] and step noise [k-1 f j 3] (m) of one hypothesis of one clip."""
   init_key, step_key = jax.random.split(key)
-  noise = jax.random.normal(init_key, shape), jax.random.normal(step_key, (len(steps.t) - 1,) + shape)
-  return jax.tree.map(lambda x: steps.noise_std * x, noise)
+  std, num_steps = steps.noise_std, len(steps.t) - 1
+  return std * jax.random.normal(init_key, shape), std * jax.random.normal(step_key, (num_steps,) + shape)
 
 
 def propose(

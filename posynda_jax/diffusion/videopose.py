@@ -107,12 +107,10 @@ class VideoPose(nn.Module):
     x = nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name, name=norm
     )(x)
-    return self._drop(nn.relu(x), train)
-
-  def _drop(self, x: Float[Array, "b g d"], train: bool) -> Float[Array, "b g d"]:
-    """Dropout with one key a clip, by the clip's place in the global batch, so the number of devices has no effect."""
+    x = nn.relu(x)
     if not train or self.dropout == 0:
       return x
+    # Dropout has one key a clip, by the clip's place in the global batch, so the number of devices has no effect.
     key, num_clips = self.make_rng("dropout"), len(x)
     first = 0 if self.axis_name is None else jax.lax.axis_index(self.axis_name) * num_clips
 

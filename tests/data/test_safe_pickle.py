@@ -16,7 +16,7 @@ NESTED = {
     "S1": {"Directions 1": [np.arange(6, dtype=np.float32).reshape(1, 2, 3), None]},
     "plain": (True, 50, 1.5, "a", b"b"),
 }
-LOADERS = {"a.npz": safe_pickle.load_npz, "a.npy": safe_pickle.load_npy, "a.pkl": safe_pickle.load_file}
+LOADERS = {"a.npz": safe_pickle.load_npz, "a.npy": safe_pickle.load_npy}
 OBJECT_STATE = b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb"  # what follows dtype("O8") in a pickle
 
 
@@ -74,11 +74,6 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a, b, strict=True)
 
 
-def test_python_still_has_the_private_unpickler_whose_build_can_be_replaced():
-  assert safe_pickle._unpickler().dispatch[pickle.BUILD[0]] is not pickle._Unpickler.dispatch[pickle.BUILD[0]]
-  assert pickle._Unpickler.dispatch[pickle.BUILD[0]] is pickle._Unpickler.load_build
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_data_comes_back_whatever_the_protocol(protocol):
   rng = np.random.default_rng(0)
@@ -94,14 +89,11 @@ def test_plain_data_comes_back_whatever_the_protocol(protocol):
   assert np.dtype("f8").isnative and np.dtype("i4").isnative
 
 
-def test_a_python_2_pickle_is_read_as_latin_1(tmp_path):
+def test_a_python_2_pickle_is_read_as_latin_1():
   array = np.array([[1.5, -2e300, np.pi]])
-  (tmp_path / "seq.pkl").write_bytes(py2_pickle(array))
-  np.testing.assert_array_equal(safe_pickle.load_file(tmp_path / "seq.pkl", encoding="latin1"), array, strict=True)
-  with pytest.raises(ValueError, match=r"seq\.pkl is not a whole pickle \(UnicodeDecodeError"):
-    safe_pickle.load_file(tmp_path / "seq.pkl")
-  with pytest.raises(ValueError, match="not a whole pickle"):
-    load_bytes(b"\x80\x02}U\x08sequenceU\x03caf\xe9sx.")
+  np.testing.assert_array_equal(load_bytes(py2_pickle(array), encoding="latin1"), array, strict=True)
+  with pytest.raises(ValueError, match=r"file is not a whole pickle \(UnicodeDecodeError"):
+    load_bytes(py2_pickle(array))
   assert load_bytes(b"\x80\x02}U\x08sequenceU\x04caf\xe9s.", encoding="latin1") == {"sequence": "caf\xe9"}
 
 
@@ -111,9 +103,8 @@ def test_attributes_of_a_dict_are_dropped():
   assert_equal(load_bytes(pickle.dumps(weights)), collections.OrderedDict(w=np.ones(2)))
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-def test_npz_and_npy_give_back_nested_objects_and_both_memory_orders(tmp_path, compressed):
-  save = np.savez_compressed if compressed else np.savez
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_and_npy_give_back_nested_objects_and_both_memory_orders(tmp_path, save):
   c, f = np.arange(6.0).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3))
   many = np.array([np.zeros(2), "x", None], object)
   save(tmp_path / "a.npz", positions_3d=NESTED, c=c, f=f, many=many, number=np.float32(3), text="name")
@@ -134,7 +125,6 @@ def test_a_program_in_a_file_does_not_run(tmp_path):
   nested = {"S1": {"Directions": [np.zeros(2), Payload(planted)]}}
   np.savez(tmp_path / "a.npz", good=np.zeros(3), positions_3d=nested)
   np.save(tmp_path / "a.npy", object_array(nested))
-  (tmp_path / "a.pkl").write_bytes(pickle.dumps(nested, 2))
   for name, load in LOADERS.items():
     message = rf"{name}.* names (posix|nt)\.mkdir, which is not plain data"
     with pytest.raises(safe_pickle.Refused, match=message) as error:
@@ -206,7 +196,6 @@ def test_data_that_does_not_fit_its_type_is_refused(raw, message):
 def test_truncated_and_flipped_files_are_named(tmp_path):
   np.savez_compressed(tmp_path / "a.npz", positions_3d=NESTED, noise=np.random.default_rng(0).normal(size=500))
   np.save(tmp_path / "a.npy", np.zeros((4, 17, 2)))
-  (tmp_path / "a.pkl").write_bytes(pickle.dumps(NESTED, 2))
   np.savez(tmp_path / "stored.npz", positions_3d=NESTED)
   for name, load in {**LOADERS, "stored.npz": safe_pickle.load_npz}.items():
     whole = (tmp_path / name).read_bytes()
@@ -263,9 +252,8 @@ def test_a_python_2_header_and_object_array_of_another_shape(tmp_path):
 def test_files_beyond_the_limit_are_refused_unread(tmp_path, monkeypatch):
   np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(10**6, np.uint8))
   np.save(tmp_path / "a.npy", np.zeros(10**4))
-  (tmp_path / "a.pkl").write_bytes(pickle.dumps(bytes(10**4)))
   assert (tmp_path / "a.npz").stat().st_size < 5000
   monkeypatch.setattr(safe_pickle, "MAX_BYTES", 5000)
-  for (name, load), size in zip(LOADERS.items(), ("1,000,", "80,", "10,")):
+  for (name, load), size in zip(LOADERS.items(), ("1,000,", "80,")):
     with pytest.raises(ValueError, match=rf"{name} .* {size}\d+ bytes, more than 5,000: it is refused"):
       load(tmp_path / name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import geometry_checks
-from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.datasets.synthetic_motion import body, families
 from posynda_jax.geometry import camera, camera_tables, skeleton
 
 LENS = np.array(camera_tables.H36M_INTRINSICS["54138969"][1], np.float32)
@@ -16,7 +16,7 @@ FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
 
 def walker(family: str = "locomotion", seed: int = 0) -> np.ndarray:
   rng = np.random.default_rng(seed)
-  return motion.draw_motion(rng, body.draw_body(rng, body.BodyRange()), family, 60, 50.0)
+  return families.draw_motion(rng, body.draw_body(rng, body.BodyRange()), family, 60, 50.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_correct_body_passes_in_every_frame(family):
     poses = walker(family, seed)
     poses[::7, 3] = np.nan  # frames that are left out
     turned = {"y_up": poses, "z_up": poses[..., [2, 0, 1]], "camera": poses * [1, -1, -1] + [0, 1, 5]}
-    for frame, one in (turned | {None: poses[..., [1, 2, 0]]}).items():
+    for frame, one in turned.items():
       assert geometry_checks.check_skeleton(one, frame, family) == []
 
 
@@ -65,13 +65,6 @@ def test_a_slightly_asymmetric_body_is_only_a_warning():
   assert finding.level == "warning" and "forearm" in finding.what and "10% apart" in finding.what
 
 
-def test_a_wrong_shape_or_frame_is_refused():
-  with pytest.raises(ValueError, match=r"file: poses have shape \(2, 16, 3\), expected \(frames, 17, 3\)"):
-    geometry_checks.check_skeleton(np.zeros((2, 16, 3)), "camera", "file")
-  with pytest.raises(ValueError, match="'x_up' is unknown; choose one of camera, y_up, z_up"):
-    geometry_checks.check_skeleton(np.zeros((2, 17, 3)), "x_up", "file")
-
-
 @pytest.mark.parametrize("change, message", [
     (lambda p, k: (p[:, :1] + 1.05 * (p - p[:, :1]), k), "1.05. times too large about its pelvis: univ_annot3"),
     (lambda p, k: (p, k[:, FLIP]), "left and right are exchanged between 2D and 3D"),
@@ -83,7 +76,6 @@ def test_a_wrong_shape_or_frame_is_refused():
     (lambda p, k: (p[:-1], k[1:]), "the 2D is 1 frames early"),
     (lambda p, k: (p, np.asarray(camera.normalise_screen(k, np.array([1000, 1002])))), "screen-normalised: store"),
     (lambda p, k: (p * [-1, 1, 1], k), "do not belong together"),
-    (lambda p, k: (p, k[:-3]), "57 frames of 2D against 60 of 3D"),
 ])
 def test_each_mistake_between_2d_and_3d_gets_its_message(projected, change, message):
   poses, keypoints = change(*projected)
@@ -100,5 +92,3 @@ def test_only_valid_finite_frames_are_compared(projected):
   assert f"by {600 * 2**0.5 / 59:.3g} px on average" in fault.what
   valid[3] = 0
   assert check(poses, keypoints, valid) == []
-  (warning,) = check(poses, keypoints, 0 * valid)
-  assert warning.level == "warning"

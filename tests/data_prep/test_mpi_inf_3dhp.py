@@ -3,16 +3,18 @@
 import os
 import re
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from data_prep import mpi_inf_3dhp as prep
 from posynda_jax.datasets import load
-from posynda_jax.datasets.mpi_inf_3dhp import raw, tables
+from posynda_jax.datasets.mpi_inf_3dhp import tables
+from tests.data.test_safe_pickle import Payload
 from tests.datasets import dummy
 from tests.datasets import dummy_mpi_inf_3dhp as dummy_data
-from tests.datasets.planted import Payload, run, short_sequences
+from tests.datasets.planted import run_module, short_sequences
 
 TRUE_TEST = dict(tables.TEST)
 
@@ -63,11 +65,6 @@ def text(old, new):
   return one("calibration", lambda calibration: calibration.replace(old, new))
 
 
-def upside_down(content):
-  content["annot3"] = [x * [1, -1, 1] for x in content["annot3"]]
-  content["annot2"] = [x * [1, -1] + [0, 2048] for x in content["annot2"]]
-
-
 def drop_camera_4(text):
   lines = text.splitlines()
   return "\n".join(lines[: 1 + 7 * 4] + lines[1 + 7 * 5 :])
@@ -87,11 +84,7 @@ ANATOMY = None  # the build does not check it
 TRAIN_FAULTS = {
     "sides exchanged": (reorder(SIDES, *BOTH), "left and right are exchanged", ANATOMY),
     "sides of the 3D exchanged": (reorder(SIDES, "annot3"), "exchanged between 2D and 3D", UNRELATED),
-    "another joint order": (reorder(range(27, -1, -1), *BOTH), "not in Human3.6M order", ANATOMY),
-    "upside down": (upside_down, "head is below the pelvis", ANATOMY),
     "metres": (each(lambda x: x / 1000, "annot3"), r"0\.\d+ mm from the pelvis, expected 200", "in millimetres"),
-    "micrometres": (each(lambda x: x * 1000, "annot3"), "mm from the pelvis, expected 200", "in millimetres"),
-    "images made smaller": (each(lambda x: x * 768 / 2048, "annot2"), "image 0.375 times as wide", UNRELATED),
     "other frames": (each(lambda x: x[::-1], "annot2"), "3D misses the 2D by", UNRELATED),
     "calibration of another size": (text("2048 2048", "1024 1024"), "for 1024x1024, expected 2048x2048", "1024x1024"),
     "distorting lens": (text("radial      0", "radial      -0.2"), "radial -0.2, expected 0", "radial -0.2"),
@@ -116,8 +109,7 @@ def test_faults_planted_in_training_files_are_found(tmp_path, subject, plant):
 
 
 TEST_FAULTS = {
-    "rows": (one("annot3", lambda x: x[:-1]), "53 rows, expected 54 frames: frame-count mismatch"),
-    "more rows": (one("annot2", lambda x: np.concatenate([x, x])), "108 rows, expected 54 frames: frame-count"),
+    "rows": (one("annot3", lambda x: x[:-1]), r"annot3 is \(53, 1, 17, 3\), expected \(54, .* of 54 frames"),
     "axes put back": (one("annot2", lambda x: x.T), r"annot2 is \(2, 17, 1, 54\), expected \(54, 1, 17, 2\)"),
     "no valid flags": (lambda c: c.pop("activity_annotation"), "holds no activity_annotation"),
     "valid flags": (one("valid_frame", lambda x: x * 2), "valid_frame holds .*, expected 0 and 1"),
@@ -150,7 +142,7 @@ def as_loaders_leave_it(data):
 PROCESSED_FAULTS = {
     "one camera less": (lambda d: cameras(d).pop("7"), "has the cameras 0, 1, 2, 4, 5, 6, 8, expected"),
     "frames a second": (lambda d: d["S3 Seq1"].__setitem__(1, 25), "says 25 frames a second, S3/Seq1 has 50"),
-    "frames": (lambda d: cameras(d)["2"].update(data_2d=cameras(d)["2"]["data_2d"][1:]), "43 frames, expected 44"),
+    "frames": (lambda d: cameras(d)["2"].update(data_2d=np.zeros((43, 17, 2))), r"data_2d has the shape \(43, 17, 2\)"),
     "no 3D": (lambda d: cameras(d)["2"].pop("data_3d"), r"data_3d has the shape \(\), expected \(44, 17, 3\)"),
     "unknown sequence": (lambda d: d.update({"S9 Seq1": d["S3 Seq1"]}), "'S9 Seq1' is unknown, expected one of S1"),
     "half a subject": (lambda d: d.pop("S3 Seq2"), "S3/Seq2 is missing"),
@@ -189,64 +181,55 @@ def test_a_file_of_another_format_or_no_file_is_named(tmp_path, subject):
   assert [f.level for f in prep.inspect(folder / "S1")] == ["fault"]
 
 
-@pytest.mark.parametrize("place", ["as the array", "deep inside"])
-def test_an_npz_that_would_run_code_is_refused_by_the_name_of_what_it_calls(tmp_path, place):
-  ran = tmp_path / "ran"
-  data = Payload(ran) if place == "as the array" else {"TS5": {"data_2d": Payload(ran)}}
+def test_an_npz_that_would_run_code_is_refused_by_the_name_of_what_it_calls(tmp_path):
+  data = {"TS5": {"data_2d": Payload(tmp_path / "ran")}}
   np.savez_compressed(tmp_path / "data_test_3dhp.npz", data=np.array(data, object))
   check_refused(tmp_path, "processed", "TS5", r"data_test_3dhp\.npz.*(posix|nt)\.mkdir.*refused")
   check_found(list(prep.inspect(tmp_path)), "fault", r"names (posix|nt)\.mkdir")
-  assert not ran.exists()
+  assert not (tmp_path / "ran").exists()
 
 
 def test_a_gathered_folder_holds_what_lifting_reads_and_builds_the_same(subject, tmp_path):
   folder, truth = shutil.copytree(subject[0], tmp_path / "in"), subject[1]
   (folder / "S1/Seq1/imageSequence").mkdir()
   (folder / "S1/Seq1/imageSequence/video_0.avi").write_bytes(b"RIFF")
-  output, sequences = tmp_path / "out", ["S1/Seq1", "S1/Seq2", "TS5"]
-  assert {f.level for f in prep.inspect(folder)} == {"warning"}
-  counts, is_new = prep.gather(folder, output)
-  assert is_new and [c.sequence for c in counts] == sequences and [c.cameras for c in counts] == [14, 14, 1]
-  valid = {s: truth[s, 0]["valid"] for s in sequences}
-  assert all((c.frames, c.valid, c.annotation) == (len(v), v.sum(), "annot3") for c, v in zip(counts, valid.values()))
+  output = tmp_path / "out"
+  assert "5 files written, 0 already there" in (text := prep.prepare(folder, output))
+  assert re.search(r"S1/Seq2 +14 +41 +41 +0 +annot3 ", text) and re.search(r"TS5 +1 +54 +44 +44 +annot3 ", text)
   gathered = {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()}
   train = {f"S1/{seq}/{name}" for seq in ("Seq1", "Seq2") for name in ("annot.mat", "camera.calibration")}
-  assert gathered == train | {"TS5/annot_data.mat", prep.DONE}
+  assert gathered == train | {"TS5/annot_data.mat"}
   assert os.path.samefile(folder / "S1/Seq1/annot.mat", output / "S1/Seq1/annot.mat")
-  assert prep.gather(folder, output) == (counts, False)
   records = load.load("mpi_inf_3dhp/chest", "S1+TS5", data_dir=tmp_path / "data", manual_dir=output)
   for got, key in ((records[0], "S1/Seq1"), (records[-1], "TS5")):
     np.testing.assert_array_equal(got["poses_camera_m"], truth[key, 0]["poses_camera_m"])
 
 
-def test_a_changed_or_lost_file_is_gathered_again(tmp_path):
+def test_a_changed_or_lost_file_is_gathered_again_and_others_are_left(tmp_path, monkeypatch):
   path, output = tmp_path / "in", tmp_path / "out"
+  monkeypatch.setattr(os, "link", mock.Mock(side_effect=OSError))  # another disk: files are copied
   dummy_data.write_test(path, "TS5")
-  assert prep.gather(path, output)[1]
+  assert "1 files written" in prep.prepare(path, output) and "0 files written" in prep.prepare(path, output)
   (output / "TS5/annot_data.mat").unlink()
-  assert prep.gather(path, output)[1] and not prep.gather(path, output)[1]
-  (path / "TS5/annot_data.mat").unlink()
-  truth = dummy_data.write_test(path, "TS5", seed=1)
-  assert prep.gather(path, output)[1]
-  ((_, view),) = raw.read_test(output / "TS5/annot_data.mat", "TS5")
-  np.testing.assert_array_equal(view["keypoints_px"], truth["TS5", 0]["keypoints_px"])
+  assert "1 files written" in prep.prepare(path, output)
+  dummy_data.write_test(path, "TS5", seed=1)
+  assert "1 files written" in prep.prepare(path, output)
+  assert (output / "TS5/annot_data.mat").read_bytes() == (path / "TS5/annot_data.mat").read_bytes()
 
 
 def test_nothing_is_gathered_from_a_faulty_download(tmp_path, capsys):
   dummy_data.write_test(tmp_path / "in", "TS5", spoil=one("annot3", lambda x: x / 1000))
   with pytest.raises(ValueError, match="nothing was written because of 1 faults, listed above"):
-    prep.gather(tmp_path / "in", tmp_path / "out")
+    prep.prepare(tmp_path / "in", tmp_path / "out")
   assert "expected 200 to 800 -> give its 3D in millimetres" in capsys.readouterr().out
   assert not (tmp_path / "out").exists()
-  with pytest.raises(ValueError, match="--output is the download itself"):
-    prep.gather(tmp_path / "in", tmp_path / "in")
 
 
 def test_the_command_gathers_files_of_the_published_length(tmp_path, monkeypatch):
   monkeypatch.setattr(tables, "TEST", TRUE_TEST)
   dummy_data.write_test(tmp_path / "in", "TS5")
   dummy_data.write_test(tmp_path / "in", "TS6", spoil=one("valid_frame", lambda x: x * (x.cumsum() <= 392)[:, None]))
-  done = run("-m", "data_prep.mpi_inf_3dhp", f"--path={tmp_path / 'in'}", f"--output={tmp_path / 'out'}").stdout
+  done = run_module("data_prep.mpi_inf_3dhp", f"--path={tmp_path / 'in'}", f"--output={tmp_path / 'out'}").stdout
   assert re.search(r"TS5 +1 +320 +276 +276 +annot3 +0\.\d+ ", done)
   assert re.search(r"TS6 +1 +492 +392 +452 +annot3", done)
   assert "TS6: 392 valid frames, the readme counts 452" in done and "TS5: " not in done

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from posynda_jax.datasets.synthetic_motion import body, motion
+from posynda_jax.datasets.synthetic_motion import body, families
 
 
 def walk(rng: np.random.Generator, num_frames: int, fps: float) -> np.ndarray:
   """World poses [num_frames 17 3] float32 (m, y up, floor y = 0) of a random person who walks past the origin."""
-  return motion.draw_motion(rng, body.draw_body(rng, body.BodyRange()), "locomotion", num_frames, fps)
+  return families.draw_motion(rng, body.draw_body(rng, body.BodyRange()), "locomotion", num_frames, fps)
 
 
 def among(poses: np.ndarray, places, num_joints: int) -> np.ndarray:

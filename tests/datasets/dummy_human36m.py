@@ -35,12 +35,11 @@ def make_truth(num_frames: int = 6) -> files.Takes:
 
 
 def write_manual_dir(folder: pathlib.Path, truth: files.Takes) -> pathlib.Path:
-  """Writes a manual_dir: 3D with the dropped take, gt, CPN with scores and Stacked Hourglass detections."""
+  """Writes a manual_dir: 3D with the dropped take, gt, and CPN with scores."""
   garbage = np.full((4, 17, 3), np.nan, np.float32)
   write_3d(folder, truth | {"S11": truth["S11"] | {"Directions": garbage}})
   write_2d(folder, truth, "gt")
   write_2d(folder, truth, CPN, noise_px=4, longer=3, scores=True)
-  write_2d(folder, truth, HOURGLASS, layout="stacked hourglass", noise_px=4, longer=2)
   return folder
 
 

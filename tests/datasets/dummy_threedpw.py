@@ -1,12 +1,10 @@
-"""Small 3DPW sequence files for the tests, as its owners write them, and the content that a reader must return.
+"""Small 3DPW sequence files for the tests, and the content that a reader must return.
 
 People walk before a phone in a world with y up. Joints are found by name, not by the reader's tables.
 """
 
-import itertools
 import pathlib
 import pickle
-import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +61,7 @@ def write(folder, specs=SPECS, spoil=None) -> dict:
       spoil(content)
     path = pathlib.Path(folder) / "sequenceFiles" / spec.split / f"{spec.name}.pkl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x80\x02" + pickled(content) + b".")
+    path.write_bytes(pickle.dumps(content, 2))
     truth |= {(spec.name, actor): view for actor, view in enumerate(views)}
   return truth
 
@@ -131,27 +129,6 @@ def write_smpl(folder) -> None:
         J_regressor=np.stack([at(name) for name in SMPL]),
         kintree_table=np.array([(2**32 - 1, *SMPL_PARENTS), range(24)], np.uint32),
     )
-
-
-def pickled(value) -> bytes:
-  """Opcodes of protocol 2 as Python 2 writes them: text and array bytes are `str`, which Python 3 cannot write."""
-  if isinstance(value, str):
-    value = value.encode("latin1")
-  if isinstance(value, bytes):
-    return b"T" + struct.pack("<i", len(value)) + value
-  if isinstance(value, (list, tuple, dict)):
-    start, end = {list: (b"](", b"e"), tuple: (b"(", b"t"), dict: (b"}(", b"u")}[type(value)]
-    items = itertools.chain(*value.items()) if isinstance(value, dict) else value
-    return start + b"".join(map(pickled, items)) + end
-  if isinstance(value, np.ndarray):
-    fortran = bool(value.flags.f_contiguous and not value.flags.c_contiguous)
-    empty = b"(cnumpy\nndarray\n" + pickled((0,)) + pickled("b") + b"t"
-    order = pickled((3, "<", None, None, None, -1, -1, 0))
-    dtype = b"cnumpy\ndtype\n" + pickled((value.dtype.str[1:], 0, 1)) + b"R" + order + b"b"
-    content = pickled(fortran) + pickled(value.tobytes("F" if fortran else "C"))
-    state = b"(" + pickled(1) + pickled(value.shape) + dtype + content + b"t"
-    return b"cnumpy.core.multiarray\n_reconstruct\n" + empty + b"R" + state + b"b"
-  return pickle.dumps(value, protocol=2)[2:-1]  # without the header and the stop; the same in both languages
 
 
 def _person(rng: np.random.Generator, frames: int, aside: float) -> dict[str, np.ndarray]:

@@ -1,32 +1,21 @@
-"""Parts of the tests of licensed datasets: a hostile pickle, findings by level, and scripts run as a user runs them."""
+"""Parts of the tests of licensed datasets: findings by level, and scripts run as a user runs them."""
 
-import os
 import pathlib
 import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
 
+from experiments import console
 from posynda_jax.data import safe_pickle
 from posynda_jax.datasets.mpi_inf_3dhp import tables
-from tests import LIGHT, ROOT
+from tests import scripts
 
 
-class Payload:
-  """A pickle that makes a folder when Python's own unpickler loads it."""
-
-  def __init__(self, path):
-    self.path = str(path)
-
-  def __reduce__(self):
-    return os.mkdir, (self.path,)
-
-
-def run(*command: str, returncode: int = 0) -> subprocess.CompletedProcess:
-  """A finished run of `python *command`, which ended with `returncode`."""
-  environment = os.environ | {"XLA_FLAGS": LIGHT, "JAX_PLATFORMS": "cpu"}
-  done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+def run_module(module: str, *flags: str, returncode: int = 0) -> subprocess.CompletedProcess:
+  """A finished run of `python -m module *flags`, which ended with `returncode`."""
+  (name,) = (name for name, (of_name, _) in console.COMMANDS.items() if of_name == module)
+  done = scripts.run(name, *flags)
   assert done.returncode == returncode, done.stdout[-2000:] + done.stderr[-3000:]
   return done
 

@@ -13,58 +13,32 @@ from tests import tolerance
 MOCAP = pathlib.Path(os.environ.get("POSYNDA_MOCAP", "../shared/mocap"))
 UNIT = 0.0254 / 0.45  # metres of one file unit
 
-ASF = """# a leg and a rigid arm
-:version 1.10
-:units
-  mass 1.0
-  length 0.45
-  angle deg
-:documentation
-  made for a test
-:root
-   order TX TY TZ RX RY RZ
-   axis XYZ
-   position 0 0 0
-   orientation 0 0 0
-:bonedata
-  begin
-     name thigh
-     direction 0 -1 0
-     length 4
-     axis 0 0 90 XYZ
-     dof rx ry rz
-     limits (-160.0 20.0)
-            (-70.0 70.0)
-  end
-  begin
-     name shin
-     direction 0 -1 0
-     length 3
-     axis 0 0 0 XYZ
-     dof rx
-  end
-  begin
-     name arm
-     direction 1 0 0
-     length 2
-     axis 0 0 0 XYZ
-  end
-:hierarchy
-  begin
-    root thigh arm
-    thigh shin
-  end
-"""
-REST = ((1, 10, 0, 0, 0, 0), (0, 0, 0), (0,))
 
 
-def amc(frames) -> str:
-  """AMC text of [(root six values, thigh three, shin one)]."""
-  lines = ["#!OML:ASF made by hand\n:FULLY-SPECIFIED\n:DEGREES\n"]
+def asf(body, axes: dict[str, str]) -> str:
+  """ASF text of a body [(bone, parent, direction, length, degrees of freedom)], parents first."""
+  lines = ["# made for a test", ":units", "length 0.45", "angle deg", ":documentation", "  made for a test", ":root"]
+  lines += ["order TX TY TZ RX RY RZ", "axis XYZ", "position 0 0 0", "orientation 0 0 0", ":bonedata"]
+  children: dict[str, str] = {}
+  for bone, parent, direction, length, dof in body:
+    children[parent] = f"{children.get(parent, parent)} {bone}"
+    lines += ["begin", f"name {bone}", "direction %g %g %g" % direction, f"  length {length}"]
+    lines.append(f"axis {axes.get(bone, '0 0 0')} XYZ")
+    lines += [f"dof {dof}", "limits (-160.0 20.0)", "(-70.0 70.0)", "end"] if dof else ["end"]
+  return "\n".join(lines + [":hierarchy", "begin", *children.values(), "end", ""])
+
+
+def amc(frames, bones=("root", "thigh", "shin")) -> str:
+  """AMC text of [(values of the root, values of the first bone, ...)]."""
+  lines = ["#!OML:ASF made by hand", ":FULLY-SPECIFIED", ":DEGREES"]
   for number, frame in enumerate(frames, 1):
-    lines.append(f"{number}\n")
-    lines += [f"{bone} {' '.join(map(str, values))}\n" for bone, values in zip(("root", "thigh", "shin"), frame)]
-  return "".join(lines)
+    lines += [str(number), *(f"{bone} {' '.join(f'{x:.9g}' for x in values)}" for bone, values in zip(bones, frame))]
+  return "\n".join(lines + [""])
+
+
+LEG = (("thigh", "root", (0, -1, 0), 4, "rx ry rz"), ("shin", "thigh", (0, -1, 0), 3, "rx"))
+ASF = asf((*LEG, ("arm", "root", (1, 0, 0), 2, "")), {"thigh": "0 0 90"})
+REST = ((1, 10, 0, 0, 0, 0), (0, 0, 0), (0,))
 
 
 def ends(frames, **kwargs):
@@ -98,23 +72,12 @@ def test_bones_turn_about_their_own_axes_after_their_parents(frame, expected):
     assert_close(got[bone][0], UNIT * np.array(position))
 
 
-def test_bone_lengths_are_constant_in_any_motion():
-  got = ends(random_frames(50))
+def test_bone_lengths_are_constant_in_any_motion_and_a_stride_keeps_every_nth_frame():
+  frames = random_frames(50)
+  got = ends(frames)
   for bone, parent, length in (("thigh", "root", 4), ("shin", "thigh", 3), ("arm", "root", 2)):
     assert_close(np.linalg.norm(got[bone] - got[parent], axis=-1), np.full(50, UNIT * length))
-
-
-def test_a_stride_keeps_every_nth_frame():
-  frames = random_frames(7)
-  assert_close(ends(frames, stride=3)["shin"], ends(frames)["shin"][::3])
-
-
-def test_only_requested_bones_and_their_ancestors_are_computed():
-  skeleton = asf_amc.parse_asf(ASF)
-  motion = asf_amc.parse_amc(amc([REST]), skeleton)
-  assert set(asf_amc.joint_ends(skeleton, motion, ["shin"])) == {"root", "thigh", "shin"}
-  with pytest.raises(ValueError, match="no bone tail"):
-    asf_amc.joint_ends(skeleton, motion, ["tail"])
+  assert_close(ends(frames, stride=3)["shin"], got["shin"][::3])
 
 
 def test_line_endings_and_latin_1_bytes_do_not_matter():
@@ -133,12 +96,12 @@ def test_line_endings_and_latin_1_bytes_do_not_matter():
 @pytest.mark.parametrize("damage, message", [
     (lambda text: text[: text.rindex("shin")], "frame 3 .*truncated file"),
     (lambda text: text[: text.rindex(" ")], "frame 3 .*truncated file"),
-    (lambda text: text.replace("\n2\n", "\n5\n"), "frame 1 has '5' where a bone"),
+    (lambda text: text.replace("\n2\n", "\n5\n"), "frame 2"),
     (lambda text: text.replace("\n3\n", "\n5\n"), "frame 3"),
     (lambda text: text.replace("3\nroot", "3\nroto"), "frame 3"),
-    (lambda text: text.replace("root", "tail", 1), "'tail' where a bone"),
+    (lambda text: text.replace("root", "tail", 1), "no values for root, thigh, shin before 'tail'"),
     (lambda text: text.replace(":DEGREES", ""), "no ':DEGREES' header"),
-    (lambda text: text[: text.index("thigh")], "frame 1 is incomplete .*thigh, shin"),
+    (lambda text: text[: text.index("thigh")], "frame 1 has no values for thigh, shin before the end"),
     (lambda text: text.replace("10", "1O", 1), "could not convert"),
     (lambda text: text.replace("10", "nan", 1), "not a finite number"),
     (lambda text: "", "not an AMC"),

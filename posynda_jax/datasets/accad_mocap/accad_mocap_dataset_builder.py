@@ -31,14 +31,12 @@ class AccadMocap(builder.MotionBuilder):
   ARCHIVE = "accad"
   FILES = "<subject>/<subject>_<letter><number>_<action>.bvh"
   SUFFIX = ".bvh"
-  PATTERN = re.compile(r"([a-z]+\d)/(\1_(\w+))\.bvh", re.I)
+  PATTERN = re.compile(r"(?P<subject>[a-z]+\d)/(?P<sequence>(?P=subject)_(?P<action>\w+))\.bvh", re.I)
+  SKELETON = None
+  TEST = "sequence", TEST_TAKES
   HOMEPAGE = "https://accad.osu.edu/research/motion-lab/mocap-system-and-data"
   LICENSE = "CC BY 3.0 Unported: name ACCAD, The Ohio State University, with the data and what is trained on it."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put accad.zip, or the folder accad/ with {FILES}, into manual_dir."
-
-  def take(self, match):
-    subject, sequence, action = match.groups()
-    return builder.Take(sequence, subject, action, "test" if sequence in TEST_TAKES else "train", match.string)
 
   def read(self, archive, take):
     name = archive.label(take.motion)

@@ -5,10 +5,10 @@ import re
 from posynda_jax.datasets.mocap import builder, h36m_map
 
 # content_style. Each content is also in train, in another style: the test split has new styles, not new contents.
-TEST_PAIRS = (
+TEST_PAIRS = frozenset((
     "bow_not-confident", "bye_childish", "dash_sad", "guide_chimpira", "raise-up-left-hand_elderly", "run_youthful",
     "walk_masculine", "walk-left_angry", "walk-turn-right_exhausted", "wave-left-hand_masculine",
-)
+))
 
 
 class BandaiNamcoMocap(builder.MotionBuilder):
@@ -18,15 +18,13 @@ class BandaiNamcoMocap(builder.MotionBuilder):
   ARCHIVE = "bandai_namco"
   FILES = "dataset-<1|2>_<content>_<style>_<take>.bvh"
   SUFFIX = ".bvh"
-  PATTERN = re.compile(r"(dataset-[12]_([a-z-]+_[a-z-]+)_\d+)\.bvh", re.I)
+  PATTERN = re.compile(r"(?P<sequence>dataset-[12]_(?P<action>[a-z-]+_[a-z-]+)_\d+)\.bvh", re.I)
+  SKELETON = None
+  TEST = "action", TEST_PAIRS
   SOURCE_FPS = 30.0
   HOMEPAGE = "https://github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset"
-  LICENSE = "CC BY-NC 4.0: research use only, no commercial use. See README.md."
+  LICENSE = "CC BY-NC 4.0: research use only, no commercial use."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put bandai_namco.zip, or the folder bandai_namco/ with {FILES}, into manual_dir."
-
-  def take(self, match):
-    sequence, action = match.groups()
-    return builder.Take(sequence, "unknown", action, "test" if action in TEST_PAIRS else "train", match.string)
 
   def read(self, archive, take):
     name = archive.label(take.motion)

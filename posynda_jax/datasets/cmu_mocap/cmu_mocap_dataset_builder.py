@@ -4,8 +4,6 @@ import re
 
 from posynda_jax.datasets.mocap import builder
 
-TEST_SUBJECTS = ("02", "09", "17")  # walk, run, jump, punch, navigate, stealthy walk, boxing
-
 
 class CmuMocap(builder.MotionBuilder):
   """CMU motion capture. `action` is the take's id, because only the database's web page describes the actions."""
@@ -14,15 +12,11 @@ class CmuMocap(builder.MotionBuilder):
   ARCHIVE = "cmu"
   WHOLE = ("allasfamc", "all_asfamc/subjects")  # the full archive, 2,605 takes, as its owner packs it
   FILES = "<subject>/<subject>_<take>.amc beside <subject>/<subject>.asf"
-  PATTERN = re.compile(r"(\d+)/(\1_\d+)\.amc", re.I)
-  SOURCE_FPS = 120.0
+  PATTERN = re.compile(r"(?P<subject>\d+)/(?P<sequence>(?P=subject)_\d+)\.amc", re.I)
+  SKELETON = "{subject}/{subject}.asf"
+  TEST = "subject", frozenset(("02", "09", "17"))  # walk, run, jump, punch, navigate, stealthy walk, boxing
   HOMEPAGE = "http://mocap.cs.cmu.edu"
-  LICENSE = "CMU terms: free for all uses; may not be resold directly, even in converted form. See README.md."
+  LICENSE = "CMU terms: free for all uses; may not be resold directly, even in converted form."
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
       f"Put cmu.zip, the folder cmu/ with {FILES}, or the full archive allasfamc.zip, into manual_dir."
   )
-
-  def take(self, match):
-    subject, take = match.groups()
-    split = "test" if subject in TEST_SUBJECTS else "train"
-    return builder.Take(take, subject, take, split, match.string, f"{subject}/{subject}.asf")

@@ -51,7 +51,8 @@ def read_takes(path: pathlib.Path, subject: str) -> Iterator[tuple[str, np.ndarr
   try:
     with tarfile.open(path, "r:*") as archive, tempfile.TemporaryDirectory() as folder:
       for member in archive:
-        _refuse_escape(path, member)
+        if ".." in member.name.split("/") or member.name.startswith("/") or not (member.isfile() or member.isdir()):
+          raise Fault(path, f"member {member.name!r} leads outside the archive", "get the archive from its owner")
         match = _MEMBER.fullmatch(member.name)
         if match is None or match[1] != subject:
           continue
@@ -62,11 +63,6 @@ def read_takes(path: pathlib.Path, subject: str) -> Iterator[tuple[str, np.ndarr
         yield _take(match[2]), _read_cdf(copy, f"{path}: {member.name}")
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
     raise Fault(path, f"is not a whole archive ({error})") from error
-
-
-def _refuse_escape(path: pathlib.Path, member: tarfile.TarInfo) -> None:
-  if ".." in member.name.split("/") or member.name.startswith("/") or not (member.isfile() or member.isdir()):
-    raise Fault(path, f"member {member.name!r} leads outside the archive", "get the archive from its owner")
 
 
 def _take(name: str) -> str:

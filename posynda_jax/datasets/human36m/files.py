@@ -94,11 +94,11 @@ def faults_2d(positions_2d: dict, layout: str, positions_3d: Takes) -> Iterator[
   joints = sum(j is not None for j in LAYOUTS[layout])
   for subject in positions_3d:
     for take in takes(positions_3d, subject):
-      where, views = f"{subject}/{take}", (positions_2d.get(subject) or {}).get(take)
+      where, views = f"{subject}/{take}", (positions_2d.get(subject) or {}).get(take, ())
       num_frames = len(positions_3d[subject][take])
-      if views is None or len(views) != len(CAMERAS):
-        cameras = views is not None and f"the 2D has {len(views)} cameras, expected {', '.join(CAMERAS)}"
-        yield Fault(where, cameras or "the take is missing in the 2D", "fetch the 2D file again")
+      if len(views) != len(CAMERAS):
+        what = f"the 2D has {len(views)} cameras, expected {', '.join(CAMERAS)}"
+        yield Fault(where, what, "fetch the 2D file again")
         continue
       for camera, view in zip(CAMERAS, views):
         what = _not_frames(view, joints, (2, 3))

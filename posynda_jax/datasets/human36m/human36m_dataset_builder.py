@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import licensed
+from posynda_jax.datasets import record
 from posynda_jax.datasets.human36m import files, views
 from posynda_jax.geometry import skeleton
 
@@ -18,7 +18,7 @@ KEYPOINTS = {
 }
 
 
-class Human36m(licensed.Builder, skip_registration=True):
+class Human36m(record.Builder):
   """A record is one camera's view of one take: "S1/Directions 1/54138969". A split is a subject."""
 
   name = "human36m"
@@ -41,9 +41,8 @@ class Human36m(licensed.Builder, skip_registration=True):
     positions = files.read_3d(path_3d)
     files.check(path_3d, files.faults_3d(positions))
     positions = {subject: positions[subject] for subject in files.SUBJECTS}
-    detections = None
-    if not is_projected:
-      detections = files.read_2d(path_2d)
+    detections = None if is_projected else files.read_2d(path_2d)
+    if detections:
       files.check(path_2d, files.faults_2d(*detections, positions))
     return {subject: self._generate_examples(subject, positions, detections) for subject in files.SUBJECTS}
 
@@ -57,16 +56,9 @@ class Human36m(licensed.Builder, skip_registration=True):
           positions_2d, layout = detections
           keypoints, confidence = files.to_h36m(positions_2d[subject][take][number][: len(poses[number])], layout)
         sequence = f"{subject}/{take}/{camera}"
+        labels = {"subject": subject, "action": files.action_of(take), "camera": camera, "sequence": sequence}
         yield sequence, {
-            "keypoints_px": keypoints,
-            "confidence": confidence,
-            "poses_camera_m": poses[number],
-            "valid": np.ones(len(keypoints), bool),
-            "intrinsics": views.INTRINSICS[number],
-            "resolution": views.RESOLUTIONS[number],
-            "fps": np.float32(files.FPS),
-            "subject": subject,
-            "action": files.action_of(take),
-            "camera": camera,
-            "sequence": sequence,
+            "keypoints_px": keypoints, "confidence": confidence, "poses_camera_m": poses[number],
+            "valid": np.ones(len(keypoints), bool), "intrinsics": views.INTRINSICS[number],
+            "resolution": views.RESOLUTIONS[number], "fps": np.float32(files.FPS), **labels,
         }

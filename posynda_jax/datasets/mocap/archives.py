@@ -5,18 +5,17 @@ Nothing is unpacked to disk. A member's name starts below the archive's own fold
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from posynda_jax.data import safe_pickle
 
 MAX_MEMBER_BYTES = 256 * 2**20  # a true motion file has a few MB
 
 
-@dataclasses.dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
   """An open archive: its path, its member names in sorted order, and `read(member) -> bytes`."""
 
   path: pathlib.Path
@@ -35,15 +34,13 @@ def open_archive(manual_dir, name: str, folder_name: str | None = None) -> Itera
 
   Raises FileNotFoundError if both are missing, ValueError for a damaged zip or a member outside the archive.
   """
-  manual_dir = pathlib.Path(manual_dir).expanduser()
   folder_name = folder_name or name
-  zip_path, folder = manual_dir / f"{name}.zip", manual_dir / folder_name
+  zip_path, folder = (pathlib.Path(manual_dir).expanduser() / place for place in (f"{name}.zip", folder_name))
   if zip_path.is_file():
     try:
       file = zipfile.ZipFile(zip_path)
     except (*safe_pickle.ZIP_ERRORS, ValueError) as error:
-      reason = f"not a whole zip archive ({error}); the download broke off, fetch it again"
-      raise ValueError(f"{zip_path}: {reason}") from error
+      raise ValueError(f"{zip_path}: not a whole zip archive ({error}); fetch it again") from error
     with file:
       yield _zip_archive(zip_path, file, folder_name)
   elif folder.is_dir():

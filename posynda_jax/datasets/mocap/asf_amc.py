@@ -6,8 +6,8 @@ where C comes from its `axis` in the ASF and M from its angles in the AMC. It en
 rotations, a root given as TX TY TZ RX RY RZ) and refuses other files with ValueError.
 """
 
-import dataclasses
 import re
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -15,13 +15,11 @@ from scipy.spatial.transform import Rotation
 INCH_M = 0.0254
 ROOT = "root"
 _ROOT_ORDER = ("tx", "ty", "tz", "rx", "ry", "rz")
-_FIRST, _SECOND = (re.compile(rf"^[ \t]*{frame}[ \t]*$", re.M) for frame in (1, 2))
 _KEYWORD = re.compile(r"^[ \t]*:(\w+).*$", re.M)
 _BLOCK = re.compile(r"^[ \t]*begin[ \t]*$(.*?)^[ \t]*end[ \t]*$", re.M | re.S | re.I)
 
 
-@dataclasses.dataclass(frozen=True)
-class Bone:
+class Bone(NamedTuple):
   """A bone: `offset` [3] (m) from start to end at rest, `axis` C, and the names of its AMC values ("rx", ...)."""
 
   parent: str | None
@@ -30,8 +28,7 @@ class Bone:
   dof: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Skeleton:
+class Skeleton(NamedTuple):
   """Bones by name, the root first and every parent before its children. `metres` is the length of one file unit."""
 
   bones: dict[str, Bone]
@@ -91,62 +88,45 @@ def _axis(tokens: list[str]) -> Rotation:
 def parse_amc(text: str, skeleton: Skeleton, stride: int = 1, name: str = "AMC file") -> dict[str, np.ndarray]:
   """Values [f n] of every `stride`-th frame for each bone with n > 0, in file units and degrees.
 
-  Raises ValueError that begins with `name` and gives the first frame and bone that cannot be read.
+  Raises ValueError that begins with `name` and gives the first frame or bone that cannot be read.
   """
   try:
-    return _columns(text.replace("\r", "\n"), skeleton, stride)
+    return _columns(re.split(":DEGREES", text, maxsplit=1, flags=re.I)[1].split(), skeleton, stride)
+  except IndexError as error:
+    raise ValueError(f"{name}: no ':DEGREES' header, so this is not an AMC motion; fetch the file again") from error
   except ValueError as error:
     raise ValueError(f"{name}: {error}; fetch the file again") from error
 
 
-def _columns(text: str, skeleton: Skeleton, stride: int) -> dict[str, np.ndarray]:
-  first = _FIRST.search(text)
-  if first is None or ":DEGREES" not in text[: first.start()].upper():
-    raise ValueError("no ':DEGREES' header followed by frame 1, so this is not an AMC motion")
-  second = _SECOND.search(text, first.end())
-  frame = text[first.start() : second.start() if second else None].split()
-  layout = _layout(frame, skeleton)
-  tokens, width = text[first.start() :].split(), len(frame)
+def _columns(tokens: list[str], skeleton: Skeleton, stride: int) -> dict[str, np.ndarray]:
+  columns, width = {}, 1  # bone -> column of its name among the tokens of a frame, which begins with its number
+  while width < len(tokens) and tokens[width] in skeleton.bones and tokens[width] not in columns:
+    bone = tokens[width]
+    columns[bone] = width
+    width += 1 + len(skeleton.bones[bone].dof)
+  if missing := [bone for bone, b in skeleton.bones.items() if b.dof and bone not in columns]:
+    end = repr(tokens[width]) if width < len(tokens) else "the end"
+    raise ValueError(f"frame 1 has no values for {', '.join(missing)} before {end}")
   num_frames = len(tokens) // width
   table = np.array(tokens[: num_frames * width]).reshape(num_frames, width)
-  # Every frame begins with its number and repeats the bones of the first.
-  names = [column for _, column, _ in layout]
-  whole = (table[:, names] == table[0, names]).all(1) & (table[:, 0] == np.arange(1, num_frames + 1).astype(str))
+  # Every frame repeats the bones of the first.
+  names = list(columns.values())
+  whole = (table[:, names] == table[:1, names]).all(1) & (table[:, 0] == np.arange(1, num_frames + 1).astype(str))
   if not whole.all() or len(tokens) % width:
     broken = 1 + np.argmin(np.append(whole, False))
     raise ValueError(f"frame {broken} does not have the bones and values of frame 1 (truncated file?)")
-  values = {bone: table[::stride, column + 1 : column + 1 + n].astype(np.float64) for bone, column, n in layout}
+  values = {bone: table[::stride, at + 1 : at + 1 + len(skeleton.bones[bone].dof)] for bone, at in columns.items()}
+  values = {bone: angles.astype(np.float64) for bone, angles in values.items()}
   for bone, angles in values.items():
     if not np.isfinite(angles).all():
       raise ValueError(f"bone {bone!r} has a value that is not a finite number")
   return values
 
 
-def _layout(frame: list[str], skeleton: Skeleton) -> list[tuple[str, int, int]]:
-  """(bone, column of its name, number of values) in one frame's tokens. Raises ValueError for another skeleton's."""
-  layout, column = [], 1
-  while column < len(frame):
-    bone = frame[column]
-    if bone not in skeleton.bones:
-      raise ValueError(f"frame 1 has {bone!r} where a bone of the skeleton is expected")
-    layout.append((bone, column, len(skeleton.bones[bone].dof)))
-    column += 1 + layout[-1][2]
-  missing = [bone for bone, b in skeleton.bones.items() if b.dof and bone not in {x[0] for x in layout}]
-  if missing or column != len(frame):
-    raise ValueError(f"frame 1 is incomplete (no values for {', '.join(missing) or bone})")
-  return layout
-
-
-def joint_ends(skeleton: Skeleton, motion: dict[str, np.ndarray], bones=None) -> dict[str, np.ndarray]:
-  """Room positions [f 3] (m) of the root and of the end of each bone, by forward kinematics over all frames at once.
-
-  `bones` limits the work to these bones and their ancestors. Raises ValueError for a bone that the skeleton lacks.
-  """
-  if missing := [bone for bone in bones or () if bone not in skeleton.bones]:
-    raise ValueError(f"the skeleton has no bone {', '.join(missing)}; it has {', '.join(skeleton.bones)}")
+def joint_ends(skeleton: Skeleton, motion: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Room positions [f 3] (m) of the root and of the end of each bone, by forward kinematics over all frames at once."""
   ends, turns = {}, {}
-  for name in skeleton.bones if bones is None else _with_ancestors(skeleton, bones):
-    bone = skeleton.bones[name]
+  for name, bone in skeleton.bones.items():
     angles = [x for x in sorted(bone.dof) if x.startswith("r")]  # X turns first, then Y, then Z
     if angles:
       degrees = motion[name][:, [bone.dof.index(x) for x in angles]]
@@ -158,13 +138,3 @@ def joint_ends(skeleton: Skeleton, motion: dict[str, np.ndarray], bones=None) ->
       turns[name] = turns[bone.parent] * own if angles else turns[bone.parent]
       ends[name] = ends[bone.parent] + turns[name].apply(bone.offset)
   return ends
-
-
-def _with_ancestors(skeleton: Skeleton, bones) -> list[str]:
-  """The bones and their ancestors, parents first."""
-  wanted = set()
-  for bone in bones:
-    while bone is not None and bone not in wanted:
-      wanted.add(bone)
-      bone = skeleton.bones[bone].parent
-  return [bone for bone in skeleton.bones if bone in wanted]

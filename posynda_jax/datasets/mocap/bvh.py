@@ -4,8 +4,8 @@ A joint's rotation is the product of its rotation channels in the file's order, 
 replaces that component of OFFSET. The end site of joint X is the joint X_End, which does not turn.
 """
 
-import dataclasses
 import re
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -17,8 +17,7 @@ _NODE = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Joint:
+class Joint(NamedTuple):
   """A joint of the hierarchy: its parent's index (-1 for the root), `offset` [3], channels such as "Zrotation"."""
 
   name: str
@@ -27,8 +26,7 @@ class Joint:
   channels: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Bvh:
+class Bvh(NamedTuple):
   """Joints, parents first; `values` [f c] of all their channels in that order (angles in degrees); `fps`."""
 
   joints: tuple[Joint, ...]
@@ -79,7 +77,7 @@ def _hierarchy(text: str) -> tuple[Joint, ...]:
 
 def forward(motion: Bvh) -> tuple[dict[str, np.ndarray], dict[str, Rotation]]:
   """World positions [f 3] and rotations [f] of every joint by name."""
-  positions, rotations = [], []
+  positions, rotations = {}, {}
   columns = iter(motion.values.T)
   for joint in motion.joints:
     local = np.tile(joint.offset, (len(motion.values), 1))
@@ -94,9 +92,7 @@ def forward(motion: Bvh) -> tuple[dict[str, np.ndarray], dict[str, Rotation]]:
     # Upper case: each channel turns about an axis that the channels before it have turned.
     own = Rotation.from_euler(axes, np.stack(degrees, -1), degrees=True) if axes else Rotation.identity(len(local))
     if joint.parent >= 0:
-      parent = rotations[joint.parent]
-      local, own = positions[joint.parent] + parent.apply(local), parent * own
-    positions.append(local)
-    rotations.append(own)
-  names = [joint.name for joint in motion.joints]
-  return dict(zip(names, positions)), dict(zip(names, rotations))
+      parent = motion.joints[joint.parent].name
+      local, own = positions[parent] + rotations[parent].apply(local), rotations[parent] * own
+    positions[joint.name], rotations[joint.name] = local, own
+  return positions, rotations

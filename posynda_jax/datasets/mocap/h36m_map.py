@@ -43,8 +43,7 @@ def poses_from_amc(asf: bytes, amc: bytes, stride: int = 1, names=("ASF file", "
   """
   skeleton = asf_amc.parse_asf(asf.decode("latin-1"), names[0])
   motion = asf_amc.parse_amc(amc.decode("latin-1"), skeleton, stride, names[1])
-  bones = _required(ASF, skeleton.bones, f"{names[0]}: not a CMU or HDM05 skeleton, no bone")
-  return _midpoints(ASF, asf_amc.joint_ends(skeleton, motion, bones))
+  return _midpoints(ASF, asf_amc.joint_ends(skeleton, motion), names[0])
 
 
 def poses_from_bvh(content: bytes, table, name: str = "BVH file") -> tuple[np.ndarray, float]:
@@ -52,9 +51,8 @@ def poses_from_bvh(content: bytes, table, name: str = "BVH file") -> tuple[np.nd
   with `name`.
   """
   motion = bvh.parse_bvh(content.decode("latin-1"), name)
-  _required(table, [joint.name for joint in motion.joints], f"{name}: the skeleton has no joint")
   positions, rotations = bvh.forward(motion)
-  poses = _midpoints(table, positions)
+  poses = _midpoints(table, positions, name)
   if table is BANDAI:
     for j, along in BANDAI_ALONG_X_CM.items():
       poses[:, j] += rotations[BANDAI[j][0]].apply([along, 0, 0])
@@ -68,13 +66,7 @@ def jumps(poses: np.ndarray, fps: float) -> bool:
   return bool(np.linalg.norm(poses[1:-1] - (poses[:-2] + poses[2:]) / 2, axis=-1).max() > JUMP_M)
 
 
-def _required(table, names, message: str) -> list[str]:
-  """All names in the table, sorted. Raises ValueError that begins with `message` and lists those not in `names`."""
-  required = sorted({name for row in table for name in row})
-  if missing := [name for name in required if name not in names]:
-    raise ValueError(f"{message} {', '.join(missing)}")
-  return required
-
-
-def _midpoints(table, positions: dict[str, np.ndarray]) -> np.ndarray:
+def _midpoints(table, positions: dict[str, np.ndarray], file: str) -> np.ndarray:
+  if missing := sorted({name for row in table for name in row} - set(positions)):
+    raise ValueError(f"{file}: the skeleton has no {', '.join(missing)}, expected one of this dataset")
   return np.stack([np.mean([positions[name] for name in row], 0) for row in table], 1)

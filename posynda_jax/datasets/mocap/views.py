@@ -7,6 +7,7 @@ A view's key is a pure function of (dataset, sequence, shot, view). So every bui
 import functools
 import math
 import zlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ SHOT_SECONDS = 6.0
 WANTED_FPS = 50.0
 
 
-def stride_to(fps: float, wanted: float = WANTED_FPS) -> int:
-  """The stride over frames that gives the rate nearest to `wanted` by ratio: 120 fps becomes 60, not 40."""
-  return min(range(1, max(1, round(fps)) + 1), key=lambda stride: abs(math.log(fps / stride / wanted)))
+def stride_to(fps: float) -> int:
+  """The stride over frames that gives the rate nearest to WANTED_FPS by ratio: 120 fps becomes 60, not 40."""
+  return min(range(1, max(1, round(fps)) + 1), key=lambda stride: abs(math.log(fps / stride / WANTED_FPS)))
 
 
 def shots(num_frames: int, max_frames: int) -> list[slice]:
@@ -33,31 +34,32 @@ def shots(num_frames: int, max_frames: int) -> list[slice]:
   return [slice(*cut) for cut in zip(cuts, cuts[1:])]
 
 
-def render_shot(
-    motion: np.ndarray, rig_name: str, *, detected: bool, max_frames: int, dataset: str, sequence: str, shot: int
-):
-  """Yields (view, camera-dependent fields of its record) of a shot [f 17 3] (m, Y up), f <= max_frames.
+def render_shots(
+    motion: np.ndarray, rig_name: str, max_frames: int, *, detected: bool, dataset: str, sequence: str
+) -> Iterator[tuple[int, int, dict]]:
+  """(shot, view, fields of the record but labels) of all shots of at most `max_frames` of a motion [f 17 3] (m, Y up).
 
   Raises ValueError for a rig that `rigs.get_rig` does not know.
   """
-  num_frames = len(motion)
-  identity = np.array([zlib.crc32(dataset.encode()), zlib.crc32(sequence.encode()), shot], np.uint32)
-  # Padding to one length saves compilations. Frames of the mean pose change neither the mean root, the least depth nor
-  # the extent in the image, so `draw_view` places the shot as without them.
-  rest = np.broadcast_to(motion.mean(0), (max_frames - num_frames,) + motion.shape[1:])
-  rendered = _make_render(rig_name, detected)(identity, np.concatenate([motion, rest]).astype(np.float32))
-  rendered, confidence = jax.tree.map(np.asarray, rendered)
-  for view in range(len(confidence)):
-    poses = rendered.poses_camera[view, :num_frames]
-    yield view, {
-        "keypoints_px": rendered.keypoints_px[view, :num_frames],
-        "confidence": confidence[view, :num_frames],
-        "poses_camera_m": poses,
-        "valid": np.isfinite(poses).all((-2, -1)),
-        "intrinsics": rendered.intrinsics[view],
-        "resolution": rendered.resolution[view],
-        "camera": f"{rig_name}/{view}",
-    }
+  render = _make_render(rig_name, detected)
+  for shot, frames in enumerate(shots(len(motion), max_frames)):
+    one, num_frames = motion[frames], frames.stop - frames.start
+    identity = np.array([zlib.crc32(dataset.encode()), zlib.crc32(sequence.encode()), shot], np.uint32)
+    # Padding to one length saves compilations. Frames of the mean pose change neither the mean root, the least depth
+    # nor the extent in the image, so `draw_view` places the shot as without them.
+    rest = np.broadcast_to(one.mean(0), (max_frames - num_frames,) + motion.shape[1:])
+    rendered, confidence = jax.tree.map(np.asarray, render(identity, np.concatenate([one, rest]).astype(np.float32)))
+    for view in range(len(confidence)):
+      poses = rendered.poses_camera[view, :num_frames]
+      yield shot, view, {
+          "keypoints_px": rendered.keypoints_px[view, :num_frames],
+          "confidence": confidence[view, :num_frames],
+          "poses_camera_m": poses,
+          "valid": np.isfinite(poses).all((-2, -1)),
+          "intrinsics": rendered.intrinsics[view],
+          "resolution": rendered.resolution[view],
+          "camera": f"{rig_name}/{view}",
+      }
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import licensed
+from posynda_jax.datasets import record
 from posynda_jax.datasets.licensed import Fault
 from posynda_jax.datasets.mpi_inf_3dhp import processed, raw, tables, views
 
@@ -18,7 +18,7 @@ CONFIGS = {name: f"Official files, cameras {cameras}." for name, cameras in tabl
 _SUBJECTS = tuple(dict.fromkeys(map(tables.subject, tables.TRAIN)))
 
 
-class MpiInf3dhp(licensed.Builder):
+class MpiInf3dhp(record.Builder):
   """A record is one camera's view of one sequence. A split is a subject (S1 to S8) or a test sequence (TS1 to TS6)."""
 
   name = "mpi_inf_3dhp"

@@ -48,11 +48,12 @@ def _read_train(where: str, sequence: str, value) -> raw.Views:
   num_frames, fps = tables.TRAIN[sequence]
   if not isinstance(value, list | tuple | np.ndarray) or len(value) != 2 or not isinstance(value[0], dict):
     raise Fault(where, f"is {type(value).__name__}, expected [cameras, frames a second]")
-  if value[1] != fps:
-    raise Fault(where, f"says {value[1]} frames a second, {sequence} has {fps}")
-  if set(value[0]) != {str(camera) for camera in tables.CAMERAS["vnect"]}:
-    raise Fault(where, f"has the cameras {', '.join(map(str, value[0]))}, expected {tables.CAMERAS['vnect']}")
-  for number, arrays in value[0].items():
+  cameras, of_file = value
+  if of_file != fps:
+    raise Fault(where, f"says {of_file} frames a second, {sequence} has {fps}")
+  if set(cameras) != set(map(str, tables.CAMERAS["vnect"])):
+    raise Fault(where, f"has the cameras {', '.join(map(str, cameras))}, expected {tables.CAMERAS['vnect']}")
+  for number, arrays in cameras.items():
     here = f"{where}, camera {number}"
     keypoints, poses = _arrays(here, arrays, num_frames)
     intrinsics = fit_intrinsics(here, keypoints[:, PELVIS], poses[:, PELVIS])
@@ -73,12 +74,10 @@ def _read_test(where: str, sequence: str, value) -> raw.Views:
 def _arrays(where: str, arrays, num_frames: int) -> list[np.ndarray]:
   if not isinstance(arrays, dict):
     raise Fault(where, f"is {type(arrays).__name__}, expected a dict with data_2d and data_3d")
-  for name, shape in (("data_2d", (17, 2)), ("data_3d", (17, 3))):
+  for name, shape in (("data_2d", (num_frames, 17, 2)), ("data_3d", (num_frames, 17, 3))):
     got = arrays.get(name)
-    if not isinstance(got, np.ndarray) or got.shape[1:] != shape or got.dtype.kind != "f":
-      raise Fault(where, f"{name} has the shape {np.shape(got)}, expected {(num_frames, *shape)} of floats")
-    if len(got) != num_frames:
-      raise Fault(where, f"{name} has {len(got)} frames, expected {num_frames}: frame-count mismatch")
+    if not isinstance(got, np.ndarray) or got.shape != shape or got.dtype.kind != "f":
+      raise Fault(where, f"{name} has the shape {np.shape(got)}, expected {shape} of floats")
   return [arrays["data_2d"], arrays["data_3d"]]
 
 

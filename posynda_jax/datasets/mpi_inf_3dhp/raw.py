@@ -37,10 +37,9 @@ def files(folder) -> dict[str, pathlib.Path]:
 
 def sequences(folder, cameras: tuple[int, ...]) -> dict[str, Callable[[], Views]]:
   """A function for each sequence in the folder that reads its views. The function raises Fault."""
+  train = functools.partial(read_train, cameras=cameras)
   return {
-      sequence: functools.partial(read_train, path, sequence, cameras)
-      if sequence in tables.TRAIN
-      else functools.partial(read_test, path, sequence)
+      sequence: functools.partial(train if sequence in tables.TRAIN else read_test, path, sequence)
       for sequence, path in files(folder).items()
   }
 
@@ -148,10 +147,8 @@ def read_test(path: pathlib.Path, sequence: str) -> Views:
       for name, shape in names.items():
         if name not in file:
           raise Fault(path, f"holds no {name}, expected {', '.join(names)}")
-        if file[name].shape[1:] != shape:
-          raise Fault(path, f"{name} is {file[name].shape}, expected {(num_frames, *shape)}")
-        if len(file[name]) != num_frames:
-          raise Fault(path, f"{name} has {len(file[name])} rows, expected {num_frames} frames: frame-count mismatch")
+        if (found := file[name].shape) != (num_frames, *shape):
+          raise Fault(path, f"{name} is {found}, expected {(num_frames, *shape)} of {num_frames} frames")
         arrays[name] = file[name][()].squeeze(1)
   except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
     raise Fault(path, f"is not a whole MATLAB v7.3 (HDF5) file ({error})") from error

@@ -1,10 +1,11 @@
 """Bodies for procedural motion: a subject's bone lengths, drawn from the ranges of a population.
 
-A subject is drawn once: a stature, then each bone as a share of it, equal on both sides. Offsets are metres in the rest
-pose (standing, arms hanging): x to the subject's left, y up, z forward, joints in the Human3.6M-17 order.
+A subject is a stature, and each bone as a share of it, equal on both sides. Offsets are metres in the rest pose
+(standing, arms hanging): x to the subject's left, y up, z forward, joints in the Human3.6M-17 order.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,8 +40,7 @@ class BodyRange:
   neck_tilt_deg: Range = (20.0, 32.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
   """One subject: `offsets` [17 3] (m) from each joint's parent at rest, zero for the root; the ankles' height (m)."""
 
   offsets: np.ndarray
@@ -58,11 +58,10 @@ def draw_body(rng: np.random.Generator, bodies: BodyRange) -> Body:
   offsets = np.zeros((17, 3))
   for side, hip, shoulder in ((1, 4, 11), (-1, 1, 14)):
     offsets[hip] = along(draw["hip"], side, 0, 0)
-    offsets[hip + 1] = along(draw["thigh"], 0, -1, 0)
-    offsets[hip + 2] = along(draw["shin"], 0, -1, 0)
     offsets[shoulder] = along(draw["shoulder"], side, -0.2, -0.05)
-    offsets[shoulder + 1] = along(draw["upper_arm"], 0, -1, 0)
-    offsets[shoulder + 2] = along(draw["forearm"], 0, -1, 0)
+    limbs = {hip + 1: "thigh", hip + 2: "shin", shoulder + 1: "upper_arm", shoulder + 2: "forearm"}
+    for joint, name in limbs.items():
+      offsets[joint] = along(draw[name], 0, -1, 0)
   offsets[7] = along(draw["torso"] * split, 0, 1, -0.06)
   offsets[8] = along(draw["torso"] * (1 - split), 0, 1, -0.02)
   offsets[9] = along(draw["neck"], 0, np.cos(tilt), np.sin(tilt))

@@ -1,12 +1,14 @@
-"""Families of motion: joint angles of one performance, drawn at random.
+"""Procedural human motion: families of movement, each of which draws joint angles of one performance.
 
-A family is a function `(rng, t) -> Angles`: t [f] in seconds, angles in degrees with the signs of `kinematics`.
+A family is a function `(rng, t) -> Angles`: t [f] in seconds, angles in degrees with the signs of `kinematics`. Joint
+limits, forward kinematics and the contact with the floor then give positions. No motion is recorded, so it carries no
+licence and no subject's identity.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
+from posynda_jax.datasets.synthetic_motion import kinematics
+from posynda_jax.datasets.synthetic_motion.body import Body
 from posynda_jax.datasets.synthetic_motion.kinematics import SIDES, Angles
 from posynda_jax.datasets.synthetic_motion.signals import bump, drift, ease, excursions, keyframes
 from posynda_jax.datasets.synthetic_motion.stance import (
@@ -178,8 +180,7 @@ def squatting(rng: np.random.Generator, t: np.ndarray) -> Angles:
   """A dip to a deep squat on both legs, arms forward or free."""
   depth = excursions(rng, t, lambda: rng.uniform(0.35, 1.0), (0.6, 1.1), (0.1, 0.9))[:, 0]
   lean, wide = rng.uniform(20, 42), rng.uniform(2, 18)
-  angles = idle(rng, t)
-  spine = depth * rng.uniform(0, 18)
+  angles, spine = idle(rng, t), depth * rng.uniform(0, 18)
   angles = added(angles, pelvis_pitch=depth * lean, spine_pitch=spine, neck_pitch=-depth * lean * 0.7)
   for side in SIDES:
     angles = with_leg(angles, side, 4 + depth * 102, 4 + depth * rng.uniform(28, 34))
@@ -213,24 +214,24 @@ def kicking(rng: np.random.Generator, t: np.ndarray) -> Angles:
   thigh = flexion + clear * 0.5 + pitch * 0.3
   angles = added(angles, side, hip_flexion=thigh, hip_abduction=abduction, knee=knee + clear)
   angles = added(angles, other, hip_flexion=pitch * 0.6, hip_abduction=np.abs(lean) - 7 * on)
-  balance = rng.uniform(15, 75)
+  balance = rng.uniform(15, 75) * on
   for one, share in ((other, 1), (side, -0.5)):
     swing = 0.4 * flexion * share
-    angles = added(angles, one, shoulder_flexion=swing, shoulder_abduction=balance * on, elbow=15 * on)
+    angles = added(angles, one, shoulder_flexion=swing, shoulder_abduction=balance, elbow=15 * on)
   return with_arms(rng, t, angles, ("chest", "hip", "side", "goalpost"), rest=0.1) if rng.random() < 0.3 else angles
 
 
 def jumping(rng: np.random.Generator, t: np.ndarray) -> Angles:
   """Repeated jumps: from a crouch with an arm swing, or jumping jacks."""
-  angles = idle(rng, t)
-  jacks = rng.random() < 0.45
+  angles, jacks = idle(rng, t), rng.random() < 0.45
   phase = 2 * np.pi * (rng.random() + rng.uniform(0.75, 1.0) * t) + drift(rng, t, 0.2)
   if jacks:
     wide, crouch = 0.5 - 0.5 * np.cos(phase), 0.5 + 0.5 * np.cos(2 * phase)
     angles["hop"] = rng.uniform(0.05, 0.12) * np.sin(phase) ** 2
     high, knees = rng.uniform(95, 155), rng.uniform(10, 28)
     for side in SIDES:
-      angles = with_leg(angles, side, 4 + knees * crouch / 2, 4 + knees * crouch / 2)
+      bent = 4 + knees * crouch / 2
+      angles = with_leg(angles, side, bent, bent)
       angles = added(angles, side, hip_abduction=20 * wide, shoulder_abduction=high * wide)
     return angles
   crouch, flight = bump(phase, 0.0, 0.13), bump(phase, 0.36, 0.085)
@@ -254,13 +255,11 @@ def lunging(rng: np.random.Generator, t: np.ndarray) -> Angles:
   depth = excursions(rng, t, lambda: rng.uniform(0.55, 1.0), (0.7, 1.1), (0.3, 1.2))[:, 0]
   step = 4 * depth * (1 - depth)
   pitch = depth * (rng.uniform(20, 35) if sideways else rng.uniform(-3, 22))
-  angles = idle(rng, t)
-  angles = added(angles, pelvis_pitch=pitch * 0.6, spine_pitch=pitch * 0.4, spine_yaw=drift(rng, t, 18))
+  angles = added(idle(rng, t), pelvis_pitch=pitch * 0.6, spine_pitch=pitch * 0.4, spine_yaw=drift(rng, t, 18))
   if sideways:
     angles = with_leg(angles, side, 4 + 68 * depth + 12 * step, 4 + 28 * depth + 16 * step)
     angles = with_leg(angles, other, 4 + 4 * depth, 4 + 0 * depth)
-    angles = added(angles, side, hip_abduction=16 * depth)
-    angles = added(angles, other, hip_abduction=36 * depth)
+    angles = added(added(angles, side, hip_abduction=16 * depth), other, hip_abduction=36 * depth)
     angles = added(angles, pelvis_roll=-sign * 6 * depth, spine_roll=sign * 4 * depth)
   else:
     knee = rng.uniform(30, 85)
@@ -275,9 +274,16 @@ def lunging(rng: np.random.Generator, t: np.ndarray) -> Angles:
   return angles
 
 
-FAMILIES: dict[str, Callable[[np.random.Generator, np.ndarray], Angles]] = {
+FAMILIES = {
     family.__name__: family
-    for family in (
-        locomotion, gesturing, reaching, sitting, turning, bending, squatting, kicking, jumping, lunging
-    )
+    for family in (locomotion, gesturing, reaching, sitting, turning, bending, squatting, kicking, jumping, lunging)
 }
+
+
+def draw_motion(rng: np.random.Generator, body: Body, family: str, num_frames: int, fps: float) -> np.ndarray:
+  """Joint positions [f 17 3] float32 of one performance of `family` by `body`, around the origin.
+
+  Metres, y up, floor y = 0.
+  """
+  angles = kinematics.limited(FAMILIES[family](rng, np.arange(num_frames) / fps), fps)
+  return kinematics.planted(kinematics.forward(body, angles), body, angles, fps).astype(np.float32)

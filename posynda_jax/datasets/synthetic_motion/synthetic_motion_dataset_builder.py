@@ -1,15 +1,13 @@
 """Procedural human motion in two domains that differ in bodies, motions and cameras. Built from a seed, no download."""
 
-import dataclasses
 import zlib
+from typing import NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import views
-from posynda_jax.datasets.mocap.builder import MotionConfig
-from posynda_jax.datasets.synthetic_motion import motion
+from posynda_jax.datasets.synthetic_motion import families
 from posynda_jax.datasets.synthetic_motion.body import BodyRange, draw_body
 
 FPS = 50.0
@@ -18,8 +16,7 @@ SUBJECTS = {"train": 60, "test": 12}
 SEQUENCES = 4  # of each subject
 
 
-@dataclasses.dataclass(frozen=True)
-class Domain:
+class Domain(NamedTuple):
   """A population of bodies, the relative frequencies of the families of motion, and the rig that renders them."""
 
   bodies: BodyRange
@@ -46,24 +43,17 @@ DOMAINS = {
 }
 
 
-class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
+class SyntheticMotion(record.Builder):
   """Every sequence and view is a pure function of (domain, split, subject, sequence, view)."""
 
   name = "synthetic_motion"
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
+  LICENSE = "MIT."
   BUILDER_CONFIGS = [
-      MotionConfig(name=f"{domain}_{kind}", description=f"The {domain} domain: {kind}.",
-                   rig=None if kind == "world" else DOMAINS[domain].rig, detected=kind == "detected")
-      for domain in DOMAINS
+      record.RigConfig(
+          name=f"{name}_{kind}", rig=None if kind == "world" else domain.rig, detected=kind == "detected")
+      for name, domain in DOMAINS.items()
       for kind in ("world", "gt", "detected")
   ]
-  # TFDS would look for checksums of downloads with importlib_resources, which it does not require (#11212).
-  url_infos = {}
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    features = record.view_features() if self.builder_config.rig else record.world_features()
-    return self.dataset_info_from_configs(features=features, license="MIT", disable_shuffling=True)
 
   def _split_generators(self, dl_manager):
     del dl_manager
@@ -71,7 +61,7 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str):
     config = self.builder_config
-    domain_name, _, _ = config.name.partition("_")
+    domain_name = config.name.partition("_")[0]
     domain = DOMAINS[domain_name]
     chances = np.array(list(domain.families.values()), float)
     for subject in range(SUBJECTS[split]):
@@ -81,16 +71,16 @@ class SyntheticMotion(tfds.core.GeneratorBasedBuilder):
         name = f"{split}{subject:03d}_{number}"
         rng = _stream(domain_name, name)
         family = rng.choice(list(domain.families), p=chances / chances.sum())
-        poses = motion.draw_motion(rng, body, family, NUM_FRAMES, FPS)
+        poses = families.draw_motion(rng, body, family, NUM_FRAMES, FPS)
         labels = {"fps": np.float32(FPS), "subject": f"{split}{subject:03d}", "action": str(family), "sequence": name}
         if not config.rig:
           yield name, {"poses_world_m": poses, **labels}
           continue
-        rendered = views.render_shot(
-            poses, config.rig, detected=config.detected, max_frames=NUM_FRAMES,
-            dataset=f"synthetic_motion/{domain_name}", sequence=name, shot=0,
+        rendered = views.render_shots(
+            poses, config.rig, NUM_FRAMES, detected=config.detected,
+            dataset=f"synthetic_motion/{domain_name}", sequence=name,
         )
-        for view, fields in rendered:
+        for _, view, fields in rendered:
           yield f"{name}/{view}", {**fields, **labels}
 
 

@@ -4,8 +4,8 @@ Lengths are metres in the dataset's own world frame, image positions are px. `T`
 section 3 lists the keys.
 """
 
-import dataclasses
 import io
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ _PER_ACTOR = ("poses", "trans", "betas", "genders", "poses2d", "jointPositions",
 _KEYS = ("sequence", "cam_poses", "cam_intrinsics", *_PER_ACTOR)
 
 
-@dataclasses.dataclass(frozen=True)
-class Actor:
+class Actor(NamedTuple):
   """One person: SMPL-24 joints and SMPL parameters in the world frame, OpenPose detections, and the aligned frames."""
 
   joints_world_m: np.ndarray  # [T 24 3]
@@ -31,8 +30,7 @@ class Actor:
   gender: str  # m or f
 
 
-@dataclasses.dataclass(frozen=True)
-class Sequence:
+class Sequence(NamedTuple):
   """One video: its camera, and one or two actors of T frames each."""
 
   name: str
@@ -50,14 +48,12 @@ def parse(content: bytes, label: str) -> Sequence:
   """
   data = safe_pickle.load(io.BytesIO(content), label, "latin1")
   try:
-    return _sequence(data)
+    return _sequence(data if isinstance(data, dict) else {})
   except (ValueError, TypeError) as error:
     raise Fault(label, str(error), "fetch sequenceFiles.zip again, or leave the sequence out") from error
 
 
-def _sequence(data) -> Sequence:
-  if not isinstance(data, dict):
-    raise ValueError(f"holds a {type(data).__name__}, not a dict")
+def _sequence(data: dict) -> Sequence:
   if missing := [key for key in _KEYS if key not in data]:
     raise ValueError(f"has no {', '.join(missing)}")
   counts = {key: len(data[key]) for key in _PER_ACTOR}
@@ -90,11 +86,9 @@ def _actor(data: dict, frames: int) -> Actor:
 def _array(key: str, value, shape: tuple[int, ...]) -> np.ndarray:
   """`value` in float64 with exactly `shape`; -1 stands for any positive length. Raises ValueError."""
   array = np.asarray(value, np.float64)
-  if array.ndim == len(shape) and all(n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape)):
-    return array
-  is_count = array.ndim == len(shape) and array.shape[1:] == shape[1:]
-  hint = " (cam_poses has the number of frames)" if is_count else ""
-  raise ValueError(f"{key} has shape {array.shape}, expected {shape}{hint}")
+  if array.ndim != len(shape) or not all(n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape)):
+    raise ValueError(f"{key} has shape {array.shape}, expected {shape} (cam_poses has the number of frames)")
+  return array
 
 
 def _camera(matrix: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:

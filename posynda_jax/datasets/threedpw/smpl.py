@@ -6,8 +6,8 @@ once, and the cost of a frame depends on the number of regressed joints only. Wi
 the vertices.
 """
 
-import dataclasses
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,8 +21,7 @@ LAYOUT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
   """A body model of V vertices and J joints; parents come before their children, the root has parent -1."""
 
   v_template: np.ndarray  # [V 3] m
@@ -38,11 +37,7 @@ def load_model(path) -> Model:
   if not pathlib.Path(path).exists():
     raise FileNotFoundError(f"{path} does not exist; expected {LAYOUT}")
   try:
-    data = safe_pickle.load_npz(path)
-  except safe_pickle.Refused as error:
-    raise safe_pickle.Refused(f"{error}; expected {LAYOUT}") from error
-  try:
-    return _model(data)
+    return _model(safe_pickle.load_npz(path))
   except (KeyError, TypeError, ValueError, IndexError) as error:
     what = f"no {error}" if isinstance(error, KeyError) else str(error)
     raise ValueError(f"{path} is not an SMPL model ({what}); expected {LAYOUT}") from error

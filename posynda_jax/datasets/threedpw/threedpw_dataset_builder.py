@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from posynda_jax.datasets import licensed
+from posynda_jax.datasets import record
 from posynda_jax.datasets.mocap import archives
 from posynda_jax.datasets.threedpw import joints, sequence_file, smpl
 from posynda_jax.geometry import camera, skeleton
@@ -22,7 +22,7 @@ MODEL_FILES = {"m": "smpl/SMPL_MALE.npz", "f": "smpl/SMPL_FEMALE.npz"}
 REGRESSOR_FILE = "smpl/J_regressor_h36m.npy"
 
 
-class Threedpw(licensed.Builder):
+class Threedpw(record.Builder):
   """3DPW; `subject` is `<sequence>_<actor>`, `action` the sequence's name without its number."""
 
   name = "threedpw"
@@ -54,12 +54,8 @@ class Threedpw(licensed.Builder):
       return lambda actor: joints.from_smpl24(actor.joints_world_m)
     regressor = smpl.load_regressor(manual_dir / REGRESSOR_FILE)
     models = {gender: smpl.load_model(manual_dir / name) for gender, name in MODEL_FILES.items()}
-
-    def regress(actor: sequence_file.Actor) -> np.ndarray:
-      poses = smpl.regress(models[actor.gender], regressor, actor.poses, actor.betas, actor.trans_m)
-      return skeleton.to_h36m(poses, "spin17")
-
-    return regress
+    return lambda actor: skeleton.to_h36m(
+        smpl.regress(models[actor.gender], regressor, actor.poses, actor.betas, actor.trans_m), "spin17")
 
   def _generate_examples(self, manual_dir: pathlib.Path, members: list[str], make_poses) -> Iterator[tuple[str, dict]]:
     with archives.open_archive(manual_dir, ARCHIVE) as archive:
@@ -77,14 +73,13 @@ class Threedpw(licensed.Builder):
     else:
       keypoints = camera.project_linear(poses, sequence.intrinsics)
       confidence = poses[..., 2] > 0  # joints behind the camera have no projection
+    measured = {
+        "keypoints_px": keypoints, "confidence": confidence, "poses_camera_m": poses,
+        "intrinsics": sequence.intrinsics, "resolution": sequence.resolution, "fps": sequence_file.FPS,
+    }
     return {
-        "keypoints_px": np.asarray(keypoints, np.float32),
-        "confidence": confidence.astype(np.float32),
-        "poses_camera_m": poses.astype(np.float32),
+        **{name: np.asarray(value, np.float32) for name, value in measured.items()},
         "valid": actor.valid,
-        "intrinsics": sequence.intrinsics.astype(np.float32),
-        "resolution": np.array(sequence.resolution, np.float32),
-        "fps": np.float32(sequence_file.FPS),
         "subject": f"{sequence.name}_{number}",
         "action": sequence.name.rpartition("_")[0] or sequence.name,
         "sequence": sequence.name,
