@@ -23,15 +23,18 @@ DECAYS = ("constant", "cosine")
 class Recipe:
   """Lessons and how the adapter is trained on them; the defaults are the paper's.
 
-  `num_hypotheses` (H) and `sampling_steps` (K): of the teacher. `virtual_camera`: target clips are rendered with the
-  mean direction, place and size at which the source's cameras see people; a base with a canonical camera renders all
-  clips by that and ignores this field. `clips`: clips an update for each of source and target. `rate` and `decay`: of
-  Adam over `updates`. Raises ValueError for a recipe without lessons, or an unknown decay.
+  `num_hypotheses` (H) and `sampling_steps` (K): of the teacher. `frozen_teacher`: it is the bare base in every update,
+  and not the student before it; K > 1 needs this, because the student is trained at t = T-1 alone. `virtual_camera`:
+  target clips are rendered with the mean direction, place and size at which the source's cameras see people; a base
+  with a canonical camera renders all clips by that and ignores this field. `clips`: clips an update for each of source
+  and target. `rate` and `decay`: of Adam over `updates`. Raises ValueError for a recipe without lessons, or an unknown
+  decay.
   """
 
   lessons: tuple
   num_hypotheses: int = 3
   sampling_steps: int = 1
+  frozen_teacher: bool = False
   virtual_camera: bool = False
   clips: int = 4
   updates: int = 1000

@@ -94,8 +94,9 @@ def adapt_step(
       clips["source"] = see(clips["source"], measured)
 
   make_denoiser = functools.partial(adapters.make_denoiser, setting.model, base, scale=recipe.adapter.scale)
+  taught_by = jax.tree.map(jnp.zeros_like, state.adapter) if recipe.frozen_teacher else state.adapter
   teacher = Teacher(
-      make_denoiser(state.adapter, form="merged" if setting.merge else "factorised"), clips["target"],
+      make_denoiser(taught_by, form="merged" if setting.merge else "factorised"), clips["target"],
       keys(Purpose.TEACHER, num_clips), measured.body,
       process.ddim_steps(setting.diffusion.schedule, recipe.sampling_steps),
       recipe.num_hypotheses, setting.chunk,

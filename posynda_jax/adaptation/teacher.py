@@ -1,12 +1,13 @@
 """The frozen teacher of one update: what it answers about a batch of target clips, each answer computed once.
 
-The teacher is the student after its last update (Algorithm 1, line 20). It is never differentiated, and it never reads
-target poses. Target clips are one device's share of the batch: `keypoints` [b f j 2] and `intrinsics` [b 9]
-screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the denoiser. Answers about all people
-(`bones`, `up`) are taken over the clips of all devices.
+The teacher is the student after its last update (Algorithm 1, line 20), or the bare base (`frozen_teacher`). It is
+never differentiated, and it never reads target poses. Target clips are one device's share of the batch: `keypoints`
+[b f j 2] and `intrinsics` [b 9] screen-normalised, `confidence` [b f j], `valid` [b f], and `inputs` [b f j i] of the
+denoiser. Answers about all people (`bones`, `up`) are taken over the clips of all devices.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 
 from posynda_jax.adaptation import placement
 from posynda_jax.diffusion import process, sampler
-from posynda_jax.diffusion.hypotheses import Granularity, choose, pick, reprojection_error, solve_roots
+from posynda_jax.diffusion.hypotheses import Granularity, by_bones, choose, pick, reprojection_error, solve_roots
 from posynda_jax.geometry import body, skeleton
 from posynda_jax.runtime import parallel
 
@@ -51,8 +52,10 @@ class Teacher:
     roots = solve_roots(self.hypotheses, *self.observed)
     return reprojection_error(self.hypotheses, roots, *self.observed[:2])
 
-  def chosen(self, rule: Granularity = "frame") -> Float[Array, "b f j 3"]:
-    """The hypothesis of least reprojection error (Eq. 5), chosen for each sequence, frame or joint."""
+  def chosen(self, rule: Granularity | Literal["bones"] = "frame") -> Float[Array, "b f j 3"]:
+    """The hypothesis of least reprojection error (Eq. 5) of each sequence, frame or joint; or by the person's bones."""
+    if rule == "bones":
+      return by_bones(self.hypotheses, self.target["body"])
     if rule not in self._chosen:
       self._chosen[rule] = pick(self.hypotheses, choose(self.errors, self.target["confidence"], rule))
     return self._chosen[rule]

@@ -26,7 +26,11 @@ def open_streams(task: Task, recipe: recipes.Recipe) -> dict[str, clips.ClipSour
   fields = tracks.LABELLED if recipe.is_ceiling else tracks.UNLABELLED
   found = tracks.make_tracks(task.target_records(), fields, base.clip_fps)
   source = {"source": task.source.tracks} if recipe.needs_source else {}
-  return {name: clips.ClipSource(its, base.model.num_frames) for name, its in (source | {"target": found}).items()}
+  streams = {name: clips.ClipSource(its, base.model.num_frames) for name, its in (source | {"target": found}).items()}
+  if any(lesson.needs_people for lesson in recipe.lessons):
+    observe, size = people.make_observer(task.bare.make_denoiser, task.job.sampling), task.job.sampling.batch_size
+    streams["target"] = people.measure(observe, task.bare.params, task.measured, streams["target"], size)
+  return streams
 
 
 def train_adapter(

@@ -7,7 +7,8 @@ them, and `source` clips with `keypoints` [b f j 2], absolute camera-frame `pose
 With a virtual camera, target clips are in its axes. Only `TargetLabels` reads target poses.
 
 Class attributes say what a lesson needs: `needs_source` (source clips), `needs_body` (the size of the source's people),
-`resizes` (its people have the target's proportions), `needs_labels` (target poses).
+`resizes` (its people have the target's proportions), `needs_labels` (target poses), `needs_people` (the bone lengths of
+each target person, `body` [b 16] of target clips, by `people.measure`).
 
 A lesson with its own parameters (`Adversarial`) has `init(key, num_frames)`, which returns its state. Each call gets
 that state as fourth argument and returns the new state as `Labelled.memory`.

@@ -28,6 +28,7 @@ class Lesson:
   needs_source = False
   needs_body = False
   needs_labels = False
+  needs_people = False
   resizes = False
 
 
