@@ -9,15 +9,18 @@ from jaxtyping import Array, Float
 
 @flax.struct.dataclass
 class Labelled:
-  """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), `weight` of frames in the loss (Eq. 9).
+  """Labelled clips: screen-normalised `keypoints`, root-relative `poses` (m), and the `weight` of each frame in the
+  loss (Eq. 9).
 
-  `clip`: whose camera and confidences the keypoints have; None: the target clip's camera, confidence 1 for all joints.
+  `clip`: whose camera and confidences the keypoints have; None: the target clip's camera, confidence 1 for all
+  joints. `trust`: what share of a frame's weight each joint has; None is all of it.
   """
 
   keypoints: Float[Array, "b f j 2"]
   poses: Float[Array, "b f j 3"]
   weight: Float[Array, "b f"]
   clip: dict | None = None
+  trust: Float[Array, "b f j"] | None = None
   memory: Any = None  # what a lesson that learns carries to the next update
   metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
 

@@ -1,4 +1,4 @@
-"""Pseudo-labels (Eq. 4-5): the best of the teacher's hypotheses labels the target's own 2D."""
+"""Pseudo-labels (Eq. 4-5): what the teacher's hypotheses agree on, or the best of them, labels the target's own 2D."""
 
 import dataclasses
 
@@ -11,13 +11,15 @@ SELECTS = (*hypotheses.GRANULARITIES, "bones")
 
 @dataclasses.dataclass(frozen=True)
 class PseudoLabels(Lesson):
-  """Target clips with the hypothesis that reprojects best, chosen for each `select`: sequence, frame or joint; or with
+  """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
   the pose that the rule `bones` makes of all.
 
-  Raises ValueError for another `select`.
+  `doubt_m`: joints with uncertain hypotheses weigh less: a spread of this many metres halves the weight; None weighs
+  all alike. Raises ValueError for another `select`.
   """
 
   select: str = "frame"
+  doubt_m: float | None = None
 
   def __post_init__(self):
     if self.select not in SELECTS:
@@ -30,4 +32,5 @@ class PseudoLabels(Lesson):
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    return Labelled(target["keypoints"], teacher.chosen(self.select), target["valid"], target)
+    trust = None if self.doubt_m is None else 1 / (1 + (teacher.spread / self.doubt_m) ** 2)
+    return Labelled(target["keypoints"], teacher.chosen(self.select), target["valid"], target, trust=trust)
