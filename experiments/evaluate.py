@@ -6,7 +6,7 @@
     python -m experiments.evaluate --run=runs/adapt_dhp --protocol=3dhp --manual_dir=DIR
 
 Prints one table and appends one JSON row a call, with its protocol, to `evaluations.jsonl` if the run is a folder.
-The paper's figures of a protocol follow, each line marked "paper"; they are never written to the row.
+The paper's figures of a protocol follow in a line marked "paper"; they are never written to the row.
 """
 
 import functools
@@ -74,7 +74,7 @@ def _print(row: dict, chosen: protocols.Protocol | None) -> None:
   protocol = row["protocol"]
   what = f"{row['weights']} on {protocol['dataset']} {protocol['split']}"
   if chosen:
-    print(f"{what}\n{tally.table(row)}\n\n{protocols.paper_figures(chosen)}", flush=True)
+    print(f"{what}\n{tally.table(row)}\n\npaper  {chosen.paper or 'has no figures of this protocol'}", flush=True)
     return
   print(f"{what}: MPJPE {row['mpjpe_mm']:.1f} mm, P-MPJPE {row['p_mpjpe_mm']:.1f} mm, "
         f"N-MPJPE {row['n_mpjpe_mm']:.1f} mm, {row['frames']:,} frames")

@@ -10,6 +10,7 @@ versions.
 
 import json
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -23,11 +24,8 @@ RUN = flags.DEFINE_string("run", None, "Folder of the run.")
 OUTPUT = flags.DEFINE_string("output", None, "HTML file to write (default: report.html in the folder).")
 
 
-def read_run(folder) -> run_page.RunPage:
-  """The contents of the page of a pretraining or adaptation run.
-
-  Raises FileNotFoundError or ValueError for another folder.
-  """
+def render_run(folder) -> str:
+  """The page of a pretraining or adaptation run. Raises FileNotFoundError or ValueError for another folder."""
   folder = pathlib.Path(folder).expanduser()
   config, found, logged = runs.read_config(folder), runs.read_metrics(folder), runs.read_scalars(folder)
   if "recipe" in config:
@@ -40,14 +38,18 @@ def read_run(folder) -> run_page.RunPage:
     raise ValueError(f"{folder} is not a run with a report: give the folder of a pretraining or adaptation run")
   # The page draws the curves itself, so it leaves out their pictures, which have the names of the trainings.
   trainings = {tag.partition("/")[0] for tag in logged}
-  pictures = [path for path in sorted((folder / "figures").glob("*")) if path.suffix in (".png", ".gif")]
-  return run_page.RunPage(
-      title=folder.resolve().name, summary=summary, unfinished=[] if found else _unfinished(logged, updates),
-      results=results.result_table(found), protocol=found.get("protocol", {}),
-      pictures={path.name: path.read_bytes() for path in pictures if path.stem not in trainings}, scalars=logged,
-      evaluations=[_evaluation(row) for row in _json_lines(folder / "evaluations.jsonl")],
-      config=config, commands=_json_lines(folder / "commands.jsonl"),
-  )
+  pictures = [path for path in sorted((folder / "figures").glob("*"))
+              if path.suffix in (".png", ".gif") and path.stem not in trainings]
+  commands = _json_lines(folder / "commands.jsonl")
+  versions = commands[-1].get("versions", {}) if commands else {}
+  return run_page.render(folder.resolve().name, [summary, *([] if found else _unfinished(logged, updates))], {
+      "Results": run_page.table(results.result_table(found)), "Protocol": run_page.facts(found.get("protocol", {})),
+      "Pictures": "".join(run_page.picture(path.name, path.suffix[1:], path.read_bytes()) for path in pictures),
+      "Curves": run_page.curves(logged),
+      "Evaluations": "".join(map(_evaluation, _json_lines(folder / "evaluations.jsonl"))),
+      "Configuration": run_page.paragraph(json.dumps(config, indent=2), "pre"),
+      "Commands": "".join(map(_command, commands)) + run_page.facts(versions),
+  })
 
 
 def _unfinished(logged: dict[str, dict[int, float]], updates: int) -> list[str]:
@@ -60,14 +62,23 @@ def _unfinished(logged: dict[str, dict[int, float]], updates: int) -> list[str]:
   return [text.format(*item, updates) for item in last.items()] or ["Not finished: no step is logged yet."]
 
 
-def _evaluation(row: dict) -> run_page.Evaluation:
+def _evaluation(row: dict) -> str:
   """One row of evaluations.jsonl: a table of its scores, or the text that a published protocol prints."""
   protocol = row["protocol"]
-  title = f"{row['weights']} on {protocol.get('dataset')} {protocol.get('split')}"
+  title = run_page.paragraph(f"{row['weights']} on {protocol.get('dataset')} {protocol.get('split')}", "h3")
   if "groups" in row:
-    return run_page.Evaluation(title, text=tally.table(row))
+    return title + run_page.paragraph(tally.table(row), "pre")
   scores = {name: value for name, value in row.items() if name not in ("run", "weights", "protocol")}
-  return run_page.Evaluation(title, results.result_table({row["weights"]: scores}), protocol=protocol)
+  return title + run_page.table(results.result_table({row["weights"]: scores})) + run_page.facts(protocol)
+
+
+def _command(record: dict) -> str:
+  """One start of the run: time, commit, the command line, and what was not committed."""
+  diff = record.get("uncommitted_diff", "")
+  when = record["started"] + (f", commit {record['commit'][:12]}" if "commit" in record else "")
+  when += " with uncommitted changes" if diff else ""
+  changes = f"<details><summary>uncommitted changes</summary>{run_page.paragraph(diff, 'pre')}</details>"
+  return run_page.paragraph(when) + run_page.paragraph(shlex.join(record["command"]), "pre") + (diff and changes)
 
 
 def _json_lines(path: pathlib.Path) -> list[dict]:
@@ -77,7 +88,7 @@ def _json_lines(path: pathlib.Path) -> list[dict]:
 def main() -> None:
   if RUN.value is None:
     raise ValueError("--run is not given: name the folder of a run")
-  text = run_page.render(read_run(RUN.value))
+  text = render_run(RUN.value)
   output = common.output_path(OUTPUT.value or f"{RUN.value}/report.html")
   files.write_text(output, text)
   print(f"{output}: {output.stat().st_size / 1e3:,.0f} kB")

@@ -58,9 +58,5 @@ def _person(track) -> tuple:
 
 def median(values: Float[np.ndarray, "n k"], weight: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "k"]:
   """The weighted median of each column, rounded to 1e-4; of a column without weight, the median."""
-  weight = np.where(weight.sum(0) > 0, weight, 1.0)
-  order = values.argsort(0)
-  below = np.take_along_axis(weight, order, 0).cumsum(0, dtype=np.float64)
-  middle = (2 * below >= below[-1:]).argmax(0)[None]
-  chosen = np.take_along_axis(np.take_along_axis(values, order, 0), middle, 0)[0]
-  return chosen.astype(np.float64).round(4).astype(np.float32)
+  found = body.weighted_median(values, np.where(weight.sum(0) > 0, weight, np.float32(1)))
+  return np.asarray(found, np.float64).round(4).astype(np.float32)

@@ -8,5 +8,5 @@ This room imports `geometry` and `data`. Its inputs are arrays and finished tabl
   `add_pose`, `frame_3d`, `segments`.
 - `film`: `save_film` writes a GIF or MP4 file.
 - `page`: `save_page` writes an interactive HTML page and does not load matplotlib; `project`, `fill`.
-- `run_page`: `RunPage`, `Evaluation`, and `render`, the HTML page of a run.
+- `run_page`: `render`, the HTML page of a run, from sections: `table`, `facts`, `picture`, `curves`, `paragraph`.
 """

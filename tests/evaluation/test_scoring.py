@@ -1,7 +1,5 @@
 """Laws of scoring: every frame counts once, whatever the batch, and every number has its protocol."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import protocols, results, scoring
-from posynda_jax.geometry import camera, skeleton, virtual_camera
+from posynda_jax.geometry import camera, metrics, skeleton, virtual_camera
 from posynda_jax.geometry.measured import Measured, make
 from tests import scene
 from tests.adaptation.batches import answering
@@ -28,11 +26,10 @@ def make_track(num_frames: int) -> tracks.Track:
 
 
 SOURCE = clips.ClipSource([make_track(47), make_track(20)], 9)
-CONFIGS = (scoring.SamplingConfig(), scoring.SamplingConfig(num_hypotheses=3, select="frame", sampling_steps=2))
+MANY = scoring.SamplingConfig(num_hypotheses=3, select="frame", sampling_steps=2)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_a_perfect_denoiser_scores_zero_and_an_offset_its_own_length_on_every_frame(config):
+def test_a_perfect_denoiser_scores_zero_and_an_offset_its_own_length_on_every_frame():
   every = SOURCE.take(range(len(SOURCE)))
   knows = answering(every["keypoints"], np.asarray(skeleton.root_centre(every["poses"])))
   aside = np.float32([1, 0, 0]) * (np.arange(17) > 0)[:, None]
@@ -40,48 +37,60 @@ def test_a_perfect_denoiser_scores_zero_and_an_offset_its_own_length_on_every_fr
   def make_denoiser(offset):
     return lambda *asked: knows(*asked) + offset * aside
 
-  score = scoring.make_scorer(make_denoiser, config)
+  score = scoring.make_scorer(make_denoiser, MANY)
   found = scoring.evaluate(score, jnp.zeros(()), Measured(), SOURCE, 4)
   assert found["frames"] == 67 and found["mpjpe_mm"] < 1e-2 and found["p_mpjpe_mm"] < 1e-2
   found = scoring.evaluate(score, jnp.full((), 0.034), Measured(), SOURCE, 4)
   np.testing.assert_allclose(found["mpjpe_mm"], 34 * 16 / 17, rtol=1e-3)
 
 
-def make_network(params):
-  return lambda *asked: scene.tiny_model(9)[0].apply(params, *asked)
-
-
 def test_scores_do_not_depend_on_the_batch_size():
-  score = scoring.make_scorer(make_network, scoring.SamplingConfig())
-  params = scene.tiny_model(9)[1]
-  small, large = (scoring.evaluate(score, params, Measured(), SOURCE, size) for size in (3, 8))
+  def measure(pose, target):
+    return {"mpjpe": metrics.mpjpe(pose, target)}
+
+  score = scoring.make_scorer(lambda _: lambda keypoints, noisy, t: 0.1 * noisy, scoring.SamplingConfig(), measure)
+  small, large = (scoring.evaluate(score, (), Measured(), SOURCE, size) for size in (3, 8))
   assert small["frames"] == large["frames"]
   np.testing.assert_allclose(small["mpjpe_mm"], large["mpjpe_mm"], rtol=1e-5)
 
 
-def test_each_rule_reduces_the_same_hypotheses_as_it_does_alone():
-  config, params = scoring.SamplingConfig(num_hypotheses=3), scene.tiny_model(9)[1]
-  clip = next(iter(clips.in_order(SOURCE, 4))) | {"body": np.full((4, 16), 0.3, np.float32)}
-  together = scoring.make_rule_scorer(make_network, config, scoring.RULES)(params, Measured(), clip)
+@pytest.fixture(scope="module")
+def scored() -> tuple[dict, np.ndarray, dict]:
+  """(A clip, hypotheses, poses and scores by rule) of a network."""
+  params, config = scene.tiny_model(9)[1], scoring.SamplingConfig(num_hypotheses=3)
+
+  def make_network(params):
+    return lambda *asked: scene.tiny_model(9)[0].apply(params, *asked)
+
+  clip = SOURCE.take([0, 1, 2, 5]) | {"body": np.full((4, 16), 0.3, np.float32)}
+  clip["valid"][1, 4:] = 0
+  score = scoring.make_rule_scorer(make_network, config, scoring.RULES, with_aggregations=True)
+  propose = jax.jit(lambda params, clip: scoring.propose(
+      make_network(params), Measured(), clip, jax.random.key(config.seed), config))
+  return clip, propose(params, clip), score(params, Measured(), clip)
+
+
+def test_each_rule_reduces_the_same_hypotheses_as_it_does_alone(scored):
+  clip, proposed, together = scored
+
+  @jax.jit
+  def combine(proposed, clip):
+    return {rule: skeleton.root_centre(scoring.combine(
+        proposed, Measured(), clip, scoring.SamplingConfig(num_hypotheses=3, select=rule))) for rule in scoring.RULES}
+
   assert sorted(together) == sorted(scoring.RULES)
-  key = jax.random.key(config.seed)
-  proposed = jax.jit(lambda clip: scoring.propose(make_network(params), Measured(), clip, key, config))(clip)
-  for rule, (pose, errors) in together.items():
-    combined = scoring.combine(proposed, Measured(), clip, dataclasses.replace(config, select=rule))
-    alone = skeleton.root_centre(combined)
-    np.testing.assert_allclose(pose, alone, atol=1e-4 if rule == "bones" else 1e-5)  # it weighs by mm
-    expected = scoring.frame_errors(alone, skeleton.root_centre(clip["poses"]))
-    np.testing.assert_allclose(errors["mpjpe"], expected["mpjpe"], atol=1e-4 if rule == "bones" else 1e-5)
+  for rule, alone in combine(proposed, clip).items():
+    pose, errors = together[rule]
+    atol = 1e-4 if rule == "bones" else 1e-5  # it weighs by mm
+    np.testing.assert_allclose(pose, alone, atol=atol)
+    off = np.linalg.norm(alone - skeleton.root_centre(clip["poses"]), axis=-1)
+    np.testing.assert_allclose(errors["mpjpe"], off.mean(-1), atol=atol)
   assert len({float(errors["mpjpe"].mean()) for _, errors in together.values()}) == len(scoring.RULES)
 
 
-def test_d3dps_aggregations_are_of_clips_and_joints():
-  config, params = scoring.SamplingConfig(num_hypotheses=5), scene.tiny_model(9)[1]
-  score = scoring.make_scorer(make_network, config, with_aggregations=True)
-  clip = SOURCE.take([0, 1, 2, 5])
-  clip["valid"][1, 4:] = 0
-  errors = score(params, Measured(), clip)[1]
-  poses = scoring.propose(make_network(params), Measured(), clip, jax.random.key(config.seed), config)
+def test_d3dps_aggregations_are_of_clips_and_joints(scored):
+  clip, poses, together = scored
+  errors = together["mean"][1]
   off = np.linalg.norm(skeleton.root_centre(poses) - skeleton.root_centre(clip["poses"]), axis=-1)  # h b f j
   assert_close(errors["p_agg"], np.asarray(errors["mpjpe"]), dtype=np.float16)
   assert_close(errors["j_best"], off.min(0).mean(-1), dtype=np.float16)
@@ -92,9 +101,11 @@ def test_d3dps_aggregations_are_of_clips_and_joints():
 
 def test_poses_lifted_through_a_virtual_camera_are_in_the_real_cameras_axes():
   clip = viewed_clips()
-  truth = skeleton.root_centre(virtual_camera.render_clip(clip, VIEW)[0]["poses"])
+  truth = jax.jit(virtual_camera.render_clip)(clip, VIEW)[0]["poses"]
+  truth = skeleton.root_centre(truth)
   through, own = (
-      scoring.propose(lambda *_: truth, made, clip, jax.random.key(0), scoring.SamplingConfig())
+      jax.jit(lambda clip, made=made: scoring.propose(
+          lambda *_: truth, made, clip, jax.random.key(0), scoring.SamplingConfig()))(clip)
       for made in (make(view=VIEW), Measured())
   )
   assert_close(through[0], skeleton.root_centre(clip["poses"]))
@@ -108,6 +119,8 @@ def test_every_number_has_its_protocol():
   assert found["refine"] == "body" and "virtual camera" in found["view"]
   found = scoring.describe_protocol("a/b_gt", "test", 15.0, scoring.SamplingConfig())
   assert found["keypoints_2d"] == "gt" and found["root"] == "not needed" and "view" not in found
+  tuned = scoring.describe_protocol("human36m/cpn_ft_h36m_dbb", "test", 50.0, scoring.SamplingConfig())
+  assert tuned["keypoints_2d"] == "cpn_ft_h36m_dbb"
 
 
 @pytest.mark.parametrize("field", ["select", "refine", "root"])

@@ -10,7 +10,6 @@ from posynda_jax.datasets.human36m.tables import ACTIONS
 from posynda_jax.evaluation import protocols, scoring, tally
 
 PROTOCOLS = protocols.PROTOCOLS
-DHP = ("mpjpe_17_mm", "pck_percent", "auc_percent")
 
 
 def row_of(name: str, values: dict[str, list[float]], **labels) -> dict:
@@ -46,33 +45,11 @@ def test_the_averages_of_3dhp_by_hand():
   row = row_of("3dhp", values, activity=3)
   averages = {name: average["mpjpe_17_mm"] for name, average in row["averages"].items()}
   pooled = pytest.approx(200 / 9)
-  assert averages == {"mean_of_sequences": pytest.approx(130 / 6), "pooled": pooled, "frame_weighted": pooled}
+  assert averages == {"mean_of_sequences": pytest.approx(130 / 6), "pooled": pooled}
   assert row["result"] == row["averages"]["mean_of_sequences"]
   scenes = [(group["frames"], group["mpjpe_17_mm"]) for group in row["groups"]["scene"].values()]
   np.testing.assert_allclose(scenes, [(4, 70 / 4), (3, 120 / 3), (2, 5)])  # weighted by frames, not 15, 45, 5
   assert row["groups"]["activity"] == {"Sitting": {"frames": 9, **row["averages"]["pooled"]}}
-
-
-def test_the_averages_of_3dhp_as_published():
-  # D3DP, 3dhp_test/test_util/H20_K10, P_Agg_t1: frames, MPJPE, PCK and AUC by sequence, and "All" by activity.
-  published = np.array([
-      (603, 31.3830091047589, 99.7867803837953, 76.6379316933),
-      (540, 26.2867774467932, 98.8492063492064, 80.4087728281277),
-      (506, 12.160267493303, 99.4071146245059, 89.8931713447842),
-      (558, 25.2174546487766, 98.8991295442908, 81.2715755743852),
-      (276, 32.2327630495312, 98.5507246376812, 75.9642356241234),
-      (392, 52.6647813173343, 91.5816326530612, 63.3728721903508),
-  ])
-  everything = (28.829247386133, 98.1341614906832, 78.7051091965538)
-  total = tally.Tally(PROTOCOLS["3dhp"])
-  for i, (frames, *values) in enumerate(published):
-    scores = {name: np.full(int(frames), value) for name, value in zip(DHP, values)}
-    scores["mpjpe_16_mm"] = scores["mpjpe_17_mm"] * 17 / 16
-    total.add(scores, np.ones(int(frames)), {"sequence": f"TS{i + 1}", "activity": 0})
-  averages = total.row()["averages"]
-  for name, expected in (
-      ("pooled", everything), ("frame_weighted", everything), ("mean_of_sequences", published[:, 1:].mean(0))):
-    np.testing.assert_allclose([averages[name][score] for score in DHP], expected, rtol=1e-9)
 
 
 def test_invalid_frames_never_count():
@@ -119,8 +96,4 @@ def test_row_and_table_hold_protocol_and_counts_and_no_number_of_the_paper(name)
   table = tally.table(row | {"protocol": described})
   for text in (f"protocol={name}", f"dataset={chosen.dataset}", f"split={chosen.split}", "frames 2", "joints", label):
     assert text in table
-  figures = [str(value) for _, _, *values in chosen.paper.rows for value in values if value is not None]
-  assert not any(figure in json.dumps(row) or figure in table for figure in figures)
-  lines = protocols.paper_figures(chosen).splitlines()
-  assert len(lines) == len(chosen.paper.rows) + 2 and all(line.startswith("paper  ") for line in lines)
-  assert all(figure in "\n".join(lines) for figure in figures)
+  assert chosen.paper.startswith("Table ") and chosen.paper not in table and chosen.paper not in str(row)

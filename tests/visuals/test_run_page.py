@@ -15,7 +15,6 @@ from tensorboardX.proto.event_pb2 import Event
 from experiments import report
 from posynda_jax.evaluation.results import result_table
 from posynda_jax.runtime import files, runs
-from posynda_jax.visuals import run_page
 from tests.scripts import run_well
 from tests.visuals.sequences import Reader
 
@@ -53,8 +52,7 @@ def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path)
   files.write_json(run.folder / "metrics.json", RESULTS)
   evaluation = {"run": "x", "weights": "adapted", **score(99.5), "protocol": {"dataset": "threedpw/gt", "split": "a"}}
   (run.folder / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
-  found = report.read_run(run.folder)
-  text = run_page.render(found)
+  text = report.render_run(run.folder)
   page = Reader(text)
   assert page.open == [] and not {"script", "link", "iframe", "object"} & set(page.tags())
   addresses = [attrs[name] for _, attrs in page.elements for name in ("src", "href", "style") if name in attrs]
@@ -66,7 +64,7 @@ def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path)
   assert page.rows[0] == ["", "MPJPE mm", "P-MPJPE mm", "closure %", "frames", "trainable", "seconds"]
   assert page.rows[1][:3] == ["source_only", "160.0", "80.0"] and page.rows[3][0] == "ceiling"
   assert page.rows[2][:5] == ["adapted", "115.0", "57.5", "75.0", "12,345"]  # 45 of the 60 mm
-  assert "threedpw/gt" in page.text and "99.5" in page.text and not found.unfinished
+  assert "threedpw/gt" in page.text and "99.5" in page.text and 'class="state">Not finished' not in text
   images = [base64.b64decode(address.partition(",")[2]) for address in addresses]
   assert images[0] == (run.folder / "figures" / "comparison.png").read_bytes()
   assert len(images) == 3 and b"grad norm" in images[1] and b"loss" in images[2]  # one SVG per scalar
@@ -75,9 +73,9 @@ def test_the_page_shows_the_content_of_the_folder_and_requests_nothing(tmp_path)
 def test_an_unfinished_run_states_its_last_logged_step(tmp_path):
   run = make_run(tmp_path / "run", steps=(10, 20))
   line = "Not finished: adapted is logged up to step 20 of 40 and not scored."
-  assert report.read_run(run.folder).unfinished == [line] and line in run_page.render(report.read_run(run.folder))
+  assert line in report.render_run(run.folder)
   fresh = runs.Run(tmp_path / "fresh", {"model": {}, "pretrain": {"num_steps": 5}, "source": "a/b", "split": "train"})
-  assert "Not finished: no step is logged yet." in run_page.render(report.read_run(fresh.folder))
+  assert "Not finished: no step is logged yet." in report.render_run(fresh.folder)
 
 
 def test_tensorboard_events_hold_the_same_scalars_figures_and_results(tmp_path):
@@ -109,13 +107,13 @@ def test_a_run_states_its_versions_and_a_commit_of_its_own_code_only(tmp_path, m
 
 def test_another_folder_is_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match="is not a run folder"):
-    report.read_run(tmp_path)
+    report.render_run(tmp_path)
   (tmp_path / "config.json").write_text('{"source": "a"}')
   with pytest.raises(ValueError, match="is not a run with a report"):
-    report.read_run(tmp_path)
+    report.render_run(tmp_path)
 
 
 def test_the_script_writes_the_page(tmp_path):
   run = make_run(tmp_path / "run")
   assert "report.html" in run_well("report", f"--run={run.folder}")
-  assert (run.folder / "report.html").read_text() == run_page.render(report.read_run(run.folder))
+  assert (run.folder / "report.html").read_text() == report.render_run(run.folder)

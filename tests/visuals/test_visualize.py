@@ -33,12 +33,12 @@ def write_lifted(path, num_hypotheses: int = 3) -> dict[str, np.ndarray]:
 def test_a_lifted_file_becomes_page_film_and_figure(tmp_path):
   write_lifted(tmp_path / "walk.npz")
   outputs = ",".join(str(tmp_path / f"walk.{ending}") for ending in ("html", "gif", "png"))
-  options = ("--rows=2", "--seconds=0.4", "--title=My <walk>")
+  options = ("--rows=2", "--seconds=0.4")
   out = run_well("visualize", f"--lifted={tmp_path}/walk.npz", f"--output={outputs}", *options)
   assert "walk.html: 10 frames" in out and "walk.gif: 10 pictures of 0.4 s" in out
   assert "walk.png: hypotheses in frames 9, 13" in out
   page = (tmp_path / "walk.html").read_text()
-  assert "My &lt;walk&gt;" in page and "<dt>format</dt><dd>openpose</dd>" in page and "<dd>a; b</dd>" in page
+  assert "Lifted: &lt;walk&gt;" in page and "<dt>format</dt><dd>openpose</dd>" in page and "<dd>a; b</dd>" in page
   assert '"lifted, select=frame"' in page and '"first_frame": 7' in page and '"hypothesis 3"' in page
   assert PIL.Image.open(tmp_path / "walk.gif").n_frames == 10 and plt.imread(tmp_path / "walk.png").shape[0] > 400
 
