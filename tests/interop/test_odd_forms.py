@@ -66,6 +66,14 @@ WHOLE = {
     "posenet": [posenet(t) for t in ALL], "ml5": [[{"pose": posenet(t), "skeleton": []}] for t in ALL],
     "likelihoods": [points(t, "inFrameLikelihood") for t in ALL], "BlazePose": [marks(t, "score") for t in ALL],
     "landmarks by name": [{one["name"]: one for one in points(t, order=MIXED)} for t in ALL],
+    **{f"MediaPipe of {axes}, scores apart": [
+        {"landmarks": one[:, :axes].tolist(), "visibility": one[:, 3].tolist()} for one in np.insert(MARKS, 2, -0.1, 2)]
+       for axes in (2, 3)},
+    "numbers from 0": [[{"part": j} | one | {"name": ""} for j, one in enumerate(points(t))] for t in ALL],
+    "words and flags": [[one | {"visible": 2, "c": "red"} for one in points(t, "confidence")] for t in ALL],
+    "x and y apart": [
+        [{"keypoints": dict(zip(("x", "y", "conf"), COCO[t].T.tolist())), "confidence": 0.9}] for t in ALL],
+    "images": [{"image": f"a_{t:03}.jpg", "keypoints": COCO[t].tolist()} for t in ALL],
     "arrays of MediaPipe": [np.insert(MARKS[t], 2, -0.1, 1).tolist() for t in ALL],
 }
 NUMBERED = {
@@ -76,6 +84,12 @@ NUMBERED = {
     "frames": {"frames": [{"frame_id": t, "people": [instance(t)]} for t in THERE], "fps": 25, "width": W, "height": H},
     "persons": [{"frame": t, **boxed(t)} for t in THERE], "instances": [{"frame_id": t} | instance(t) for t in THERE],
     "numbers": [{"frame": t, "keypoints": COCO[t].ravel().tolist()} for t in THERE],
+    **{f"{name} beside scores in {joints.ndim}": [
+        {"frame": t, "keypoints": joints[t].tolist(), name: beside} for t in THERE]
+       for joints in (COCO, COCO.reshape(T, -1)) for name, beside in (
+           ("conf", [0.9]), ("visibility", [2] * 17), ("c", ["red"]), ("p", [0]))},
+    "scores twice": [
+        {"frame": t, "keypoints": COCO[t].ravel().tolist(), "scores": COCO[t, :, 2].tolist()} for t in THERE],
     "joints": [{"frame": t} | {NAMES[j]: COCO[t, j].tolist() for j in MIXED} for t in THERE],
     "tf.js": [{"frame": t, "timestamp": 33 * t, "poses": [{"keypoints": points(t)}]} for t in THERE],
 }
@@ -145,6 +159,8 @@ KNOWN = {
     "MediaPipe, px": {"a": MARKS * [W, H, 1]}, "with z": {"a": MARKS4}, "with z, flat": {"a": MARKS4.reshape(T, 132)},
     "boxes": {"keypoints": COCO[..., :2], "scores": COCO[..., 2], "boxes": np.ones((T, 4))},
     "confidence": {"keypoints": SHARES[..., :2], "confidence": COCO[..., 2]},
+    "scores of people": {"keypoints": COCO[..., :2], "keypoint_scores": COCO[..., 2], "scores": np.ones(T)},
+    "flags": {"keypoints": COCO[..., :2], "visibility": np.ones((T, 17), bool), "confidence": COCO[..., 2]},
     "scores twice": {"keypoints": COCO[THERE], "scores": COCO[THERE, :, 2], "frames": THERE},
     "numbers": {"keypoints": COCO[THERE, :, :2], "scores": COCO[THERE, :, 2], "frame_ids": np.array(THERE, float)},
     "people come": {"frame_numbers": THERE, **{
@@ -159,6 +175,39 @@ def test_arrays_of_other_axes_and_names(name, tmp_path):
   frames = THERE if name in ("missing frames", "scores twice", "numbers", "people come") else ALL
   found = check(tmp_path / "a.npz", frames, layout="coco17" if name in PLAIN else None)
   assert any("as MoveNet" in one for one in found.report["warnings"]) == (name in ("MoveNet", "y, x"))
+
+
+@pytest.mark.parametrize("beside", [
+    {"score": 0.9}, {"score": np.ones(T)}, {"visible": np.ones((T, 17))}, {"c": np.array("coco")}])
+def test_arrays_beside_scored_keypoints_are_no_scores(beside, tmp_path):
+  np.savez(tmp_path / "a.npz", keypoints=COCO, **beside)
+  check(tmp_path / "a.npz", layout="coco17")
+
+
+@pytest.mark.parametrize("points, is_turned", [
+    (np.insert(SHARES[..., [1, 0]], 2, 1, 2), True),
+    (np.where(COCO[..., 2:] < 0.4, np.nan, SHARES)[..., 1::-1], False)])
+def test_shares_of_two_numbers_are_not_turned(points, is_turned, tmp_path):
+  np.save(tmp_path / "a.npy", points)
+  warnings = read_one(tmp_path / "a.npy", layout="coco17").report["warnings"]
+  assert any("as MoveNet" in one for one in warnings) == is_turned
+
+
+@pytest.mark.parametrize("arrays", [
+    {"kpts": SHARES[..., :2]}, {"reconstruction": POINTS[None] / [W, H]},
+    {"positions_2d": {"a": {"custom": [SHARES[..., :2]]}}, "metadata": {"keypoints_symmetry": [[*range(1, 17, 2)]]}}])
+def test_px_formats_are_no_shares(arrays, tmp_path):
+  np.savez(tmp_path / "a.npz", **arrays)  # from -1 to 1 they would be a person elsewhere
+  with pytest.raises(ValueError, match="shares of the image, expected px"):
+    read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("lost", ["neck", "mid_hip"])
+def test_a_frame_may_lack_a_joint_by_which_the_layout_is_known(lost, tmp_path):
+  frames = [dict(zip(files.BODY25, pick(one, files.BODY25).tolist())) for one in SEEN]
+  del frames[1][lost]
+  recording = read_one(files.write_json(tmp_path / "a.json", frames))
+  np.testing.assert_allclose(recording.record["keypoints_px"][[0, 2]], expected(SEEN, "body25")[0][[0, 2]], atol=1e-3)
 
 
 @pytest.mark.parametrize("low, high", [(0.5, 5.1), (1.5, 7), (2, 28), (21, 99)])

@@ -54,7 +54,7 @@ def videopose3d(path, layout=None) -> list[Detections]:
     for action, views in actions.items():
       for i, points in enumerate(views):
         name = video if action == "custom" and len(views) == 1 else f"{video}/{action}/{i}"
-        found += of_frames(points, f"{path}, {name}", layout, sequence=name, resolution=size)
+        found += of_frames(points, f"{path}, {name}", layout, sequence=name, resolution=size, normalised=False)
   if not found:
     raise ValueError(f"{path} holds no video: run VideoPose3D's prepare_data_2d_custom.py again")
   return found
@@ -88,7 +88,7 @@ def detectron(path, layout=None) -> list[Detections]:
 def video_to_pose3d(path, layout=None) -> list[Detections]:
   """video-to-pose3D's npz: `kpts` (T,17,2)."""
   data = load(path)
-  return _of_array(data, _get(data, "kpts", path), path, layout or "coco17")
+  return _of_array(data, _get(data, "kpts", path), path, layout or "coco17", normalised=False)
 
 
 def mhformer(path, layout=None) -> list[Detections]:
@@ -101,7 +101,7 @@ def mhformer(path, layout=None) -> list[Detections]:
   if points.shape[-1:] != (2,) and not (scored and last.min() >= 0 and last.max() <= 1):
     raise ValueError(f"{path} has shape {points.shape}: a demo's 3D output; give its 2D input, (people, T, 17, 2)")
   frames = points if points.ndim == 3 else np.moveaxis(points, 0, 1)
-  return of_frames(frames, f"{path}, reconstruction", layout or "h36m17", tracked=True)
+  return of_frames(frames, f"{path}, reconstruction", layout or "h36m17", tracked=True, normalised=False)
 
 
 def keypoints_scores(path, layout=None) -> list[Detections]:
@@ -110,7 +110,7 @@ def keypoints_scores(path, layout=None) -> list[Detections]:
   keeps the place in the arrays) are read where they are.
   """
   data = load(path)
-  name = next((name for name in joint_names.SCORES if name in data), "scores")
+  name = _name_of_scores(data) or next((name for name in joint_names.SCORES if name in data), "scores")
   points, scores = _get(data, "keypoints", path), _get(data, name, path)
   if np.ndim(points) < 1 or np.shape(points)[:1] != np.shape(scores)[:1]:
     shapes = f"keypoints {np.shape(points)} and {name} {np.shape(scores)}"
@@ -134,7 +134,8 @@ def plain(path, layout=None) -> list[Detections]:
   (found,) = _of_array(data, points, path, layout)
   seen = found.points[np.isfinite(found.points)]
   normalised = found.normalised and bool(((seen >= 0) & (seen <= 1)).mean() > 0.98)
-  if normalised and layout == "coco17" and (found.scores < 1).any():
+  last = np.shape(next((one for one in points if np.size(one) > 1), ()))[-1:]
+  if normalised and layout == "coco17" and last not in ((2,), (34,)):
     down = found.points[:, [11, 12]].mean(1) - found.points[:, [5, 6]].mean(1)  # from the shoulders to the hips
     down = np.median(down[np.isfinite(down).all(-1)], 0)
     if down[0] > 2 * abs(down[1]):
@@ -164,6 +165,20 @@ def _shape(points: np.ndarray) -> tuple[int, ...]:
   return tuple(length for length in points.shape[1:] if length != 1)
 
 
+def _name_of_scores(data: dict) -> str | None:
+  """The name of the array of joints' scores. Numbers of whole people do not count, nor do flags beside scores in
+  `keypoints`.
+  """
+  points = np.asarray(data.get("keypoints"))
+  axes = points.shape[-1] if points.ndim > 1 else 2
+  for name in joint_names.SCORES if axes != 4 else ():
+    scores = np.asarray(data.get(name))
+    is_flag = axes == 3 and scores.dtype.kind in "biuf" and np.isin(scores, (0, 1, 2)).all()
+    if scores.ndim and not is_flag and (scores.dtype == object or scores.ndim >= max(2, points.ndim - 1)):
+      return name
+  return None
+
+
 def _numbers(data: dict, length: int) -> list[int]:
   """The numbers of the frames, as an array of the file says; from 0 without one."""
   for name in _FRAMES:
@@ -173,14 +188,14 @@ def _numbers(data: dict, length: int) -> list[int]:
   return list(range(length))
 
 
-def _of_array(data: dict, value, path, layout: str) -> list[Detections]:
+def _of_array(data: dict, value, path, layout: str, **fields) -> list[Detections]:
   """Detections of an array [T [people] j 2|3], with the numbers of frames that the file's other arrays have."""
   points = np.asarray(value)
   while points.ndim > 3 and points.shape[0] == 1:  # people, or a batch, first
     points = points[0]
   if points.ndim < 1:
     raise ValueError(f"{path} holds {points.dtype}, expected numbers (T, joints, 2 or 3)")
-  return of_frames(points, path, layout, numbers=_numbers(data, len(points)))
+  return of_frames(points, path, layout, numbers=_numbers(data, len(points)), **fields)
 
 
 def _only_array(data: dict, path) -> np.ndarray:
@@ -202,6 +217,6 @@ def recognise(path) -> str:
   for name, wanted in _NAMES.items():
     if wanted <= names:
       return name
-  if "keypoints" in names and names & set(joint_names.SCORES):
+  if "keypoints" in names and names & set(joint_names.SCORES) and _name_of_scores(load(path)):
     return "keypoints_scores"
   return "mediapipe" if _shape(_only_array(load(path), path)) in _MEDIAPIPE else "plain"

@@ -52,7 +52,7 @@ class Collector:
     self.resolution: tuple[float, float] | None = None
     self.times = False  # whether frames are time stamps in s, ms, µs or ns
     self.listed: set[int | float] = set()  # frames of the file, also those without people
-    self._counted = layout is None
+    self._counted, self._by_names = layout is None, False  # by the number or names of all joints
     self._frames, self._persons, self._joints = [], [], []
     self._names, self._named = {}, None  # names of images, in the order of the file
 
@@ -70,14 +70,16 @@ class Collector:
     """
     if len(joints) != len(names):
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
-    places = _find(tuple(names), self.layout)
+    places = _find(tuple(names), self.layout, self._by_names)
     if places is None:
       return joints
-    means = layouts.LAYOUTS[places.layout].means if places.layout and places.unknown else ()
-    if any(places.of[joint] is None for row in means for joint in row):
+    means = layouts.LAYOUTS[places.layout].means if places.layout else ()
+    lacks = any(places.of[joint] is None for row in means for joint in row)
+    if lacks and places.unknown and not self._by_names:
       unknown = f"joints {', '.join(map(repr, places.unknown[:4]))} among those of {places.layout}"
       raise ValueError(f"{self.label} names {unknown}: rename them as left_wrist, or name the order with --layout")
     self.name_layout(places.layout)
+    self._by_names |= bool(means) and not lacks
     return [[None, None, 0] if place is None else joints[place] for place in places.of]
 
   def where(self, frame) -> str:

@@ -25,6 +25,8 @@ FRAME = (
     "image_id", "frame", "frame_id", "frame_idx", "frame_index", "frame_number", "frameNumber", "frameIndex", "frameId",
     "image_name",
 )
+_IMAGE = ("image", "image_path", "img_name", "file_name", "filename")  # which also name videos
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TIME = ("timestamp_ms", "timestampMs", "timestamp", "time_ms", "time")
 _HOLDERS = (  # fields with people or joints, the first of which counts
     "people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections",
@@ -86,33 +88,46 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
 
 
 def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
-  scores = next((context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)), None)
   if isinstance(joints, dict):  # lists of x, of y and of scores
-    scores = joints.get("visible") or [1.0] * len(joints["x"])
-    joints = list(zip(joints["x"], _field(joints, "y", where), strict=True))
-  elif isinstance(joints[0], dict):
-    names = [str(joint.get("name") or joint.get("part") or "") for joint in joints]
+    joints, context = list(map(list, zip(joints["x"], _field(joints, "y", where), strict=True))), context | joints
+  scores = None if isinstance(joints[0], dict) else _scores(joints, context)
+  if isinstance(joints[0], dict):
+    names = [str(joint.get("name") or joint.get("part", "")) for joint in joints]
     joints = collector.place([_point(joint, where) for joint in joints], names)
-  elif isinstance(joints[0], list) and len(joints) == 33 and scores is None:
-    joints = _landmarks(joints)
-  elif scores is not None and isinstance(joints[0], list) and len(joints[0]) > 2 and len(scores) != len(joints):
-    scores = None  # of boxes
+  elif isinstance(joints[0], list) and len(joints) == 33 and len(joints[0]) > 2:
+    joints = _landmarks(joints) if scores is None else [joint[:2] for joint in joints]
+  elif scores is not None and not isinstance(joints[0], list):
+    joints = np.reshape(joints, (len(scores), -1)).tolist()
   size = [context.get(name) for name, _ in _CANVAS]
   canvas = tuple(map(float, size)) if all(map(_is_number, size)) else None
   collector.add(frame, joints, scores, _first(context, _PERSON), canvas)
 
 
+def _scores(joints: list, context: dict) -> list | None:
+  """The list of the joints' scores in the fields around them. Lists of another length are of boxes, and flags of
+  visibility do not count where joints have scores of their own.
+  """
+  is_flat = not isinstance(joints[0], list)
+  lists = {name: context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)}
+  for values in map(np.ravel, lists.values()):
+    axes = len(joints) / max(len(values), 1) if is_flat else len(joints[0]) * (len(values) == len(joints))
+    if values.dtype.kind != "U" and (axes == 2 or 3 <= axes <= _MOST_AXES and not set(values) <= {0, 1, 2}):
+      return values.tolist()
+  has_own = len(joints) % 3 == 0 if is_flat else len(joints[0]) > 2
+  return None if has_own else next((lists[name] for name in joint_names.SCORES[:4] if name in lists), None)
+
+
 def _point(joint: dict, where: str) -> list:
   """x, y, score of a joint {x, y, ...}."""
   at = joint.get("position", joint)
-  score = _first(joint, joint_names.SCORES)
-  return [_field(at, "x", where), _field(at, "y", where), 1 if score is None else score]
+  score = next((joint[name] for name in joint_names.SCORES if isinstance(joint.get(name), int | float)), 1)
+  return [_field(at, "x", where), _field(at, "y", where), score]
 
 
 def _landmarks(joints: list[list]) -> list[list]:
   """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility. A third number outside 0 to 1 is z."""
   last = [joint[min(len(joint), 4) - 1] for joint in joints]
-  is_score = len(joints[0]) > 3 or all(_is_number(one) and 0 <= one <= 1 for one in last) and any(last)
+  is_score = len(joints[0]) > 3 or any(last) and all(one in (None, -1) or 0 <= one <= 1 for one in last)
   return [[*joint[:2], score if is_score else 1] for joint, score in zip(joints, last, strict=True)]
 
 
@@ -132,6 +147,8 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
     return place
   if (frame := _first(entry, FRAME)) is not None:
     return frame - first if _is_number(frame) else frame
+  if str(image := _first(entry, _IMAGE)).lower().endswith(_IMAGES):
+    return str(image)
   if (time := _first(entry, TIME)) is not None:
     collector.times = True
     return float(time) if _is_number(time) else time

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from posynda_jax.geometry import layouts, skeleton
 
 SCORES = (  # words for the score of a joint, the first of which counts
-    "keypoint_scores", "scores", "visibility", "score", "visible", "confidence", "confidences", "conf",
+    "keypoint_scores", "scores", "score", "confidence", "confidences", "conf", "visibility", "visible",
     "inFrameLikelihood", "likelihood", "vis", "probability", "prob", "presence", "accuracy", "accu", "certainty", "s",
     "c", "v", "p",
 )
@@ -57,17 +57,21 @@ class Places:
   unknown: tuple[str, ...] = ()
 
 
-def find(names: Sequence[str], layout: str | None = None) -> Places | None:
+def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False) -> Places | None:
   """The places of joints among `names`; None where fewer than LEAST are known, or are those of another than the given
   `layout`. Of several layouts, the one with most of the names counts. Where all known names stand in the layout's
   order, the unknown ones are other spellings. Numbers, as in kp_0, kp_1, order themselves. Raises ValueError for a
   joint that is named twice.
+
+  `is_sure` says that other frames name all joints by which `layout` is known: this one may lack some.
   """
   exact = [spell(name, synonyms=False) for name in names]
   plain = [key if (key := spell(name)) == own or key not in exact else own for name, own in zip(names, exact)]
   own = set(plain) - {""}
-  counts = {one: len(own & set(known)) for one, (known, needed) in _NAMES.items() if own.issuperset(needed)}
-  best = max(counts, key=counts.get)
+  counts = {
+      one: len(own & set(known)) for one, (known, needed) in _NAMES.items()
+      if own.issuperset(needed) or is_sure and one == layout}
+  best = max(counts, key=lambda one: (counts[one], one == layout))
   if counts[best] >= LEAST and layout in (None, best):
     known = _NAMES[best][0]
     if twice := {name for name in plain if name in known and plain.count(name) > 1}:
@@ -80,7 +84,7 @@ def find(names: Sequence[str], layout: str | None = None) -> Places | None:
   stems = {name.rstrip("0123456789") for name in names}
   tails = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names
   numbers = {int(tail): place for place, tail in enumerate(tails) if re.fullmatch("[0-9]{1,3}", tail)}
-  if len(numbers) < LEAST:
+  if len(numbers) < LEAST or "" in names:
     return None
   order = range(min(1, *numbers), max(numbers) + 1)  # a number that lacks is a joint that lacks
   if len(order) not in layouts.BY_COUNT and len(numbers) in layouts.BY_COUNT:
