@@ -83,6 +83,9 @@ NUMBERED = {
     "people": [{"frame": t, "people": [{"pose_keypoints_2d": COCO[t].ravel().tolist()}]} for t in THERE],
     "frames": {"frames": [{"frame_id": t, "people": [instance(t)]} for t in THERE], "fps": 25, "width": W, "height": H},
     "persons": [{"frame": t, **boxed(t)} for t in THERE], "instances": [{"frame_id": t} | instance(t) for t in THERE],
+    **{f"{name} of people": [
+        {"frame": t, "keypoints": both[..., :2].tolist(), name: both[..., 2].tolist()}
+        for t in THERE for both in [np.stack([COCO[t], COCO[t] + [600, 0, -0.3]])]] for name in ("scores", "visible")},
     "numbers": [{"frame": t, "keypoints": COCO[t].ravel().tolist()} for t in THERE],
     **{f"{name} beside scores in {joints.ndim}": [
         {"frame": t, "keypoints": joints[t].tolist(), name: beside} for t in THERE]

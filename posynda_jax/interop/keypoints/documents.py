@@ -62,6 +62,11 @@ def _is_joint(value: Any) -> bool:
       one is None or _is_number(one) for one in value)
 
 
+def _is_of_people(scores: Any, count: int) -> bool:
+  """Whether scores are a list for each of `count` people."""
+  return isinstance(scores, list) and len(scores) == count and all(isinstance(one, list) for one in scores)
+
+
 def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]:
   """(joints, the fields around them) of each person in a frame, however deep they are."""
   if isinstance(value, dict):
@@ -81,8 +86,9 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
     if _is_joint(first) or _is_number(first) or isinstance(first, str):
       yield value, context
     else:
-      for one in value:
-        yield from _people(one, context, where)
+      scores = {name: context[name] for name in joint_names.SCORES if _is_of_people(context.get(name), len(value))}
+      for i, one in enumerate(value):
+        yield from _people(one, context | {name: lists[i] for name, lists in scores.items()}, where)
   elif value is not None:
     raise ValueError(f"{where} is a {type(value).__name__}, expected a list of people: {_OTHER}")
 
@@ -104,9 +110,7 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
 
 
 def _scores(joints: list, context: dict) -> list | None:
-  """The list of the joints' scores in the fields around them. Lists of another length are of boxes, and flags of
-  visibility do not count where joints have scores of their own.
-  """
+  """The list of the joints' scores in fields around them: boxes' have another length, flags yield to joints' own."""
   is_flat = not isinstance(joints[0], list)
   lists = {name: context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)}
   for values in map(np.ravel, lists.values()):
@@ -195,10 +199,7 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
     yield None, about | whole, 0
   scores = arrays.get("scores", arrays.get("keypoint_scores"))
   for place, joints in enumerate(arrays.get("keypoints", ())):
-    people, of_people = joints.tolist(), None if scores is None else scores[place].tolist()
-    if of_people and isinstance(of_people[0], list):
-      people = [{"keypoints": one, "scores": own} for one, own in zip(people, of_people, strict=True)]
-    yield None, {"instances": people, "scores": of_people}, 0
+    yield None, {"instances": joints.tolist(), "scores": None if scores is None else scores[place].tolist()}, 0
 
 
 def _is_name(key: str) -> bool:
