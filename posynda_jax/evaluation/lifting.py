@@ -18,6 +18,7 @@ from posynda_jax.geometry.measured import Measured
 
 ANKLE_TO_HEAD = 0.92  # the bones between them, as a share of a standing person: 1.60 m of CMU's people, mostly men
 HEIGHTS_M = (0.5, 2.5)  # of people
+_BLOCK = 512  # frames that are placed at once
 _LEAST_FILTERED = 10  # frames: the filter's padding
 
 
@@ -57,6 +58,9 @@ def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "
   root = hypotheses.solve_roots(pose[None], *observed, confidence)
   error = hypotheses.reprojection_error(pose[None], root, *observed)[0]
   return root[0], (error * confidence).sum(-1) / jnp.maximum(confidence.sum(-1), 1e-9)
+
+
+_reproject = jax.jit(reproject)
 
 
 def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Program:
@@ -110,13 +114,29 @@ def lift_record(
     whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
     for phase, values in enumerate(stitched):
       whole[field][phase :: len(found)] = values
-  seen = record["valid"] & (record["confidence"].max(-1) > 0)
-  px = np.where(seen, whole.pop("reprojection") * float(record["resolution"][0]) / 2, np.nan)
-  for field in ("pose", "root"):
-    whole[field] = mean_of_tracks(whole[field], len(found), seen)
+  seen, error = record["valid"] & (record["confidence"].max(-1) > 0), whole.pop("reprojection")
+  if len(found) > 1:
+    whole["pose"] = mean_of_tracks(whole["pose"], len(found), seen)
+    whole["root"], error = place(whole["pose"], record)
+  px = np.where(seen, error * float(record["resolution"][0]) / 2, np.nan)
   frame = record.get("first_frame", 0) + np.arange(len(px))
   judged = trust.judge(record, whole["root"], px, frame, spread.distance(whole["deviation"]))
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged)
+
+
+def place(pose: Float[np.ndarray, "T 17 3"], record: dict) -> tuple[np.ndarray, np.ndarray]:
+  """(roots [T 3] (m), distances [T] in screen units) of `reproject` for root-relative poses of a record's frames."""
+  (track,) = tracks.make_tracks([record], tracks.UNLABELLED, float(record["fps"]))
+  confidence = track.arrays["confidence"]
+  confidence = np.where(confidence.max(-1, keepdims=True) > 0, confidence, 1)
+  blocks = []
+  for first in range(0, len(pose), _BLOCK):  # one compiled shape: the last frame fills the last block up
+    rows = np.minimum(np.arange(first, first + _BLOCK), len(pose) - 1)
+    clip = {"keypoints": track.arrays["keypoints"][None, rows], "confidence": confidence[None, rows],
+            "intrinsics": track.arrays["intrinsics"][None]}
+    blocks.append([np.asarray(values)[0] for values in _reproject(pose[None, rows], clip)])
+  roots, errors = (np.concatenate(values)[: len(pose)] for values in zip(*blocks, strict=True))
+  return roots, errors
 
 
 def mean_of_tracks(values: Float[np.ndarray, "T *n"], stride: int, seen: np.ndarray) -> np.ndarray:

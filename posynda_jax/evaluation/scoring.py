@@ -60,7 +60,7 @@ def propose(
     denoise = sampler.with_flip(denoise)
   steps = process.ddim_steps(config.diffusion.schedule, config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  mirrored = clip.get("mirrored", jnp.zeros(len(keys), jnp.int32) if config.num_hypotheses > 1 else None)
+  mirrored = clip.get("mirrored", jnp.zeros_like(clip["index"]) if config.num_hypotheses > 1 else None)
   poses = sampler.propose(
       keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk, mirrored)
   if measured.view is None:

@@ -14,7 +14,7 @@ from posynda_jax.peft import counting
 from posynda_jax.runtime import parallel
 from tests import scene
 from tests.adaptation.batches import FRAMES, gradients, target_clips
-from tests.diffusion.test_videopose import KEYPOINTS, POSES, tiny
+from tests.diffusion.test_videopose import inputs, tiny
 from tests.tolerance import assert_close
 
 MOTION = {
@@ -49,7 +49,8 @@ def test_devices_that_share_a_batch_make_the_update_of_one():
 def test_pretraining_videopose_averages_its_statistics_and_optimises_none():
   model, start = tiny()
   config = pretraining.PretrainConfig(loss="mse", ema=0.5, warmup_steps=0)
-  source = target_clips(POSES) | {"keypoints": KEYPOINTS, "poses": POSES}
+  keypoints, poses, _ = inputs()
+  source = target_clips(poses) | {"keypoints": keypoints, "poses": poses}
   state = pretrain(model, start, config, source, 2)
   assert_close(state.ema, jax.tree.map(lambda first, last: (first + last) / 2, start, state.params), updates=1)
   before, after = (jax.tree.leaves(params["batch_stats"]) for params in (start, state.params))

@@ -71,14 +71,16 @@ def test_vmapped_hypotheses_equal_a_loop_over_them_and_do_not_depend_on_the_batc
 
 
 def test_clips_and_hypotheses_take_turns_in_the_mirror_image():
-  keypoints, keys = jnp.asarray(scene.poses((2, 3))[..., :2]), jax.random.split(jax.random.key(0), 2)
-  steps = process.ddim_steps(SCHEDULE, 2)
-  both = sampler.propose(keys, tiny(), keypoints, steps, 4, mirrored=jnp.array([0, 1]))
-  straight = sampler.propose(keys, tiny(), keypoints, steps, 4)
-  in_mirror = skeleton.flip(sampler.propose(keys, tiny(), skeleton.flip(keypoints), steps, 4))
+  steps, keypoints = process.ddim_steps(SCHEDULE, 2), jnp.asarray(POSES[..., :2])
+
+  @jax.jit
+  def propose(keypoints, mirrored=None):
+    return sampler.propose(KEYS, denoise, keypoints, steps, 4, mirrored=mirrored)
+
+  both = propose(keypoints, jnp.array([0, 1, 0, 1]))
+  straight, in_mirror = propose(keypoints), skeleton.flip(propose(skeleton.flip(keypoints)))
   assert np.abs(straight - in_mirror).max() > 1e-3
-  for clip, first in enumerate((straight, in_mirror)):
-    second = in_mirror if clip == 0 else straight
+  for clip, (first, second) in enumerate([(straight, in_mirror), (in_mirror, straight)] * 2):
     assert_close(both[::2, clip], first[::2, clip])
     assert_close(both[1::2, clip], second[1::2, clip])
 
