@@ -4,12 +4,14 @@
 
 DOWNLOADS holds `<subject>/MyPoseFeatures/D3_Positions/<take>.cdf` or `Poses_D3_Positions_<subject>.tgz` for S1, S5, S6,
 S7, S8, S9 and S11. The command writes `data_3d_h36m.npz` (metres, VideoPose3D's names) and `data_2d_h36m_gt.npz` (its
-projection into the four cameras). It leaves a finished output unchanged. Detections need no conversion: get
-VideoPose3D's files by its DATASETS.md and put them into MANUAL_DIR.
+projection into the four cameras). It leaves a finished output of the same downloads unchanged. Detections need no
+conversion: get VideoPose3D's files by its DATASETS.md and put them into MANUAL_DIR.
 """
 
 import collections
 import dataclasses
+import hashlib
+import json
 import pathlib
 from collections.abc import Iterable, Iterator
 
@@ -18,12 +20,13 @@ import tqdm
 
 from posynda_jax.datasets.human36m import archives, files, views
 from posynda_jax.geometry import skeleton
-from posynda_jax.runtime.files import writing
+from posynda_jax.runtime.files import write_json, writing
 
 from . import command, geometry_checks
 from .findings import Finding, of_error
 
 GT = "data_2d_h36m_gt.npz"
+RECORD = "data_3d_h36m.json"  # digests of the downloads that the output was made from
 PUBLISHED = {"train": 1_559_752, "test": 543_344}  # frames over four cameras (MixSTE issue 4)
 GT_LIMIT_PX = 0.05  # float32 rounding
 DETECTED_LIMIT_PX = 25.0  # fine-tuned detectors have 5 to 10 px on average, another joint order or camera far more
@@ -34,23 +37,28 @@ MAX_LISTED = 10
 
 def prepare(path: pathlib.Path, output: pathlib.Path) -> str:
   """Converts, and returns the counts to print. Raises as `convert`."""
-  state = "ready, give it to the builder as manual_dir"
-  if not convert(path, output):
-    state = f"finished before and left unchanged: remove {files.FILE_3D} to convert again"
-  return f"{table(files.read_3d(output / files.FILE_3D))}\n{output}: {state}"
+  is_new = convert(path, output)
+  new, old = "ready, give it to the builder as manual_dir", "finished before from the same files, left unchanged"
+  return f"{table(files.read_3d(output / files.FILE_3D))}\n{output}: {new if is_new else old}"
 
 
 def convert(path: pathlib.Path, output: pathlib.Path) -> bool:
-  """Writes both npz files into `output`. Returns False if they are there already.
+  """Writes both npz files into `output`. Returns False if they are there already, made from the same downloads.
 
-  Raises FileNotFoundError for a `path` without archives; ValueError for damaged or missing takes.
+  Raises FileNotFoundError for a `path` without archives; ValueError for damaged or missing takes, and for an output
+  that was made from other files.
   """
   if (path / files.FILE_3D).exists():
     raise ValueError(f"{path} holds {files.FILE_3D} already: it is ready as manual_dir")
-  if (output / files.FILE_3D).exists():  # it is written last
+  sources = archives.find(path)
+  origin = {source.relative_to(path).as_posix(): _digest(source) for paths in sources.values() for source in paths}
+  record = output / RECORD
+  if record.exists() and json.loads(record.read_text()) == origin:
     return False
+  if (output / files.FILE_3D).exists():
+    raise ValueError(f"{output / files.FILE_3D} was made from other files: remove it, or choose another --output")
   positions: files.Takes = {}
-  for subject, paths in archives.find(path).items():
+  for subject, paths in sources.items():
     takes = (take for source in tqdm.tqdm(paths, f"Reading {subject}") for take in archives.read_takes(source, subject))
     positions[subject] = {take: poses for take, poses in takes if (subject, take) != files.DROPPED}
   files.check(path, files.faults_3d(positions))
@@ -64,7 +72,13 @@ def convert(path: pathlib.Path, output: pathlib.Path) -> bool:
   for name, content in arrays.items():
     with writing(output / name) as file:
       np.savez_compressed(file, **content)
+  write_json(record, origin)
   return True
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def table(positions: files.Takes) -> str:

@@ -38,8 +38,10 @@ def choose(errors: Float[Array, "h b f j"], confidence: Float[Array, "b f j"], b
     weighted = weighted.mean((-2, -1), keepdims=True)
   elif by == "frame":
     weighted = weighted.mean(-1, keepdims=True)
-  else:  # a joint's confidence scales all hypotheses alike
-    weighted = errors
+  elif by == "joint":
+    weighted = errors  # a joint's confidence scales all hypotheses alike
+  else:
+    raise ValueError(f"selection {by!r} is unknown; choose one of {', '.join(GRANULARITIES)}")
   return jnp.broadcast_to(weighted.argmin(0), errors.shape[1:])
 
 

@@ -174,6 +174,10 @@ def test_a_finished_conversion_is_left_unchanged(archive, tmp_path):
   assert listed(human36m.inspect(output)) == []
   with pytest.raises(ValueError, match="ready as manual_dir"):
     human36m.convert(output, tmp_path / "again")
+  target = official / "S9" / "MyPoseFeatures" / "D3_Positions"
+  shutil.copy(target / "Walking 1.cdf", target / "Walking.cdf")
+  with pytest.raises(ValueError, match="was made from other files: remove it"):
+    human36m.convert(official, output)
 
 
 def test_faults_of_the_official_archives_are_found(archive, tmp_path):

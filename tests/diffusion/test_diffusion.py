@@ -148,6 +148,8 @@ def test_the_true_pose_is_chosen_at_every_granularity():
     assert (index == 1).all()
     np.testing.assert_array_equal(hypotheses.pick(poses, index), np.float32(truth))
   assert (hypotheses.choose(exact, confidence, "joint")[..., 1:] == 1).mean() > 0.95
+  with pytest.raises(ValueError, match="selection 'video' is unknown; choose one of sequence, frame, joint"):
+    hypotheses.choose(solved, confidence, "video")
 
 
 @pytest.mark.parametrize("confidence, chosen", [([1.0, 1.0], 1), ([1.0, 0.0], 0)])
