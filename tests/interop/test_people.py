@@ -38,3 +38,11 @@ def test_people_who_pass_each_other_are_not_mixed(numbers, hidden):
   first, second = people.find(found, "a.json")
   assert set(who[first.rows]) == {0} and set(who[second.rows]) == {1}
   assert len(first.rows) + len(second.rows) == len(frame)
+
+
+def test_a_crowd_with_numbers_is_refused():
+  points = np.random.default_rng(0).uniform(0, 1000, (202, 17, 2))
+  found = Detections(
+      np.repeat([0, 1], 101), points, np.ones((202, 17)), "h36m17", person=np.tile(np.arange(101), 2))
+  with pytest.raises(ValueError, match="a.json, frame 0: 101 people, more than 100"):
+    people.find(found, "a.json")

@@ -7,6 +7,7 @@ If no frame has two detections, all are one person.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -43,7 +44,8 @@ def find(found: Detections, label) -> list[Person]:
   own = None if found.person is None else found.person[seen]
   if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
     own = None  # a number that repeats in a frame says nothing
-  people = join(frames, boxes, track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own)))
+  people = join(
+      frames, boxes, track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own, label)))
   confidence = found.scores.mean(-1)
   order = np.argsort(people, kind="stable")
   starts = np.unique(people[order], return_index=True)[1]
@@ -67,8 +69,7 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.nda
   equal ones are joined before all others and wherever they are, and two numbers only where one ends before the other
   begins.
   """
-  starts = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
-  if len(starts) == len(frames):
+  if len(np.unique(frames)) == len(frames):
     return np.zeros(len(frames), np.int64)
   first, final = {}, {}
   for row, number in enumerate([] if own is None else own.tolist()):
@@ -86,20 +87,17 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.nda
     ends = final[number] < frames[row] == first[int(own[row])]
     return _cost(boxes[row], box) if ends else None
 
-  for start, end in zip(starts, [*starts[1:], len(frames)], strict=True):
-    frame = int(frames[start])
-    if end - start > MAX_PEOPLE:
-      raise ValueError(f"{label}, frame {frame}: {end - start} people, more than {MAX_PEOPLE}: keep those of interest")
+  for frame, rows in _by_frame(frames, label):
     last = {  # those seen lately, and those whose own number comes again
         number: seen for number, seen in last.items() if frame - seen[0] <= MAX_LOST or final.get(seen[2], -1) >= frame}
     near = sorted(last, key=lambda number: last[number][0])[-MAX_PEOPLE:]
-    costs = ((cost(row, *last[number][1:]), row, number) for row in range(start, end) for number in near)
+    costs = ((cost(row, *last[number][1:]), row, number) for row in rows for number in near)
     given, taken = {}, set()
     for _, row, number in sorted(pair for pair in costs if pair[0] is not None):
       if row not in given and number not in taken:
         given[row] = number
         taken.add(number)
-    for row in range(start, end):
+    for row in rows:
       if row not in given:
         given[row], count = count, count + 1
       people[row] = given[row]
@@ -107,13 +105,25 @@ def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.nda
   return people
 
 
-def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _by_frame(frames: np.ndarray, label) -> Iterator[tuple[int, range]]:
+  """Each frame of the sorted `frames` [n] and its rows. Raises ValueError for a crowd."""
+  starts = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1)).tolist()
+  for start, end in zip(starts, [*starts[1:], len(frames)], strict=True):
+    frame = int(frames[start])
+    if end - start > MAX_PEOPLE:
+      raise ValueError(f"{label}, frame {frame}: {end - start} people, more than {MAX_PEOPLE}: keep those of interest")
+    yield frame, range(start, end)
+
+
+def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="detections") -> np.ndarray:
   """A detector's numbers [n] of boxes [n 4], in the order of frames, with those exchanged back that it gave to another
   person: where somebody's number jumps and another box is at their place, the number goes to that box from then on.
 
   In such a frame the boxes are assigned to the people seen lately so that boxes change least; a change counts half
-  where the number says the same.
+  where the number says the same. Raises ValueError for a crowd.
   """
+  if len(np.unique(frames)) == len(frames):
+    return own
   from scipy import optimize  # slow to import
 
   means = {number: number for number in own.tolist()}  # a detector's number -> the person whom it stands for
@@ -122,16 +132,16 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray) -> np.n
   boxes, mended = boxes.astype(float).tolist(), np.empty_like(own)
 
   def change(person, row):  # of the person's box, None where the person was not seen lately
-    if person not in last or frames[row] - last[person][0] > _RECENT:
+    if person not in last or frame - last[person][0] > _RECENT:
       return None
     cost = _cost(boxes[row], last[person][1])
     return 2.0 if cost is None else 1 + cost
 
-  for rows in np.split(np.arange(len(own)), np.flatnonzero(np.diff(frames)) + 1):
-    given = {row: means[int(own[row])] for row in rows.tolist()}
+  for frame, rows in _by_frame(frames, label):
+    given = {row: means[int(own[row])] for row in rows}
     changes = [change(person, row) for row, person in given.items()]
     if len(set(given.values())) < len(given) or not all(one is not None and one < _STILL for one in changes):
-      lately = [person for person, (frame, _) in last.items() if frames[rows[0]] - frame <= _RECENT][-MAX_PEOPLE:]
+      lately = [person for person, (seen, _) in last.items() if frame - seen <= _RECENT][-MAX_PEOPLE:]
       known = [*lately, *sorted({person for person in given.values() if person in last} - {*lately})]
       costs = np.full((len(known), len(given)), 9.0)  # 9: not the same
       for i, person in enumerate(known):
@@ -144,7 +154,7 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray) -> np.n
       taken = {}
       for i, j in zip(*optimize.linear_sum_assignment(costs), strict=True):
         if costs[i, j] < 9:
-          taken[int(rows[j])] = known[i]
+          taken[rows[j]] = known[i]
       for row in given:
         if row not in taken:  # a new person, under a number of their own where that is free
           free = given[row] not in last and given[row] not in taken.values()
@@ -154,7 +164,7 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray) -> np.n
       given = taken
     for row, person in given.items():
       mended[row] = person
-      last[person] = int(frames[row]), boxes[row]
+      last[person] = frame, boxes[row]
   return mended
 
 
