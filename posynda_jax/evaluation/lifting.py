@@ -24,8 +24,9 @@ _LEAST_FILTERED = 10  # frames: the filter's padding
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """Compiled `(weights, measured, clip) -> {pose, hypotheses, root, deviation, reprojection}`, each [b f ...], and for
-  the rule `bones` what measures the person before (`people.make_observer`)."""
+  """Compiled `(weights, measured, clip) -> {pose, hypotheses, deviation}`, each [b f ...], and for the rule `bones`
+  what measures the person before (`people.make_observer`).
+  """
 
   run: Callable
   observe: Callable | None = None
@@ -77,13 +78,10 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Prog
     found = scoring.propose(make_denoiser(weights), measured, clip, key, config)
     poses = skeleton.root_centre(found[..., :3])
     pose = skeleton.root_centre(scoring.combine(poses, measured, clip, config))
-    root, error = reproject(pose, clip)
+    root, _ = reproject(pose, clip)
     deviation = spread.deviations(found, root / jnp.maximum(jnp.linalg.norm(root, axis=-1, keepdims=True), 1e-6))
     deviation = deviation if found.shape[-1] > 3 else jnp.full_like(deviation, jnp.nan)
-    return {
-        "pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "root": root, "deviation": deviation,
-        "reprojection": error,
-    }
+    return {"pose": pose, "hypotheses": jnp.moveaxis(poses, 0, 2), "deviation": deviation}
 
   return Program(lift, people.make_observer(make_denoiser, config) if config.select == "bones" else None)
 
@@ -108,16 +106,15 @@ def lift_record(
     for row in range(min(batch_size, len(source) - first)):
       parts[source.track_of(first + row)].append({field: value[row] for field, value in lifted.items()})
   whole = {}
-  for field in ("pose", "hypotheses", "root", "deviation", "reprojection"):
+  for field in ("pose", "hypotheses", "deviation"):
     of_clips = [np.stack([one[field] for one in part]) for part in parts]
     stitched = [clips.stitch(values, len(track)) for values, track in zip(of_clips, found, strict=True)]
     whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
     for phase, values in enumerate(stitched):
       whole[field][phase :: len(found)] = values
-  seen, error = record["valid"] & (record["confidence"].max(-1) > 0), whole.pop("reprojection")
-  if len(found) > 1:
-    whole["pose"] = mean_of_tracks(whole["pose"], len(found), seen)
-    whole["root"], error = place(whole["pose"], record)
+  seen = record["valid"] & (record["confidence"].max(-1) > 0)
+  whole["pose"] = mean_of_tracks(whole["pose"], len(found), seen)
+  whole["root"], error = place(whole["pose"], record)
   px = np.where(seen, error * float(record["resolution"][0]) / 2, np.nan)
   frame = record.get("first_frame", 0) + np.arange(len(px))
   judged = trust.judge(record, whole["root"], px, frame, spread.distance(whole["deviation"]))
