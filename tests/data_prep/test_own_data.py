@@ -67,7 +67,7 @@ def test_human36m_from_the_official_archive_to_the_papers_transfer(h36m_runs, da
   assert base["base"]["frames"] == sum(len(r["valid"]) for r in scored) and 100 < base["base"]["mpjpe_mm"] < 2000
   row = json.loads((folder / "s1_to_s5678" / "evaluations.jsonl").read_text().splitlines()[-1])
   assert row["protocol"]["protocol"] == "h36m_s1_to_s5678" and row["missing"] == [] and row["counts"]["action"] == 15
-  assert "paper  PoSynDA" in printed[-1] and "headline" in printed[-1]
+  assert "paper  Table 1, source S1: MPJPE 48.1" in printed[-1] and "headline" in printed[-1]
 
 
 def test_mpi_inf_3dhp_from_the_test_set_to_its_scores(h36m_runs, data_dir, tmp_path):
