@@ -83,6 +83,9 @@ CASES = {  # name -> (text of the file, part of its notes)
         ("", "frame,id,name,x,y,c", lambda t, i, v: [FRAMES[t], i, COCO[i], *v], BY_NAME),
         ("", ",frame,part,x,y,c", lambda t, i, v: [17 * t + i, FRAMES[t], i, *v]),
         ("times were", "time,part,x,y,c", lambda t, i, v: [f"0:01:{FRAMES[t] / 30:.4f}", i, *v]))},
+    "flags before scores": (text(
+        ["frame", *(f"{joint}_{axis}" for joint in COCO for axis in ("x", "visible", "y", "confidence"))],
+        [[t, *(cell for x, y, c in body.tolist() for cell in (x, 1, y, c))] for t, body in zip(FRAMES, SEEN)]), ""),
     "semicolons": (wide(sep=";"), ""), "decimal commas": (COMMAS, ""), "tabs": (wide(sep="\t").replace(".", ","), ""),
     "crlf": (wide().replace("\n", "\r\n"), ""), "sep=": ("sep=;\n" + COMMAS, ""), "deeplabcut": (deeplabcut(SEEN), ""),
     "comments": ("# fps: 30\n# a\n" + wide() + "# b\n", ""), "repeated": (wide() + wide().splitlines()[-1], ""),
@@ -144,6 +147,12 @@ def test_names_give_their_layout(layout, tmp_path):
   found = read(tmp_path, text(["frame", *names(words=sorted(place))], [[0, *row]]))
   used = [i for i in place.values() if i < found.points.shape[1]]
   assert found.layout == layout and found.points[0, used, 0].tolist() == [10 + i for i in used]
+
+
+def test_names_that_contradict_the_given_layout_are_refused(tmp_path):
+  (tmp_path / "k.csv").write_text(wide())
+  with pytest.raises(ValueError, match="names of coco17, but h36m17 was given: leave --layout out"):
+    tables.read(tmp_path / "k.csv", "h36m17")
 
 
 @pytest.mark.parametrize("content, message", [

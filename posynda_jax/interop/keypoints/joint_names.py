@@ -61,7 +61,7 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
   """The places of joints among `names`; None where fewer than LEAST are known, or are those of another than the given
   `layout`. Of several layouts, the one with most of the names counts. Where all known names stand in the layout's
   order, the unknown ones are other spellings. Numbers, as in kp_0, kp_1, order themselves. Raises ValueError for a
-  joint that is named twice.
+  joint that is named twice, and where the names are exactly those of another layout than the given one.
 
   `is_sure` says that other frames name all joints by which `layout` is known: this one may lack some.
   """
@@ -72,6 +72,8 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
       one: len(own & set(known)) for one, (known, needed) in _NAMES.items()
       if own.issuperset(needed) or is_sure and one == layout}
   best = max(counts, key=lambda one: (counts[one], one == layout))
+  if layout not in (None, best) and len(names) == len(_NAMES[best][0]) and own >= set(_NAMES[best][0]) - {""}:
+    raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out")
   if counts[best] >= LEAST and layout in (None, best):
     known = _NAMES[best][0]
     if twice := {name for name in plain if name in known and plain.count(name) > 1}:

@@ -69,14 +69,18 @@ def _head(path, rows) -> list[tuple[str, str]]:
   return [("", "frame"), *((individual, f"{part}_{axis}") for individual, part, axis in columns[1:])]
 
 
-def _split(name: str) -> tuple[str, int | None]:
-  """("nose", 0) for nose_x, x_nose, noseX, nose (x), nose_x_px, and ("", 0) for x. Unknown words have axis None."""
+def _split(name: str) -> tuple[str, int | None, int]:
+  """("nose", 0, 0) for nose_x, x_nose, noseX, nose (x), nose_x_px, and ("", 0, 0) for x. Unknown words have axis None.
+
+  The last number orders a joint's words for a score, the least of which counts.
+  """
   words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name).lower())
   words = [word for word in words if word not in _FILLERS]
   for *joint, last in (words, words[1:] + words[:1]) if words else ():
     if last in _AXES:
-      return "_".join(word for word in joint if word not in _AXES or len(word) == 1), _AXES[last]  # visibility_score
-  return "_".join(words[:-1]), None
+      rank = joint_names.SCORES.index(last) if _AXES[last] == 2 else 0
+      return "_".join(word for word in joint if word not in _AXES or len(word) == 1), _AXES[last], rank
+  return "_".join(words[:-1]), None, 0
 
 
 def _named(names: list[str], *patterns: str) -> list[int]:
@@ -92,7 +96,8 @@ def _shown(names) -> str:
 def _read(path, layout, rows) -> list[Detections]:
   head = _head(path, rows)
   names, columns = [name for _, name in head], {}
-  for column, ((individual, _), (joint, axis)) in enumerate(zip(head, map(_split, names))):
+  found = [(*_split(name), individual, column) for column, (individual, name) in enumerate(head)]
+  for joint, axis, _, individual, column in sorted(found, key=lambda one: one[2]):
     columns.setdefault((individual, joint), {}).setdefault(axis, column)
   pairs = {key: axes for key, axes in columns.items() if {0, 1} <= set(axes)}
   individuals = list(dict.fromkeys(individual for individual, joint in pairs if joint))
