@@ -24,7 +24,7 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/benchmark.md", "docs/footage.md", "docs/tables.md", "docs/results.md", "docs/security.md",
          "docs/resume.md", "docs/performance.md")
 BLOCK = re.compile(r"(<!-- results: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.S)
-GUARDED, FREE = ", guarded", "novel views, source-free"
+GUARDED = ", guarded"
 SHORT = (  # pattern in a row's name -> what the pages write, in this order
     ("novel views; virtual camera", "`novel`"),
     ("novel views with larger adapter; virtual camera", "`novel_large`"),
@@ -54,6 +54,11 @@ def short(name: str) -> str:
   for pattern, text in SHORT:
     name = re.sub(pattern, text, name)
   return name
+
+
+def short_target(target: str) -> str:
+  """hdm05/wild_rig for hdm05_mocap/wild_rig_gt."""
+  return target.replace("_mocap", "").removesuffix("_gt")
 
 
 def both(scores: dict) -> str:
@@ -87,15 +92,16 @@ def table(name: str) -> str:
 
 
 def headline() -> str:
-  """MPJPE (P-MPJPE) of the bases that ship as they are, and of `base` after source-free novel views with the guard."""
+  """MPJPE (P-MPJPE) of the bases that ship as they are, and of `base` after `free` with the guard, mean of the seeds."""
   scores = {name: {one["protocol"]["dataset"]: one for one in read(name)["evaluations"]} for name in ("small", "base")}
-  rows = []
-  for dataset in ("cmu", "accad", "hdm05", "bandai_namco"):
-    path, adapted = RESULTS / "tables" / f"{dataset}_open.json", ""
-    if path.exists():
-      adapted = both({row["name"]: row["mean"] for row in read(f"tables/{path.stem}")["rows"]}[FREE + GUARDED])
-    bare = (both(of_base[f"{dataset}_mocap/wild_rig_gt"]) for of_base in scores.values())
-    rows.append([f"{dataset}/wild_rig", *bare, adapted])
+  guarded, rows = {}, []
+  for run in read("guard")["runs"]:
+    guarded.setdefault(run["target"], []).append(run["guarded"])
+  for target in (f"{dataset}_mocap/wild_rig_gt" for dataset in ("cmu", "accad", "hdm05", "bandai_namco")):
+    runs = guarded.get(target, ())
+    mean = {key: statistics.mean(run[key] for run in runs) for key in ("mpjpe_mm", "p_mpjpe_mm") if runs}
+    bare = (both(of_base[target]) for of_base in scores.values())
+    rows.append([short_target(target), *bare, both(mean) if runs else ""])
   return markdown(("target", "`small`", "`base`", "`base`, adapted"), rows)
 
 
@@ -162,7 +168,7 @@ def guard() -> str:
       return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
     shares = ", ".join(f"{run['share']:g}" for run in its)
-    rows.append([target.replace("_mocap", "").removesuffix("_gt"), f"{its[0]['source_only']['mpjpe_mm']:.1f}",
+    rows.append([short_target(target), f"{its[0]['source_only']['mpjpe_mm']:.1f}",
                  over_seeds("whole"), over_seeds("guarded"), shares])
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
 
@@ -175,7 +181,7 @@ def chosen() -> str:
     share = account.decide(by_share, {}).share
     errors = (both(by_share[it]) for it in (0.0, 1.0, share))
     base, recipe, _ = run.split("_")
-    target = by_share[0.0]["target"].replace("_mocap", "").removesuffix("_gt")
+    target = short_target(by_share[0.0]["target"])
     rows.append([f"`{base.replace('h36m', 'cmu_h36m')}`, `{recipe}`", target, *errors, f"{share:g}"])
   return markdown(("base, recipe", "target", "as it is", "whole adapter", "guarded", "share kept"), rows)
 
@@ -187,7 +193,7 @@ def spoilt() -> str:
   said = {(row["spoilt"], row["target"]): (row["why_refused"] or "not refused").partition(":")[0] for row in rows}
   said = {key: "reprojection" if "poses reproject" in why else why.replace("the 2D fits better with", "better with")
           for key, why in said.items()}
-  names = [target.replace("_mocap", "").removesuffix("_gt") for target in targets]
+  names = [short_target(target) for target in targets]
   return markdown(("2D", *names), [
       [name, *(said[name, target] for target in targets)] for name in dict.fromkeys(row["spoilt"] for row in rows)])
 

@@ -1,6 +1,6 @@
 """Adapts a base to an unlabelled target domain (Algorithm 1) and scores it before and after.
 
-    python -m experiments.adapt                                   # the embedded pair: five minutes on two cores
+    python -m experiments.adapt                                   # the embedded pair: four minutes on two cores
     python -m experiments.adapt --recipe=novel --base=cmu_h36m --manual_dir=DIR --workdir=runs/hdm05_wild \\
         --source=cmu_mocap/h36m_rig --target=hdm05_mocap/wild_rig_gt
     python -m experiments.adapt --recipe=free --target=keypoints:openpose_json/ --resolution=1920x1080 --fps=30 \\

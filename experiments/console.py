@@ -24,6 +24,7 @@ COMMANDS = {  # name -> (module in the folder above this one, help)
     "detector-errors": ("experiments.detector_errors", "fit the errors of a real detector on real footage"),
     "trust": ("experiments.trust", "measure which faults of 2D input are noticed"),
     "hypotheses": ("experiments.hypotheses", "measure what hypotheses and their spread are worth"),
+    "ablation": ("experiments.ablation", "measure what each part of a base's training is worth"),
     "one-video": ("experiments.one_video", "measure adaptation to single videos"),
     "accounts": ("experiments.accounts", "measure what an account without labels tells"),
     "peft": ("experiments.peft", "study ranks, rules, rates and adapter arithmetic"),

@@ -1,6 +1,6 @@
 """Trains the base theta_s on a labelled source.
 
-    python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic               # three minutes
+    python -m experiments.pretrain --plan=embedded --workdir=runs/base_synthetic               # two minutes
     python -m experiments.pretrain --plan=small --workdir=runs/small --manual_dir=DIR          # eighty minutes
     python -m experiments.pretrain --source=human36m/gt --split=S1 --workdir=runs/base_s1 --manual_dir=DIR
 
