@@ -92,7 +92,7 @@ def table(name: str) -> str:
 
 
 def headline() -> str:
-  """MPJPE (P-MPJPE) of the bases that ship as they are, and of `base` after `free` with the guard, mean of the seeds."""
+  """MPJPE (P-MPJPE) of the bases that ship, and of `base` after `free` with the guard as mean of the seeds."""
   scores = {name: {one["protocol"]["dataset"]: one for one in read(name)["evaluations"]} for name in ("small", "base")}
   guarded, rows = {}, []
   for run in read("guard")["runs"]:
@@ -171,6 +171,16 @@ def guard() -> str:
     rows.append([short_target(target), f"{its[0]['source_only']['mpjpe_mm']:.1f}",
                  over_seeds("whole"), over_seeds("guarded"), shares])
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
+
+
+def ablation() -> str:
+  """MPJPE (P-MPJPE) of a small base trained without each part, by target: mean of the seeds."""
+  seeds, rows = [json.loads(path.read_text())["rows"] for path in sorted(RESULTS.glob("ablation_*.json"))], []
+  for row in seeds[0]:
+    means = [{key: statistics.mean(its[row][target][key] for its in seeds) for key in ("mpjpe_mm", "p_mpjpe_mm")}
+             for target in seeds[0][row]]
+    rows.append([row, *map(both, means)])
+  return markdown(("training", *map(short_target, seeds[0]["as it is"])), rows)
 
 
 def chosen() -> str:

@@ -88,7 +88,7 @@ PLANS = {
         _CMU, model=_FRAMES | MODELS["videopose"] | {"filter_widths": [3, 3], "channels": 512, "dropout": 0.0},
         pretrain=dataclasses.replace(_CMU.pretrain, learning_rate=3e-3, num_steps=10000),
     ),
-    # The base of the default run: two minutes on two cores. With Muon it has 54 mm at home, AdamW had 74 in 1,800 updates.
+    # The base of the default run: two minutes on two cores.
     "embedded": Plan(
         _COMPACT | {"num_frames": 3, "width": 64, "depth": 2, "num_heads": 2},
         pretraining.PretrainConfig(
