@@ -19,7 +19,7 @@ from . import common, pretrain
 
 TARGETS = flags.DEFINE_list(
     "targets", [f"{name}_mocap/wild_rig_gt" for name in ("cmu", "hdm05", "bandai_namco", "accad")],
-    "dataset/config of labelled targets, whose test splits are scored.")
+    "dataset/config of labelled targets, which are scored on the plan's --eval_split.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 flags.adopt_module_key_flags(pretrain)
 PARTS = {  # part -> the fields of `PretrainConfig` that leave it out
@@ -47,7 +47,8 @@ def main() -> None:
   common.print_devices()
   for row, its in rows_of(plan).items():
     base = base_job.train_base(its, f"{folder}/{row.replace(' ', '_')}", common.folders(), common.saving())
-    found[row] = {target: base_job.score_base(base, target, "test", common.folders())[0] for target in TARGETS.value}
+    where = plan.eval_split, common.folders()
+    found[row] = {target: base_job.score_base(base, target, *where)[0] for target in TARGETS.value}
     print(f"{row}: " + ", ".join(f"{target} {its['mpjpe_mm']:.1f}" for target, its in found[row].items()), flush=True)
   print(markdown_table(["training", *TARGETS.value], [
       [row, *(f"{its['mpjpe_mm']:.1f} ({its['p_mpjpe_mm']:.1f})" for its in scores.values())]
