@@ -105,8 +105,11 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
   )
   views = {"num_hypotheses": 1, "virtual_camera": True}
   seen, novel = AsSeen(tumble=1.0), NovelViews()
+  samples = {"num_hypotheses": 6, "sampling_steps": 2, "frozen_teacher": True}
   lessons = (
-      Row("F", f), dataclasses.replace(ours, paper=None), Row("as seen", Recipe((seen,), **views, **train)),
+      Row("F", f), dataclasses.replace(ours, paper=None),
+      Row("F and pseudo-labels by bones", Recipe((Synthesis(), PseudoLabels("bones")), **samples, **train)),
+      Row("as seen", Recipe((seen,), **views, **train)),
       Row("novel views, source-free", Recipe((novel,), num_hypotheses=1, **train)),
       Row("as seen and novel views", Recipe((seen, novel), **views, **train)),
   )
