@@ -173,16 +173,6 @@ def guard() -> str:
   return markdown(("target", "as it is", "whole adapter", "guarded", "shares kept"), rows)
 
 
-def ablation() -> str:
-  """MPJPE (P-MPJPE) of a small base trained without each part, by target: mean of the seeds."""
-  seeds, rows = [json.loads(path.read_text())["rows"] for path in sorted(RESULTS.glob("ablation_*.json"))], []
-  for row in seeds[0]:
-    means = [{key: statistics.mean(its[row][target][key] for its in seeds) for key in ("mpjpe_mm", "p_mpjpe_mm")}
-             for target in seeds[0][row]]
-    rows.append([row, *map(both, means)])
-  return markdown(("training", *map(short_target, seeds[0]["as it is"])), rows)
-
-
 def chosen() -> str:
   """What the guard keeps of the runs that its rule was chosen on, and of one on ACCAD: errors in mm."""
   found, rows = read("accounts")["rows"], []

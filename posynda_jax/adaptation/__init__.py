@@ -2,10 +2,11 @@
 
 `job.run` loads base, source and test data (`task`), opens streams of clips and trains an adapter (`training`). In one
 update (`step.adapt_step`), `virtual_camera` renders the target clips anew if the base or the recipe has such a
-camera; all lessons then work in its axes. `sources.render_source` renders the source clips. Each of the recipe's
-`lessons` makes labelled clips. It may ask the `Teacher`, which computes only what it is asked. The student (base and
-adapter) predicts the poses from pure noise and 2D. The loss is the weighted squared error (Eq. 9). A guard
-(`account`) then keeps the share of the adapter that does no harm. The job scores base and adapter on the target's
+camera; they are then in its axes. `sources.render_source` renders the source clips. Each of the recipe's
+`lessons` makes labelled clips. It may ask the `Teacher`, which computes only what it is asked. A base's own camera
+renders the labelled clips again (`step.student_clips`). The student (base and adapter) predicts the poses from pure
+noise and 2D. The loss is the weighted squared error (Eq. 9). After training a guard (`account`) keeps the largest
+share of the adapter that lowers the doubt enough, or none. The job scores base and adapter on the target's
 test split, or own keypoints by reprojection on the same frames.
 
 - `job`: the main job as one call; `run`, `Job`, `Result`. `task`: `Task`, a job with its data loaded; `load_task`.

@@ -1,4 +1,4 @@
-"""Records as tracks, tracks as clips, clips as batches. This room imports geometry and runtime.
+"""Records as tracks, tracks as clips, clips as batches. This room imports geometry.
 
 - `tracks`: every n-th frame of a record, 2D in screen units; `Track`, `make_tracks`, `mean_bones`,
   `UNLABELLED`, `LABELLED`, `WORLD`.
