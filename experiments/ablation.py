@@ -3,11 +3,9 @@
     python -m experiments.ablation --plan=base --width=64 --depth=2 --heads=2 --num_frames=3 --batch=128 --steps=1200 \\
         --muon_rate=0.02 --seed=0 --manual_dir=DIR --workdir=runs/ablation_0
 
-The flags of `pretrain` describe the whole plan; a row leaves one of PARTS out. Each row is a run of its own in
---workdir, resumed after a stop and read where it is finished. Nothing is adapted.
+The flags of `pretrain` describe the whole plan; a row leaves one of `base_job.PARTS` out. Each row is a run of its own
+in --workdir, resumed after a stop and read where it is finished. Nothing is adapted.
 """
-
-import dataclasses
 
 from absl import flags
 
@@ -22,30 +20,12 @@ TARGETS = flags.DEFINE_list(
     "dataset/config of labelled targets, which are scored on the plan's --eval_split.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 flags.adopt_module_key_flags(pretrain)
-PARTS = {  # part -> the fields of `PretrainConfig` that leave it out
-    "Muon": {"muon_rate": 0.0}, "turned people": {"turned": 0.0}, "mixed people": {"mixed": 0.0},
-    "resized people": {"resized": 0.0}, "other proportions": {"reproportioned": 0.0}, "offset joints": {"offset": 0.0},
-    "hidden joints": {"hidden": 0.0}, "a detector's errors": {"detected_share": 0.0},
-    "the canonical camera": {"hidden": 0.0},  # without it a denoiser has no input for hidden joints
-}
-
-
-def rows_of(plan: base_job.Plan) -> dict[str, base_job.Plan]:
-  """Plans by row: the whole plan, and it without each part that it has."""
-  rows = {"as it is": plan}
-  for part, fields in PARTS.items():
-    has_camera = plan.model.get("inputs", 2) != 2
-    model = plan.model | {"inputs": 2} if part == "the canonical camera" and has_camera else plan.model
-    changed = dataclasses.replace(plan, model=model, pretrain=dataclasses.replace(plan.pretrain, **fields))
-    if changed not in rows.values():
-      rows[f"without {part}"] = changed
-  return rows
 
 
 def main() -> None:
   folder, plan, found = common.need_workdir(), pretrain.plan_from_flags(), {}
   common.print_devices()
-  for row, its in rows_of(plan).items():
+  for row, its in base_job.ablations(plan).items():
     base = base_job.train_base(its, f"{folder}/{row.replace(' ', '_')}", common.folders(), common.saving())
     where = plan.eval_split, common.folders()
     found[row] = {target: base_job.score_base(base, target, *where)[0] for target in TARGETS.value}

@@ -16,7 +16,7 @@ test split, or own keypoints by reprojection on the same frames.
 - `adapters`: LoRA or base parameters, and a bias by joint; `AdapterConfig`, `init`, `make_denoiser`, `merge`.
 - `sources`: data by name; `Folders`, `Source`, `Unlabelled`, `load_source`, `open_clips`, `render_source`.
 - `bases`: bases and weights by name; `load`, `load_weights`, `Base`, `Weights`. `tensors_file`: their `.safetensors`.
-- `base_job`: bases by plan; `Plan`, `PLANS`, `train_base`. `pretraining`: its update; `pretrain_step`.
+- `base_job`: bases by plan; `Plan`, `PLANS`, `train_base`, `ablations`. `pretraining`: its update; `pretrain_step`.
   `augmentations`: its poses that nobody captured; `turn`, `reproportion`, `hide`.
 - `account`: what can be said without labels; `take_account`, `decide`, `shrink`.
 - `sweep`, `sweep_job`: several adaptations in one compiled step; `sweep_job.run`.

@@ -104,6 +104,14 @@ PLANS = {
 }
 
 
+PARTS = {  # part of a plan -> the fields of its training that leave it out
+    "Muon": {"muon_rate": 0.0}, "turned people": {"turned": 0.0}, "mixed people": {"mixed": 0.0},
+    "resized people": {"resized": 0.0}, "other proportions": {"reproportioned": 0.0}, "offset joints": {"offset": 0.0},
+    "hidden joints": {"hidden": 0.0}, "a detector's errors": {"detected_share": 0.0},
+    "the canonical camera": {"hidden": 0.0},  # without it a denoiser has no input for hidden joints
+}
+
+
 def get(name: str) -> Plan:
   """The named plan. Raises ValueError that lists the names."""
   if name not in PLANS:
@@ -124,6 +132,18 @@ def changed(plan: Plan, width: float = 1.0, **training) -> Plan:
   """The plan with `width` as a share of its own width, and other fields of its training."""
   model = plan.model | ({"width": round(plan.model["width"] * width)} if width != 1.0 else {})
   return dataclasses.replace(plan, model=model, pretrain=dataclasses.replace(plan.pretrain, **training))
+
+
+def ablations(plan: Plan) -> dict[str, Plan]:
+  """Plans by row of a table: the whole plan "as it is", and it without each of PARTS that it has."""
+  rows = {"as it is": plan}
+  for part, fields in PARTS.items():
+    has_camera = plan.model.get("inputs", 2) != 2
+    model = plan.model | {"inputs": 2} if part == "the canonical camera" and has_camera else plan.model
+    reduced = dataclasses.replace(plan, model=model, pretrain=dataclasses.replace(plan.pretrain, **fields))
+    if reduced not in rows.values():
+      rows[f"without {part}"] = reduced
+  return rows
 
 
 def describe(plan: Plan) -> dict[str, Any]:

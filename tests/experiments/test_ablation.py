@@ -1,21 +1,20 @@
 import dataclasses
 import json
 
-from experiments import ablation
 from posynda_jax.adaptation import base_job
 from tests.scripts import run_well
 
 
 def test_a_row_lacks_one_part_and_differs_in_nothing_else():
-  plan, rows = base_job.get("base"), ablation.rows_of(base_job.get("base"))
-  assert list(rows) == ["as it is", *(f"without {part}" for part in ablation.PARTS)] and rows["as it is"] == plan
-  for part, fields in ablation.PARTS.items():
+  plan, rows = base_job.get("base"), base_job.ablations(base_job.get("base"))
+  assert list(rows) == ["as it is", *(f"without {part}" for part in base_job.PARTS)] and rows["as it is"] == plan
+  for part, fields in base_job.PARTS.items():
     row = rows[f"without {part}"]
     assert all(getattr(plan.pretrain, name) and not getattr(row.pretrain, name) for name in fields)
     assert dataclasses.replace(row.pretrain, **{name: getattr(plan.pretrain, name) for name in fields}) == plan.pretrain
     assert row.model["inputs"] == (2 if "camera" in part else 5)
     assert dataclasses.replace(row, model=plan.model, pretrain=plan.pretrain) == plan
-  assert list(ablation.rows_of(base_job.get("smoke"))) == ["as it is"]
+  assert list(base_job.ablations(base_job.get("smoke"))) == ["as it is"]
 
 
 def test_every_row_is_trained_and_scored(data, tmp_path):
