@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from posynda_jax.adaptation import account, tables
 from posynda_jax.adaptation.rows import CEILING
+from posynda_jax.evaluation.results import both
 from posynda_jax.runtime.text import markdown_table
 
 RESULTS = ROOT / "docs" / "results"
@@ -61,11 +62,6 @@ def short_target(target: str) -> str:
   return target.replace("_mocap", "").removesuffix("_gt")
 
 
-def both(scores: dict) -> str:
-  """MPJPE (P-MPJPE) in mm."""
-  return f"{scores['mpjpe_mm']:.1f} ({scores['p_mpjpe_mm']:.1f})"
-
-
 def table(name: str) -> str:
   """A table of `experiments.tables`. Guarded rows become columns, and columns without numbers are left out, as is the
   closure of a gap that the ceiling closes by less than 2 mm.
@@ -98,10 +94,10 @@ def headline() -> str:
   for run in read("guard")["runs"]:
     guarded.setdefault(run["target"], []).append(run["guarded"])
   for target in (f"{dataset}_mocap/wild_rig_gt" for dataset in ("cmu", "accad", "hdm05", "bandai_namco")):
-    runs = guarded.get(target, ())
-    mean = {key: statistics.mean(run[key] for run in runs) for key in ("mpjpe_mm", "p_mpjpe_mm") if runs}
-    bare = (both(of_base[target]) for of_base in scores.values())
-    rows.append([short_target(target), *bare, both(mean) if runs else ""])
+    bare, adapted = (both(of_base[target]) for of_base in scores.values()), ""
+    if runs := guarded.get(target):
+      adapted = both({key: statistics.mean(run[key] for run in runs) for key in ("mpjpe_mm", "p_mpjpe_mm")})
+    rows.append([short_target(target), *bare, adapted])
   return markdown(("target", "`small`", "`base`", "`base`, adapted"), rows)
 
 

@@ -10,6 +10,7 @@ in --workdir, resumed after a stop and read where it is finished. Nothing is ada
 from absl import flags
 
 from posynda_jax.adaptation import base_job
+from posynda_jax.evaluation import results
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
@@ -25,14 +26,13 @@ flags.adopt_module_key_flags(pretrain)
 def main() -> None:
   folder, plan, found = common.need_workdir(), pretrain.plan_from_flags(), {}
   common.print_devices()
-  for row, its in base_job.ablations(plan).items():
-    base = base_job.train_base(its, f"{folder}/{row.replace(' ', '_')}", common.folders(), common.saving())
+  for row, reduced in base_job.ablations(plan).items():
+    base = base_job.train_base(reduced, f"{folder}/{row.replace(' ', '_')}", common.folders(), common.saving())
     where = plan.eval_split, common.folders()
     found[row] = {target: base_job.score_base(base, target, *where)[0] for target in TARGETS.value}
     print(f"{row}: " + ", ".join(f"{target} {its['mpjpe_mm']:.1f}" for target, its in found[row].items()), flush=True)
   print(markdown_table(["training", *TARGETS.value], [
-      [row, *(f"{its['mpjpe_mm']:.1f} ({its['p_mpjpe_mm']:.1f})" for its in scores.values())]
-      for row, scores in found.items()]))
+      [row, *map(results.both, scores.values())] for row, scores in found.items()]))
   if JSON.value:
     files.write_json(JSON.value, {"plan": base_job.describe(plan), "rows": found})
 

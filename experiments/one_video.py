@@ -11,6 +11,7 @@ import numpy as np
 from absl import flags
 
 from posynda_jax.adaptation import bases, job, recipes, sources
+from posynda_jax.evaluation import results
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
@@ -51,7 +52,7 @@ def main() -> None:
   base, rows, cells = bases.load(common.BASE.value), [], []
   for number in choose_videos():
     rows.append(row := adapt_to(number, base, recipe))
-    scores = [f"{row[name]['mpjpe_mm']:.1f} ({row[name]['p_mpjpe_mm']:.1f})" for name in ROWS]
+    scores = [results.both(row[name]) for name in ROWS]
     cells.append([str(number), f"{row['adapted']['frames']:,}", *scores, f"{row['seconds']:.0f}"])
     print(f"video {number}: {scores[0]} -> {scores[1]}", flush=True)
   print(markdown_table(["video", "frames", "as it was", "adapted", "s"], cells))

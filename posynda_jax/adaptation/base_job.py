@@ -138,9 +138,9 @@ def ablations(plan: Plan) -> dict[str, Plan]:
   """Plans by row of a table: the whole plan "as it is", and it without each of PARTS that it has."""
   rows = {"as it is": plan}
   for part, fields in PARTS.items():
-    has_camera = plan.model.get("inputs", 2) != 2
-    model = plan.model | {"inputs": 2} if part == "the canonical camera" and has_camera else plan.model
-    reduced = dataclasses.replace(plan, model=model, pretrain=dataclasses.replace(plan.pretrain, **fields))
+    reduced = changed(plan, **fields)
+    if part == "the canonical camera" and "inputs" in plan.model:
+      reduced = dataclasses.replace(reduced, model=plan.model | {"inputs": 2})
     if reduced not in rows.values():
       rows[f"without {part}"] = reduced
   return rows

@@ -18,6 +18,7 @@ from posynda_jax.adaptation.job import score_all, write_results
 from posynda_jax.adaptation.task import Job, Task, identify, load_task, open_test
 from posynda_jax.adaptation.training import find_body, make_setting, open_streams, save_adapter
 from posynda_jax.data import feed
+from posynda_jax.evaluation import results
 from posynda_jax.runtime import checkpoint, files, loop, parallel, runs
 from posynda_jax.runtime.text import markdown_table
 
@@ -167,7 +168,7 @@ def markdown(found: dict[str, dict]) -> str:
     if row is None:
       return "diverged"
     if "mpjpe_mm" in row:
-      return f"{row['mpjpe_mm']:.1f} ({row['p_mpjpe_mm']:.1f})"
+      return results.both(row)
     return f"{row['reprojection_px']:.2f} px"
 
   rows = []

@@ -10,5 +10,5 @@ This room imports geometry, runtime, diffusion, data and datasets. Every result 
 - `trust`: which frames of a lifted video can be believed; `Trust`, `judge`, `CHECKS`.
 - `protocols`: the field's protocols as data; `PROTOCOLS`, `OPEN`, `of_target`, `frame_scores`.
 - `tally`: frame scores summed by label; `Tally`, `table`.
-- `results`: a run's scores as text; `closure`, `result_table`, `result_text`.
+- `results`: a run's scores as text; `closure`, `both`, `result_table`, `result_text`.
 """

@@ -18,6 +18,11 @@ def closure(source_only: float, adapted: float, ceiling: float) -> float | None:
   return (source_only - adapted) / (source_only - ceiling) if source_only > ceiling else None
 
 
+def both(scores: dict[str, Any]) -> str:
+  """MPJPE (P-MPJPE) in mm, as tables write them."""
+  return f"{scores['mpjpe_mm']:.1f} ({scores['p_mpjpe_mm']:.1f})"
+
+
 def result_table(results: dict[str, dict[str, Any]]) -> list[list[str]]:
   """A run's results {row: scores} as text: the head, then a row each, with the columns of HEADINGS that occur.
 

@@ -65,8 +65,8 @@ class Collector:
     """Joints x, y, score in the order of the layout that their `names` show; as they are if the names show none or
     another than the given one.
 
-    Names the layout. A joint that no name shows is lost. Raises ValueError for a name that comes twice, and where
-    unknown names may be those of missing joints.
+    Names the layout. A joint that no name shows is lost. Raises ValueError for a name that comes twice, where unknown
+    names may be those of missing joints, and where all names are another layout's.
     """
     if len(joints) != len(names):
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")

@@ -72,10 +72,10 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
       one: len(own & set(known)) for one, (known, needed) in _NAMES.items()
       if own.issuperset(needed) or is_sure and one == layout}
   best = max(counts, key=lambda one: (counts[one], one == layout))
-  if layout not in (None, best) and len(names) == len(_NAMES[best][0]) and own >= set(_NAMES[best][0]) - {""}:
+  known = _NAMES[best][0]
+  if layout not in (None, best) and len(names) == len(known) and own >= set(known) - {""}:
     raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out")
   if counts[best] >= LEAST and layout in (None, best):
-    known = _NAMES[best][0]
     if twice := {name for name in plain if name in known and plain.count(name) > 1}:
       raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")
     places = {name: i for i, name in enumerate(plain) if name}

@@ -78,6 +78,7 @@ def _split(name: str) -> tuple[str, int | None, int]:
   words = [word for word in words if word not in _FILLERS]
   for *joint, last in (words, words[1:] + words[:1]) if words else ():
     if last in _AXES:
+      # A joint's other words for an axis are no part of its name: nose_visibility_score.
       rank = joint_names.SCORES.index(last) if _AXES[last] == 2 else 0
       return "_".join(word for word in joint if word not in _AXES or len(word) == 1), _AXES[last], rank
   return "_".join(words[:-1]), None, 0
@@ -96,8 +97,8 @@ def _shown(names) -> str:
 def _read(path, layout, rows) -> list[Detections]:
   head = _head(path, rows)
   names, columns = [name for _, name in head], {}
-  found = [(*_split(name), individual, column) for column, (individual, name) in enumerate(head)]
-  for joint, axis, _, individual, column in sorted(found, key=lambda one: one[2]):
+  parts = [(*_split(name), individual, column) for column, (individual, name) in enumerate(head)]
+  for joint, axis, _, individual, column in sorted(parts, key=lambda one: one[2]):
     columns.setdefault((individual, joint), {}).setdefault(axis, column)
   pairs = {key: axes for key, axes in columns.items() if {0, 1} <= set(axes)}
   individuals = list(dict.fromkeys(individual for individual, joint in pairs if joint))
