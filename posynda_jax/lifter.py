@@ -10,6 +10,8 @@ Keypoints are px and poses metres, in Human3.6M-17 order; another `layout` may b
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from posynda_jax.adaptation import bases
 from posynda_jax.adaptation.adapters import AdapterConfig
 from posynda_jax.evaluation import lifting, scoring
@@ -47,9 +49,20 @@ class Lifter:
 
   def lift_recording(self, recording: recordings.Recording) -> Lifted:
     """Poses of a recording that was read from a file or made of detections."""
+    return self._lift_record(self.settle(recording).record)
+
+  def settle(self, recording: recordings.Recording) -> recordings.Recording:
+    """The recording; where either of two sides may be left, with those that reproject better."""
+    if recording.other is None:
+      return recording
+    records = recording.record, recording.other
+    error = [np.nanmean(self._lift_record(record).reprojection_px) for record in records]
+    return dataclasses.replace(recording, record=records[int(error[1] < error[0])], other=None)
+
+  def _lift_record(self, record: dict) -> Lifted:
     weights, base = self.weights, self.weights.base
     settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
-    return lifting.lift_record(self.lift, weights.params, weights.measured, recording.record, *settings)
+    return lifting.lift_record(self.lift, weights.params, weights.measured, record, *settings)
 
   def from_video(
       self, path, detector, *, model: str = "full", person: int = 0, intrinsics: tuple[float, ...] | None = None

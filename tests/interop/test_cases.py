@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
+from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import recordings
 
 CASES = pathlib.Path(__file__).parent / "cases"
@@ -93,3 +94,14 @@ def test_legs_that_nobody_saw_do_not_move_the_person_away(lift_base):
 def test_a_case_without_a_right_answer_is_refused(name, message):
   with pytest.raises(ValueError, match=message):
     recordings.read(CASES / name, recordings.Options(**OPTIONS))
+
+
+@pytest.mark.parametrize("wrong", [range(0), range(11), range(11, 24)])
+def test_sides_that_are_exchanged_half_of_the_time_are_settled_by_the_base(wrong, lift_base):
+  """Whichever half the detector exchanged, the same sides come out."""
+  (whole,) = recordings.read(CASES / "09_plain_for_intrinsics.json", recordings.Options(**OPTIONS))
+  points = np.concatenate([whole.record["keypoints_px"], whole.record["confidence"][..., None]], -1)
+  points[wrong] = skeleton.flip(points[wrong]) * [-1, 1, 1]
+  found = recordings.from_array(points, recordings.Options(**OPTIONS, layout="h36m17"))
+  assert (found.other is not None) == bool(wrong) == bool(found.report["exchanged_frames"])
+  np.testing.assert_array_equal(lift_base.settle(found).record["keypoints_px"], whole.record["keypoints_px"])

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from posynda_jax.geometry import layouts
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.video import blazepose, detection, models, reader
 from posynda_jax.interop.video.blazepose import Found, Region
@@ -93,6 +94,21 @@ def test_a_variable_rate_gives_the_same_motion(tmp_path):
   assert found.fps == pytest.approx(RATE, rel=1e-3)
   assert found.frame.tolist() == list(range(found.frame[-1] + 1)) and len(found.frame) >= FRAMES - 2
   np.testing.assert_allclose(middles(found), [centre(t) for t in found.frame], atol=1.5)
+
+
+def test_a_frame_between_exchanged_sides_is_one_of_the_two():
+  """A person walks to the right; from frame 10 on left and right are exchanged, and every fourth frame is dropped."""
+  coco = layouts.COCO["coco17"]
+  mirrored = np.array([0, *np.arange(1, 17).reshape(-1, 2)[:, ::-1].ravel()])
+  standing = np.stack([np.where(np.arange(17) % 2, 20.0, -20.0), np.arange(17.0)], -1)
+  walk = np.concatenate([standing + [[[t, 0]] for t in range(16)], np.full((16, 17, 1), 0.9)], -1)
+  seen = np.array([t for t in range(16) if t % 4 != 2])
+  joints = np.stack([walk[t][mirrored] if t >= 10 else walk[t] for t in seen])
+  frame, _, found, fps = detection.even(seen / 30, np.arange(len(seen)), np.zeros(len(seen), int), joints, coco)
+  assert fps == pytest.approx(30) and frame.tolist() == list(range(16))
+  either = np.stack([walk, walk[:, mirrored]])
+  off = np.abs(found - either)[..., 0].max(-1)  # labelling, frame
+  assert off.min(0).max() <= 1 and off[0, :10].max() < 1e-6 and off[1, 11:].max() < 1e-6
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

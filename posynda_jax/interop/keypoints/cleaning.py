@@ -132,11 +132,17 @@ def find_exchanged(keypoints: np.ndarray, seen: np.ndarray) -> np.ndarray:
   return exchanged
 
 
+def mirror(keypoints, confidence):
+  """Keypoints [T 17 2] and confidence [T 17] with left and right exchanged in every frame."""
+  return keypoints[:, _MIRROR], confidence[:, _MIRROR]
+
+
 def exchange(keypoints, confidence, exchanged, fps: float):
   """(keypoints [T 17 2], confidence [T 17]) with sides exchanged back where `exchanged` [T 17], and what was
   interpolated between them interpolated anew.
   """
-  keypoints = np.where(exchanged[..., None], keypoints[:, _MIRROR], keypoints)
-  confidence = np.where(exchanged, confidence[:, _MIRROR], confidence)
+  mirrored = mirror(keypoints, confidence)
+  keypoints = np.where(exchanged[..., None], mirrored[0], keypoints)
+  confidence = np.where(exchanged, mirrored[1], confidence)
   known = confidence > virtual_camera.SEEN
   return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]

@@ -8,12 +8,13 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.geometry import layouts
+from posynda_jax.geometry import layouts, skeleton
 from posynda_jax.interop.keypoints import cleaning, detections, formats, numbering, people
 from posynda_jax.interop.keypoints.detections import Detections
 
 GUESSED_FPS = 30.0
 LEAST_FRAMES = 10  # in which a person is seen who counts where all are asked for
+UNSURE = 0.4  # share of limbs' joints whose sides were exchanged from which nobody knows which part was right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Recording:
   record: dict  # as `datasets.record` has it, without poses
   frames: np.ndarray  # [T] numbers of the frames in the video
   report: dict  # what was read, chosen, interpolated and guessed
+  other: dict | None = None  # the record with all sides exchanged, where the detector exchanged about half of them
 
 
 def read(path, options: Options) -> list[Recording]:
@@ -145,6 +147,7 @@ def _recording(
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
+  unsure = exchanged[:, skeleton.LEFT + skeleton.RIGHT].mean() > UNSURE
   why = "check --layout"
   if not (found.scores[rows] >= (least := cleaning.least_score(report["format"]))).any():
     why = f"every score is below {least:g}, the least that counts; leave the scores out if they are on another scale"
@@ -169,6 +172,7 @@ def _recording(
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
       (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
       (exchanged.any(), f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back"),
+      (unsure, "which of the two was right is hard to tell: sides are those that the base reprojects better"),
   )
   report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
   record = {
@@ -178,7 +182,9 @@ def _recording(
       "subject": f"person {index}", "action": "own", "camera": report["intrinsics"].partition(":")[0],
       "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name, "first_frame": int(frames[0]),
   }
-  return Recording(record, np.arange(frames[0], frames[-1] + 1), report)
+  names = "keypoints_px", "confidence"
+  other = record | dict(zip(names, cleaning.mirror(*map(record.get, names)), strict=True)) if unsure else None
+  return Recording(record, np.arange(frames[0], frames[-1] + 1), report, other)
 
 
 def _resolution(found: Detections, label: str, options: Options) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from tqdm import tqdm
 
+from posynda_jax.geometry import layouts
 from posynda_jax.interop.keypoints import people as tracks
 from posynda_jax.interop.keypoints.detections import Detections
 from posynda_jax.interop.video import reader, rtm
@@ -39,7 +40,7 @@ def detect(path, network: BlazePose | rtm.RtmPose) -> Detections:
   if not rows:
     raise ValueError(f"{path} shows nobody in any of {len(times):,} frames")
   frame, person, joints = (np.array(part) for part in zip(*rows, strict=True))
-  frame, person, joints, fps = even(np.array(times), frame, person, joints)
+  frame, person, joints, fps = even(np.array(times), frame, person, joints, layouts.COCO[layout])
   return Detections(
       frame, joints[..., :2], joints[..., 2], layout, person, num_frames=int(frame.max()) + 1,
       resolution=info.resolution, fps=fps)
@@ -83,23 +84,34 @@ def _are_same(one: Region, other: Region) -> bool:
   return bool(np.linalg.norm(one.centre - other.centre) < _SAME * min(one.side, other.side))
 
 
-def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.ndarray):
-  """(frame, person, joints, fps) at even times: videos of a variable rate are interpolated, person by person."""
+def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.ndarray, coco: tuple[int, ...]):
+  """(frame, person, joints, fps) at even times: videos of a variable rate are interpolated, person by person.
+
+  Where a pair of joints moves less if left and right were exchanged between two frames, the nearer frame counts: a
+  point between both sides would be nobody's. `coco`: the places of COCO-17 in the joints.
+  """
   steps = np.diff(times)
   fps = float(1 / np.median(steps)) if len(steps) else 30.0
   grid = (times - times[0]) * fps
   if np.abs(grid - np.arange(len(grid))).max() < _OFF:
     return frame, person, joints, fps
+  mirrored = np.arange(joints.shape[1])
+  mirrored[[coco[1::2], coco[2::2]]] = [coco[2::2], coco[1::2]]
   parts = []
   for number in np.unique(person):
     rows = person == number
     at, values = grid[frame[rows]], joints[rows]
     new = np.arange(np.ceil(at[0] - 1e-6), np.floor(at[-1] + 1e-6) + 1)
     after = np.searchsorted(at, new).clip(max=len(at) - 1)
-    new = new[at[after] - at[np.maximum(after - 1, 0)] <= EVERY]
-    columns = values.reshape(len(at), -1).T
-    moved = np.stack([np.interp(new, at, column) for column in columns], -1).reshape(-1, *values.shape[1:])
-    parts.append((new.astype(np.int64), np.full(len(new), number), moved))
+    before = np.maximum(after - 1, 0)
+    kept = at[after] - at[before] <= EVERY
+    new, after, before = new[kept], after[kept], before[kept]
+    share = np.clip((new - at[before]) / np.maximum(at[after] - at[before], 1e-9), 0, 1)[:, None, None]
+    one, other = values[before], values[after]
+    moved = np.linalg.norm(one - other, axis=-1), np.linalg.norm(one - other[:, mirrored], axis=-1)
+    exchanged = np.add(*(distance + distance[:, mirrored] for distance in (moved[0], -moved[1]))) > 0
+    share = np.where(exchanged[..., None], np.round(share), share)
+    parts.append((new.astype(np.int64), np.full(len(new), number), (1 - share) * one + share * other))
   return *(np.concatenate(part) for part in zip(*parts, strict=True)), fps
 
 
