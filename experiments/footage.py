@@ -6,10 +6,12 @@
 One person, four views of 100 frames at 60 fps (BSD-3, David Pagnon and contributors). 2D is detected in each view; the
 twelve joints of the limbs are triangulated from all four, weighted by confidence; each view's lift is scored against
 them, relative to the middle of the hips, in the axes of its camera. Beside it stands BlazePose's own 3D of the same
-frames. `cam04` is held out: nothing may be chosen on it.
+frames. `cam04` is held out: nothing may be chosen on it. `--copies` also lifts copies of each video: as it is, turned
+by a quarter with metadata that turn it back, and without every fifth frame.
 """
 
 import contextlib
+import fractions
 import json
 import pathlib
 import tempfile
@@ -32,6 +34,7 @@ from posynda_jax.runtime.text import markdown_table
 from . import common, own_keypoints
 
 WHEEL = flags.DEFINE_string("wheel", None, "Pose2Sim's wheel, or a folder with its Demo_SinglePerson unpacked.")
+COPIES = flags.DEFINE_bool("copies", False, "Compare lifts of copies with those of the videos.")
 CACHE = flags.DEFINE_string("cache", None, "Folder that keeps the detections between calls.")
 JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 for flag in ("base", "detector", "model"):
@@ -155,9 +158,48 @@ def sizes(folder: pathlib.Path) -> dict[str, tuple[float, float]]:
   return {view: reader.probe(folder / "videos" / f"{view}.mp4").resolution for view in VIEWS}
 
 
+def write_copy(source: pathlib.Path, path: pathlib.Path, rotation: int = 0, drop: int = 0) -> None:
+  """A copy of a video, stored turned by `rotation` degrees, without every frame of number `drop` - 1 modulo `drop`."""
+  import av
+
+  info, ticks = reader.probe(source), 90_000
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream("libx264", rate=round(info.fps), options={"crf": "10", "preset": "veryfast"})
+    stream.width, stream.height = map(int, info.resolution[::-1] if rotation % 180 else info.resolution)
+    stream.pix_fmt, stream.codec_context.time_base = "yuv420p", fractions.Fraction(1, ticks)
+    stream.set_display_rotation(rotation)
+    for number, (seconds, image) in enumerate(reader.frames(source)):
+      if not drop or number % drop < drop - 1:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(image, -rotation // 90)), format="rgb24")
+        frame.pts, frame.time_base = round(seconds * ticks), fractions.Fraction(1, ticks)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def compare_copies(folder: pathlib.Path, base: bases.Base) -> list[dict]:
+  """For each view and copy the mean distance (mm) of its root-relative joints from those of the video itself."""
+  lift, found = lifter.load(base), []
+  copies = {"copied": {}, "turned by 90 degrees": {"rotation": 90}, "without every fifth frame": {"drop": 5}}
+  detector = own_keypoints.DETECTOR.value, own_keypoints.MODEL.value
+  with tempfile.TemporaryDirectory() as temporary:
+    for view in VIEWS:
+      video, copy = folder / "videos" / f"{view}.mp4", pathlib.Path(temporary) / f"{view}.mp4"
+      poses = lift.from_video(video, detector[0], model=detector[1]).pose
+      for name, how in copies.items():
+        write_copy(video, copy, **how)
+        own = lift.from_video(copy, detector[0], model=detector[1]).pose
+        length = min(len(poses), len(own))
+        apart = 1000 * float(np.linalg.norm(own[:length] - poses[:length], axis=-1).mean())
+        found.append({"view": view, "copy": name, "apart_mm": apart})
+  return found
+
+
 def main() -> None:
   with opened() as (folder, detected):
-    found = study(folder, detected, bases.load(common.BASE.value))
+    base = bases.load(common.BASE.value)
+    found = study(folder, detected, base)
+    if COPIES.value:
+      found["copies"] = compare_copies(folder, base)
   print(f"triangulated from four views: median residual {found['residual_px']:.1f} px; frames late: {found['late']}")
   print(markdown_table(["view", *(name for name in ("method", "MPJPE mm", "P-MPJPE mm", "sides exchanged back"))], [
       [row["view"], row["method"], f"{row['mpjpe_mm']:.1f}", f"{row['p_mpjpe_mm']:.1f}", str(row.get("exchanged", ""))]
@@ -166,6 +208,8 @@ def main() -> None:
     of_method = [row for row in found["rows"] if row["method"] == method]
     print(f"mean of four views, {method}: MPJPE {np.mean([row['mpjpe_mm'] for row in of_method]):.1f} mm, P-MPJPE "
           f"{np.mean([row['p_mpjpe_mm'] for row in of_method]):.1f} mm", flush=True)
+  for row in found.get("copies", ()):
+    print(f"{row['view']} {row['copy']}: joints lie {row['apart_mm']:.1f} mm from the video's own")
   if JSON.value:
     files.write_json(JSON.value, json.loads(json.dumps(found)))
 

@@ -109,13 +109,17 @@ def make_optimizer(config: PretrainConfig) -> optax.GradientTransformation:
 
 
 def muon_kernels(params):
-  """Which parameters Muon trains: optax's dimension numbers of a kernel, None for the others."""
+  """Which parameters Muon trains: optax's dimension numbers of a kernel, None for the others. A convolution's kernel
+  [w i o] is a matrix of w i rows.
+  """
 
-  def numbers(kernel):
-    is_kernel = kernel.ndim == 2 and min(kernel.shape) >= MUON_LEAST
-    return optax.contrib.MuonDimensionNumbers() if is_kernel else None
+  def numbers(path, leaf):
+    rows = leaf.size // leaf.shape[-1] if leaf.ndim else 0
+    if path[-1].key != "kernel" or min(rows, leaf.shape[-1]) < MUON_LEAST:
+      return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
 
-  return jax.tree.map(numbers, params)
+  return jax.tree_util.tree_map_with_path(numbers, params)
 
 
 def init_state(key: Array, model: nn.Module, config: PretrainConfig) -> PretrainState:

@@ -26,12 +26,6 @@ SEEN = 0.2  # least confidence of a joint whose position counts
 _USUAL_FOCAL = 2.0  # of the canonical camera, for a person at about four metres
 
 
-def check_view(view) -> None:
-  """Raises ValueError unless `view` is empty or holds five numbers."""
-  if len(view) not in (0, 5):
-    raise ValueError(f"a view is empty or five numbers (direction x, y; place x, y; size), not {len(view)} numbers")
-
-
 def measure_view(
     keypoints: Float[Array, "b f j 2"], poses: Float[Array, "b f j 3"], valid: Float[Array, "b f"]
 ) -> tuple[float, ...]:

@@ -71,9 +71,18 @@ def test_the_detected_share_of_clips_has_a_detectors_errors_and_the_others_none(
 
 
 def test_muon_trains_large_kernels_and_adamw_the_rest():
-  kernels = {"large": jnp.ones((32, 64)), "small": jnp.ones((32, 3)), "bias": jnp.ones(64)}
-  found = pretraining.muon_kernels(kernels)
-  assert found["large"] is not None and found["small"] is found["bias"] is None
+  """A convolution's kernel moves as the matrix of all its inputs, so all its singular values are alike."""
+  shapes = {"dense": (32, 64), "convolution": (3, 32, 64), "narrow": (32, 3), "short": (1, 16, 64)}
+  kernels = {name: {"kernel": jax.random.normal(jax.random.key(1), shape)} for name, shape in shapes.items()}
+  kernels |= {"dense_bias": {"bias": jnp.ones(64)}, "place": {"positions": jnp.ones((1, 64, 64))}}
+  numbers = pretraining.muon_kernels(kernels)
+  found = {name: next(iter(its.values())) is not None for name, its in numbers.items()}
+  assert {name for name, its in found.items() if its} == {"dense", "convolution"}
+  config = pretraining.PretrainConfig(muon_rate=1.0, decay="exponential", weight_decay=0.0)
+  optimizer = pretraining.make_optimizer(config)
+  moved = jax.jit(lambda grads: optimizer.update(grads, optimizer.init(kernels), kernels)[0])(kernels)
+  values = np.linalg.svd(np.reshape(moved["convolution"]["kernel"], (-1, 64)), compute_uv=False)
+  assert 0.6 < values.min() / values.max()
 
 
 @pytest.mark.parametrize("field, value", [("decay", "step"), ("loss", "l1")])

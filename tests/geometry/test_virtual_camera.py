@@ -72,14 +72,9 @@ def test_joints_without_confidence_and_invalid_frames_do_not_move_the_camera():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(RENDER(empty, VIEW)))
 
 
-@pytest.mark.parametrize("use, message", [
-    (lambda: virtual_camera.check_view((1.0, 2.0)), "five numbers"),
-    (lambda: virtual_camera.measure_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3))),
-     "no valid frame"),
-])
-def test_a_view_of_other_than_five_numbers_or_without_valid_frames_is_refused(use, message):
-  with pytest.raises(ValueError, match=message):
-    use()
+def test_a_view_of_no_valid_frame_is_refused():
+  with pytest.raises(ValueError, match="no valid frame"):
+    virtual_camera.measure_view(np.zeros((2, 3, 17, 2)), np.ones((2, 3, 17, 3)), np.zeros((2, 3)))
 
 
 def test_channels_hide_unseen_joints_and_mirror_with_the_person():
