@@ -75,6 +75,7 @@ WHOLE = {
         [{"keypoints": dict(zip(("x", "y", "conf"), COCO[t].T.tolist())), "confidence": 0.9}] for t in ALL],
     "images": [{"image": f"a_{t:03}.jpg", "keypoints": COCO[t].tolist()} for t in ALL],
     "arrays of MediaPipe": [np.insert(MARKS[t], 2, -0.1, 1).tolist() for t in ALL],
+    "MediaPipe in percent": [(MARKS[t] * [1, 1, 100]).tolist() for t in ALL],
 }
 NUMBERED = {
     **{key: [{key: t, "landmarks": marks(t)} for t in THERE] for key in ("frameIndex", "frame_idx", "frame")},

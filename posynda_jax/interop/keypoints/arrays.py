@@ -147,7 +147,7 @@ def plain(path, layout=None) -> list[Detections]:
 def mediapipe(path, layout=None) -> list[Detections]:
   """MediaPipe's 33 landmarks (T,33,3|4): x, y as shares of width and height or px, z, visibility. NaN or 0: nobody.
 
-  The third of three numbers is the visibility where all are from 0 to 1.
+  The third of three numbers is the visibility where all are from 0 to 1, or to 100: z is negative in some joints.
   """
   data = load(path)
   points = _only_array(data, path)
@@ -155,7 +155,7 @@ def mediapipe(path, layout=None) -> list[Detections]:
     raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 3 or 4): x, y, z, visibility")
   points = points.reshape(len(points), 33, -1)
   third = points[..., 2][np.isfinite(points[..., 2])]
-  is_score = points.shape[-1] == 3 and third.any() and ((third >= 0) & (third <= 1)).all()
+  is_score = points.shape[-1] == 3 and third.any() and ((third >= 0) & (third <= 100)).all()
   points = points[..., [0, 1, 3] if points.shape[-1] == 4 else [0, 1, 2] if is_score else [0, 1]]
   return _of_array(data, points, path, layout or "mediapipe33")
 

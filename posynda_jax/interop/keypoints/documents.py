@@ -129,9 +129,11 @@ def _point(joint: dict, where: str) -> list:
 
 
 def _landmarks(joints: list[list]) -> list[list]:
-  """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility. A third number outside 0 to 1 is z."""
+  """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility: z, relative to the hips, is negative in some
+  joints, and a visibility, which may be a percentage, in none.
+  """
   last = [joint[min(len(joint), 4) - 1] for joint in joints]
-  is_score = len(joints[0]) > 3 or any(last) and all(one in (None, -1) or 0 <= one <= 1 for one in last)
+  is_score = len(joints[0]) > 3 or any(last) and all(one in (None, -1) or 0 <= one <= 100 for one in last)
   return [[*joint[:2], score if is_score else 1] for joint, score in zip(joints, last, strict=True)]
 
 
