@@ -101,36 +101,50 @@ def headline() -> str:
   return markdown(("target", "`small`", "`base`", "`base`, adapted"), rows)
 
 
-def gap_files(pattern: str, detected: bool) -> list[dict]:
-  """Results of `experiments.diagnose` with exact or detected 2D."""
-  paths = sorted(RESULTS.glob(f"gap_cmu_h36m_{pattern}.json"))
-  return [json.loads(path.read_text()) for path in paths if ("detected" in path.stem) == detected]
+PAIRS = ("hdm05/wild_rig", "bandai_namco/wild_rig", "accad/wild_rig")
 
 
-def gaps(detected: str = "") -> str:
+def gap(pair: str) -> dict:
+  """Results of `experiments.diagnose` on a pair, from `base`."""
+  return read("gap_" + pair.replace("/", "_").removesuffix("_rig"))
+
+
+def gaps() -> str:
   """Parts of each gap: of the bare base, and what is left of them with each adapter."""
-  rows, names = {}, (*PARTS[:-1], *(["detector"] if detected else []), PARTS[-1])
-  for found in gap_files("*", bool(detected)):
-    for weights in dict.fromkeys(one["weights"] for one in found["cells"]):
-      for part in (part for part in found["parts"][weights] if part["motion"]):  # the source has no motion part
-        pair = f"{part['dataset']}/{part['rig']}".replace("_mocap", "")
-        name = short(weights.replace("base", "source-only"))
-        rows[pair, name] = (pair, name, *(f"{part[key]:.1f}" for key in names))  # several files hold the base
-  order = ["hdm05/wild_rig", "hdm05/dhp_rig", "bandai_namco/wild_rig", "bandai_namco/dhp_rig"]
-  worst_first = sorted(rows.values(), key=lambda row: (order.index(row[0]), -float(row[-1])))
-  return markdown(("pair", "weights", *names), worst_first)
+  rows = []
+  for pair in PAIRS:
+    parts = {name: next(part for part in its if part["motion"]) for name, its in gap(pair)["parts"].items()}
+    for name in sorted(parts, key=lambda name: -parts[name]["total"]):  # the source has no motion part
+      its = (f"{parts[name][key]:.1f}" for key in PARTS)
+      rows.append([pair, short(name.replace("base", "source-only")), *its])
+  return markdown(("pair", "weights", *PARTS), rows)
 
 
 def action(name: str) -> str:
   """MPJPE of one action of HDM05 under `wild_rig`, and of all frames of the other actions."""
   errors = {}
-  for found in gap_files("hdm05_wild*", detected=False):
-    for one in (one for one in found["cells"] if "actions" in one):
-      others = [it for key, it in one["actions"].items() if key != name]
-      mean = sum(it["frames"] * it["mpjpe_mm"] for it in others) / sum(it["frames"] for it in others)
-      errors[short(one["weights"].replace("base", "source-only"))] = one["actions"][name]["mpjpe_mm"], mean
+  for one in (one for one in gap(PAIRS[0])["cells"] if "actions" in one and not one["detected"]):
+    others = [it for key, it in one["actions"].items() if key != name]
+    mean = sum(it["frames"] * it["mpjpe_mm"] for it in others) / sum(it["frames"] for it in others)
+    errors[short(one["weights"].replace("base", "source-only"))] = one["actions"][name]["mpjpe_mm"], mean
   rows = [(key, *(f"{error:.1f}" for error in errors[key])) for key in sorted(errors, key=lambda key: -errors[key][1])]
   return markdown(("weights", f"`{name}`", "all others"), rows)
+
+
+def ablation() -> str:
+  """What each part of a plan is worth: MPJPE without it less that of the whole plan, over the seeds."""
+  found = [read(f"ablation_{seed}")["rows"] for seed in range(3)]
+  targets = list(found[0]["as it is"])
+  rows = []
+  for row in found[0]:
+    cells = []
+    for target in targets:
+      values = [its[row][target]["mpjpe_mm"] - (its["as it is"][target]["mpjpe_mm"] if row != "as it is" else 0)
+                for its in found]
+      sign = "" if row == "as it is" else "+"
+      cells.append(f"{statistics.mean(values):{sign}.1f} ± {statistics.stdev(values):.1f}")
+    rows.append([row, *cells])
+  return markdown(("training", *map(short_target, targets)), rows)
 
 
 def hypotheses() -> str:

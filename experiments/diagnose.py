@@ -118,7 +118,7 @@ def main() -> None:
   if "+" in home_rig:
     raise ValueError(f"base {common.BASE.value} was trained on {base.config['source']}: choose its home, of one rig, "
                      "as in --source=cmu_mocap/h36m_rig")
-  all_weights, folders, config = load_all(base), common.folders(), scoring.SamplingConfig()
+  all_weights, folders, config = load_all(base), common.folders(), scoring.SamplingConfig(diffusion=base.diffusion)
   world = tracks.make_tracks(sources.load_records(f"{source}/world", "train", folders), tracks.WORLD, base.clip_fps)
   lengths = np.array(tracks.mean_bones(world))
   measure = functools.partial(protocols.frame_scores, BY_ACTION)

@@ -26,7 +26,9 @@ def test_names_without_a_number_of_their_own_follow_their_order():
 @pytest.mark.parametrize("names, videos", [
     ([f"{v}_{i:012}_keypoints.json" for v in "ab" for i in range(3)], ["a", "b"]),
     ([f"v{v}_{i:03}_cam2.json" for v in (1, 2) for i in range(3)], ["v1__cam2", "v2__cam2"]),
-    ([f"cam{v}/{i:03}.png" for v in (1, 2) for i in range(3)], [""]),  # folders do not count
+    ([f"cam{v}/{i:03}.png" for v in (1, 2) for i in range(3)], ["cam1", "cam2"]),
+    ([f"{v}/{i:03}.jpg" for v in ("run", "walk") for i in range(3)], ["run", "walk"]),
+    ([f"part{i // 3}/{i:03}.png" for i in range(6)], [""]),  # one video in two folders
 ])
 def test_names_that_differ_elsewhere_are_of_several_videos(names, videos):
   found = numbering.videos(names)
@@ -37,6 +39,7 @@ def test_names_that_differ_elsewhere_are_of_several_videos(names, videos):
 @pytest.mark.parametrize("names", [
     [f"2023-05-01_12-30-{s:02}.{ms:03}_keypoints.json" for s, ms in ((45, 933), (45, 966), (45, 999), (46, 32))],
     [f"frame_{t / 30:.2f}s.json" for t in range(20, 50)],
+    [str(t / 25) for t in range(40)], [f"frame_{round(t / 30, 3)}.json" for t in range(40)],  # 0.2 before 0.04
     [f"A001_01_00_{t // 25:02}_{t % 25:02}.json" for t in range(20, 60)],  # time code
     [f"{t // 50}.{t % 50 * 20:03}.json" for t in range(120)],  # from 0.000 s
     [f"{59 + t // 25:02}-{t % 25 * 40:03}.jpg" for t in range(5, 60)],

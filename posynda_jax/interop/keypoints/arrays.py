@@ -11,15 +11,14 @@ import numpy as np
 
 from posynda_jax.data import safe_pickle
 from posynda_jax.geometry import layouts, skeleton
-from posynda_jax.interop.keypoints import joint_names, numbering
-from posynda_jax.interop.keypoints.detections import Detections, of_frames
+from posynda_jax.interop.keypoints import fields, joint_names, numbering
+from posynda_jax.interop.keypoints.detections import Detections, of_frames, without_numbers
 
 # Names of arrays by which `recognise` knows a format.
 _NAMES = {
     "videopose3d": {"positions_2d"}, "detectron": {"boxes", "keypoints", "metadata"}, "video_to_pose3d": {"kpts"},
     "mhformer": {"reconstruction"},
 }
-_FRAMES = ("frames", "frame_ids", "frame_numbers", "frame_indices", "frame_idx", "frame_id", "frame")
 _MEDIAPIPE = ((33, 4), (33, 3), (132,))  # shapes of a frame
 _LEFT = {"coco17": [1, 3, 5, 7, 9, 11, 13, 15], "h36m17": sorted(skeleton.LEFT)}
 
@@ -116,8 +115,9 @@ def keypoints_scores(path, layout=None) -> list[Detections]:
     shapes = f"keypoints {np.shape(points)} and {name} {np.shape(scores)}"
     raise ValueError(f"{path} has {shapes}: expected (T, [people,] joints, 2) and (T, [people,] joints)")
   said = {name: tuple(map(float, np.ravel(data[name]))) for name in ("resolution", "fps") if name in data}
+  names = next((np.ravel(data[name]) for name in data if fields.matches(str(name), fields.NAMES)), ())
   return of_frames(
-      points, path, layout, scores, _numbers(data, len(points)), bool(np.any(data.get("tracked", False))),
+      points, path, layout, scores, _numbers(data, len(points), path), bool(np.any(data.get("tracked", False))), names,
       fps=said.get("fps", (None,))[0], resolution=said.get("resolution"))
 
 
@@ -153,7 +153,9 @@ def mediapipe(path, layout=None) -> list[Detections]:
   points = _only_array(data, path)
   if _shape(points) not in _MEDIAPIPE:
     raise ValueError(f"{path} has shape {points.shape}, expected MediaPipe's (T, 33, 3 or 4): x, y, z, visibility")
-  points = points.reshape(len(points), 33, -1)
+  points = without_numbers(points.reshape(len(points), 33, -1))
+  if points.shape[-1] == 2:
+    return _of_array(data, points, path, layout or "mediapipe33")
   third = points[..., 2][np.isfinite(points[..., 2])]
   is_score = points.shape[-1] == 3 and third.any() and ((third >= 0) & (third <= 100)).all()
   points = points[..., [0, 1, 3] if points.shape[-1] == 4 else [0, 1, 2] if is_score else [0, 1]]
@@ -179,23 +181,27 @@ def _name_of_scores(data: dict) -> str | None:
   return None
 
 
-def _numbers(data: dict, length: int) -> list[int]:
-  """The numbers of the frames, as an array of the file says; from 0 without one."""
-  for name in _FRAMES:
-    numbers = np.asarray(data.get(name))
-    if numbers.shape == (length,) and numbers.dtype.kind in "fiu" and (numbers == np.round(numbers)).all():
-      return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64).tolist()
+def _numbers(data: dict, length: int, path) -> list[int]:
+  """The numbers of the frames, as an array of frames or of times says; from 0 without one."""
+  for pattern in (fields.FRAME, "imageids?", fields.TIME):
+    for name in (name for name in data if fields.matches(str(name), pattern)):
+      numbers = np.asarray(data[name])
+      if numbers.shape == (length,) and numbers.dtype.kind in "fiu":
+        if pattern == fields.TIME:
+          return numbering.from_times(numbers.astype(float), path)[0].tolist()
+        if (numbers == np.round(numbers)).all():
+          return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64).tolist()
   return list(range(length))
 
 
-def _of_array(data: dict, value, path, layout: str, **fields) -> list[Detections]:
+def _of_array(data: dict, value, path, layout: str, **more) -> list[Detections]:
   """Detections of an array [T [people] j 2|3], with the numbers of frames that the file's other arrays have."""
   points = np.asarray(value)
   while points.ndim > 3 and points.shape[0] == 1:  # people, or a batch, first
     points = points[0]
   if points.ndim < 1:
     raise ValueError(f"{path} holds {points.dtype}, expected numbers (T, joints, 2 or 3)")
-  return of_frames(points, path, layout, numbers=_numbers(data, len(points)), **fields)
+  return of_frames(points, path, layout, numbers=_numbers(data, len(points), path), **more)
 
 
 def _only_array(data: dict, path) -> np.ndarray:

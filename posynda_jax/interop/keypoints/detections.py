@@ -52,6 +52,9 @@ class Collector:
     self.resolution: tuple[float, float] | None = None
     self.times = False  # whether frames are time stamps in s, ms, µs or ns
     self.listed: set[int | float] = set()  # frames of the file, also those without people
+    self.videos: set[str] = set()  # that fields of the file name
+    self.joints: list[str] = []  # names of all joints, where the file lists them once
+    self.notes: dict[str, None] = {}  # what a user should know, once each
     self._counted, self._by_names = layout is None, False  # by the number or names of all joints
     self._frames, self._persons, self._joints = [], [], []
     self._names, self._named = {}, None  # names of images, in the order of the file
@@ -72,6 +75,9 @@ class Collector:
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
     places = _find(tuple(names), self.layout, self._by_names)
     if places is None:
+      if all(any(map(str.isalpha, name)) for name in names):
+        named = ", ".join(map(repr, names[:4]))
+        self.notes[f"joints have unknown names ({named}, ...): their order counts; rename them as left_wrist"] = None
       return joints
     means = layouts.LAYOUTS[places.layout].means if places.layout else ()
     lacks = any(places.of[joint] is None for row in means for joint in row)
@@ -108,7 +114,7 @@ class Collector:
     """
     where = self.where(frame)
     try:
-      values = np.asarray(keypoints, np.float32)
+      values = without_numbers(np.asarray(keypoints, np.float32))
       if scores is not None and values.shape[1:] == (3,):
         if not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
           raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
@@ -159,6 +165,10 @@ class Collector:
 
     Numbers of people are kept if every skeleton has one. Raises ValueError where every score is 0.
     """
+    if len(self.videos) > 1:
+      names = ", ".join(sorted(self.videos)[:4])
+      raise ValueError(f"{self.label} names {len(self.videos)} videos ({names}): keep the frames of one")
+    fields = fields | {"notes": (*fields.get("notes", ()), *self.notes)}
     timed = self.times and not self._named
     frames = np.array(self._frames, float if timed else np.int64)
     if timed:
@@ -200,18 +210,24 @@ def _are_shares(values: np.ndarray) -> bool:
   return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
 
 
+def without_numbers(values: np.ndarray) -> np.ndarray:
+  """Joints [... j k] without a first number that only counts them, from 0."""
+  counts = values.ndim > 1 and values.shape[-1] > 2 and values.shape[-2] > 2
+  return values[..., 1:] if counts and (values[..., 0] == np.arange(values.shape[-2])).all() else values
+
+
 def _is_frame(number) -> bool:
   return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= numbering.MAX_FRAME
 
 
 def of_frames(
-    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, **fields
+    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, names=(), **fields
 ) -> list[Detections]:
   """Detections of arrays [j 2|3] or [people j 2|3], one for each frame, or with all numbers of a person in one axis.
 
   None, or an empty array, is a frame without people. `scores` has an array [[people] j] for each frame, `numbers` the
-  number of each frame; `tracked` says that a person keeps the place in the arrays. `fields` are more fields of
-  Detections. Raises ValueError.
+  number of each frame, `names` those of the joints; `tracked` says that a person keeps the place in the arrays.
+  `fields` are more fields of Detections. Raises ValueError.
   """
   collector = Collector(label, layout)
   for t, frame in enumerate(frames):
@@ -226,5 +242,8 @@ def of_frames(
       what = f"{collector.where(number)}: {' '.join(str(error).split())}"
       raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
     for i, (body, own) in enumerate(zip(bodies, of_bodies)):
+      if len(names):
+        body = body if own is None else np.concatenate([body[:, :2], own[:, None]], -1)
+        body, own = collector.place(body.tolist(), list(map(str, names))), None
       collector.add(number, body, own, i if tracked else None)
   return collector.finish(**fields)

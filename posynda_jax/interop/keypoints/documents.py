@@ -1,18 +1,19 @@
 """Keypoints in JSON files: OpenPose and ControlNet, AlphaPose, COCO, MMPose, MediaPipe, TF.js, Ultralytics, and lists.
 
-`read` takes all forms but COCO's annotations. A file holds frames: a list of them, one a line, or an object of them by
-name. A frame holds people, and a person joints, under any of the names in _HOLDERS or as lists in lists. Readers are
-`(path, layout or None) -> list of Detections`. They hold one frame at a time and skip the fields that they do not need.
-A missing field is a ValueError that names the file and the frame.
+`read` takes all forms but COCO's annotations (`coco`). A file holds frames: a list of them, one a line, or an object of
+them by name. A frame holds people, and a person joints, under any of the names in _HOLDERS or as lists in lists.
+Readers are `(path, layout or None) -> list of Detections`. They hold one frame at a time and skip the fields that they
+do not need. A missing field is a ValueError that names the file and the frame.
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import joint_names
+from posynda_jax.interop.keypoints import fields, joint_names
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 from posynda_jax.interop.keypoints.json_stream import Reader
 
@@ -21,24 +22,19 @@ _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
 _OTHER = "not of this format, see --format"
 LISTS = ("frames", "data", "results", "instance_info", "predictions")  # fields of a file with a list of its frames
 _ARRAYS = ("keypoints", "scores", "keypoint_scores")  # fields of a file with one array each over all frames
-FRAME = (
-    "image_id", "frame", "frame_id", "frame_idx", "frame_index", "frame_number", "frameNumber", "frameIndex", "frameId",
-    "image_name",
-)
 _IMAGE = ("image", "image_path", "img_name", "file_name", "filename")  # which also name videos
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-TIME = ("timestamp_ms", "timestampMs", "timestamp", "time_ms", "time")
-_HOLDERS = (  # fields with people or joints, the first of which counts
-    "people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections",
+_PEOPLE = ("people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections")
+_HOLDERS = _PEOPLE + (  # fields with people or joints, the first of which counts
     "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
     "poseLandmarks", "pose", "skeleton",
 )
-_PERSON = ("track_id", "person_id", "idx")
-_CANVAS = (("canvas_width", "width"), ("canvas_height", "height"))
+_CANVAS = tuple(("canvas_" + axis, axis, "image_" + axis, "video_" + axis) for axis in ("width", "height"))
+_ABOUT = ("video_info", "metadata", "info", "video")  # fields of a file with facts about its video
 _MOST_AXES = 5  # numbers of one joint
 
 
-def _field(entry: Any, name: str, where) -> Any:
+def field(entry: Any, name: str, where) -> Any:
   if not isinstance(entry, dict):
     raise ValueError(f"{where} is a {type(entry).__name__}, expected an object with {name!r}: {_OTHER}")
   if name not in entry:
@@ -50,16 +46,12 @@ def _first(entry: dict, names) -> Any:
   return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
-def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_joint(value: Any) -> bool:
   """Whether a value is one joint: {x, y}, {position: {x, y}} or a few numbers."""
   if isinstance(value, dict):
     return {"x", "y"} <= set(value) and not isinstance(value["x"], list) or isinstance(value.get("position"), dict)
   return isinstance(value, list) and 2 <= len(value) <= _MOST_AXES and all(
-      one is None or _is_number(one) for one in value)
+      one is None or fields.is_number(one) for one in value)
 
 
 def _is_of_people(scores: Any, count: int) -> bool:
@@ -83,7 +75,7 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
       raise ValueError(f"{where} has no 'keypoints' but {', '.join(map(repr, list(value)[:5])) or 'nothing'}: {_OTHER}")
   elif isinstance(value, list):
     first = next((one for one in value if one is not None), None)
-    if _is_joint(first) or _is_number(first) or isinstance(first, str):
+    if _is_joint(first) or fields.is_number(first) or isinstance(first, str):
       yield value, context
     else:
       scores = {name: context[name] for name in joint_names.SCORES if _is_of_people(context.get(name), len(value))}
@@ -95,18 +87,35 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
 
 def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
   if isinstance(joints, dict):  # lists of x, of y and of scores
-    joints, context = list(map(list, zip(joints["x"], _field(joints, "y", where), strict=True))), context | joints
+    joints, context = list(map(list, zip(joints["x"], field(joints, "y", where), strict=True))), context | joints
   scores = None if isinstance(joints[0], dict) else _scores(joints, context)
   if isinstance(joints[0], dict):
-    names = [str(joint.get("name") or joint.get("part", "")) for joint in joints]
+    names = [str(_name_of(joint)) for joint in joints]
     joints = collector.place([_point(joint, where) for joint in joints], names)
+  elif isinstance(joints[0], list) and collector.joints and len(joints) == len(collector.joints):
+    joints, scores = collector.place(list(map(list, joints)), collector.joints), None
+  elif isinstance(joints[0], list) and [joint[0] for joint in joints] == list(range(len(joints))):
+    joints = [joint[1:] for joint in joints]
   elif isinstance(joints[0], list) and len(joints) == 33 and len(joints[0]) > 2:
     joints = _landmarks(joints) if scores is None else [joint[:2] for joint in joints]
   elif scores is not None and not isinstance(joints[0], list):
     joints = np.reshape(joints, (len(scores), -1)).tolist()
-  size = [context.get(name) for name, _ in _CANVAS]
-  canvas = tuple(map(float, size)) if all(map(_is_number, size)) else None
-  collector.add(frame, joints, scores, _first(context, _PERSON), canvas)
+  canvas = _size(context, [names[:1] for names in _CANVAS])
+  person = fields.first(context, *fields.PERSON, of=fields.NUMBER)
+  person = fields.first(context, "personid|idx", of=list) if person is None else person
+  collector.add(frame, joints, scores, person, canvas)
+
+
+def _size(about: dict, names) -> tuple[float, float] | None:
+  """Width and height that fields of these names give; None without both."""
+  size = [_first(about, its) for its in names]
+  return tuple(map(float, size)) if all(fields.is_number(length) and length > 0 for length in size) else None
+
+
+def _name_of(joint: dict) -> Any:
+  """The name of a joint {x, y, ...}, or its number."""
+  text = fields.first(joint, "name|label", *fields.JOINT, "type|class", of=str) or joint.get("part", "")
+  return re.sub(r"^.*\.(?=\D)", "", text) if isinstance(text, str) else text  # PoseLandmark.NOSE
 
 
 def _scores(joints: list, context: dict) -> list | None:
@@ -125,7 +134,7 @@ def _point(joint: dict, where: str) -> list:
   """x, y, score of a joint {x, y, ...}."""
   at = joint.get("position", joint)
   score = next((joint[name] for name in joint_names.SCORES if isinstance(joint.get(name), int | float)), 1)
-  return [_field(at, "x", where), _field(at, "y", where), score]
+  return [field(at, "x", where), field(at, "y", where), score]
 
 
 def _landmarks(joints: list[list]) -> list[list]:
@@ -141,6 +150,8 @@ def add_frame(collector: Collector, frame, document: Any) -> None:
   """Adds the people in one frame of any detector. `frame` is its number or the image's name."""
   if isinstance(document, dict) and "meta_info" in document:
     _name_mmpose_layout(collector, document["meta_info"])
+  if isinstance(document, dict) and any(isinstance(document.get(name), list) for name in _PEOPLE):
+    collector.resolution = collector.resolution or _size(document, _CANVAS)
   where = collector.where(frame)
   collector.list_frame(frame)
   for joints, context in _people(document, {}, where):
@@ -151,16 +162,18 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
   """The frame of an entry: as its fields say, and else its place in the list. People of one image are in frame 0."""
   if not isinstance(entry, dict):
     return place
-  if (frame := _first(entry, FRAME)) is not None:
-    return frame - first if _is_number(frame) else frame
+  if (video := fields.first(entry, fields.VIDEO, of=str)) is not None:
+    collector.videos.add(video)
+  if (frame := fields.first(entry, "imageid", fields.FRAME, "imagename", of=object)) is not None:
+    return frame - first if fields.is_number(frame) else frame
   if str(image := _first(entry, _IMAGE)).lower().endswith(_IMAGES):
     return str(image)
-  if (time := _first(entry, TIME)) is not None:
+  if (time := fields.first(entry, fields.TIME, of=(*fields.NUMBER, str))) is not None:
     collector.times = True
-    return float(time) if _is_number(time) else time
+    return float(time) if fields.is_number(time) else time
   joints = entry.get("keypoints") or [{}]
   is_person = isinstance(joints, dict) or not isinstance(joints[0], dict) and (
-      _is_number(joints[0]) or _is_joint(joints[0]))
+      fields.is_number(joints[0]) or _is_joint(joints[0]))
   return 0 if is_person else place
 
 
@@ -169,10 +182,9 @@ def read(path, layout=None) -> list[Detections]:
   collector, reader, about = Collector(path, layout), Reader(path), {}
   for place, (name, entry, first) in enumerate(_frames(collector, reader, about)):
     add_frame(collector, _number(collector, entry, place, first) if name is None else name, entry)
-  said = {"fps": float(about["fps"])} if _is_number(about.get("fps")) and about["fps"] > 0 else {}
-  size = [_first(about, names) for names in _CANVAS]
-  if all(_is_number(length) and length > 0 for length in size):
-    said["resolution"] = tuple(map(float, size))
+  said = {"fps": float(about["fps"])} if fields.is_number(about.get("fps")) and about["fps"] > 0 else {}
+  if size := _size(about, _CANVAS):
+    said["resolution"] = size
   return collector.finish(**said)
 
 
@@ -193,6 +205,11 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
       _name_mmpose_layout(collector, reader.value())
     elif key in sum(_CANVAS, ("fps",)):
       about[key] = reader.value()
+    elif key in _ABOUT:
+      found = reader.value()
+      about |= found if isinstance(found, dict) else {}
+    elif fields.matches(key, fields.NAMES) and reader.is_list:
+      collector.joints = list(map(str, reader.elements()))
     elif _is_name(key):
       yield key, reader.value(), 0
     else:
@@ -216,37 +233,6 @@ def _name_mmpose_layout(collector: Collector, meta: Any) -> None:
       what = f"the 17 joints of {name!r}, known are {', '.join(_MMPOSE_17)}"
       raise ValueError(f"{collector.label} has {what}: name the layout with --layout")
     collector.name_layout(_MMPOSE_17[name])
-
-
-def coco_annotations(path, layout=None) -> list[Detections]:
-  """A COCO annotation file: `images` and `annotations` with x, y and v, where v = 0 means not labelled. The names in
-  `categories` order the joints.
-  """
-  collector, reader, images, found, names = Collector(path, layout), Reader(path), {}, [], {}
-  for key in reader.members():
-    if key == "images":
-      for image in reader.elements():
-        size = _field(image, "width", path), _field(image, "height", path)
-        images[_field(image, "id", path)] = str(image.get("file_name", image["id"])), size
-    elif key == "annotations":
-      found = [entry for entry in reader.elements() if entry.get("keypoints")]
-    elif key == "categories" and reader.is_list:
-      names = {one.get("id"): list(map(str, one["keypoints"])) for one in reader.elements() if one.get("keypoints")}
-    else:
-      reader.value()
-  sizes = {images[_field(entry, "image_id", path)][1] for entry in found if entry["image_id"] in images}
-  if len(sizes) > 1:
-    raise ValueError(f"{path} has images of {len(sizes)} sizes: keep those of one video")
-  for name, _ in images.values():
-    collector.name(name)
-  for entry in found:
-    if entry["image_id"] not in images:
-      raise ValueError(f"{path}: annotation of image {entry['image_id']!r}, which `images` does not list")
-    joints, only = entry["keypoints"], next(iter(names.values()), None) if len(names) == 1 else None
-    if own := names.get(entry.get("category_id"), only):
-      joints = collector.place([joints[i : i + 3] for i in range(0, len(joints), 3)], own)
-    collector.add(images[entry["image_id"]][0], joints, person=entry.get("track_id"))
-  return collector.finish(resolution=tuple(map(float, sizes.pop())) if sizes else None)
 
 
 def recognise(path) -> str | None:

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import documents, json_stream, numbering
+from posynda_jax.interop.keypoints import documents, fields, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_FILES = 150_000
@@ -89,7 +89,7 @@ def _is_video(document) -> bool:
     document = next((document[name] for name in documents.LISTS if name in document), None)
   frames = document if isinstance(document, list) else []
   if all(isinstance(one, dict) for one in frames):
-    return len({str(one[name]) for one in frames for name in documents.FRAME + documents.TIME if name in one}) > 1
+    return len({str(one[key]) for one in frames for key in one if fields.matches(key, fields.WHEN)}) > 1
   return len(frames) > 1 and all(isinstance(one, list) and isinstance(next(iter(one), None), dict) for one in frames)
 
 

@@ -11,14 +11,14 @@ import zipfile
 from collections.abc import Iterator
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.interop.keypoints import arrays, documents, folders, json_stream, tables
+from posynda_jax.interop.keypoints import arrays, coco, documents, folders, json_stream, tables
 from posynda_jax.interop.keypoints.detections import Detections
 
 FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "videopose3d": arrays.videopose3d, "detectron": arrays.detectron, "video_to_pose3d": arrays.video_to_pose3d,
     "mhformer": arrays.mhformer, "openpose": folders.read, "alphapose": documents.read,
     "coco_results": documents.read,  # HRNet and ViTPose write it
-    "coco_annotations": documents.coco_annotations, "ultralytics": folders.read, "skeletons": documents.read,
+    "coco_annotations": coco.read, "ultralytics": folders.read, "skeletons": documents.read,
     "keypoints_scores": arrays.keypoints_scores, "csv": tables.read, "mmpose": folders.read,
     "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": folders.read, "plain": arrays.plain,
     "json": folders.read,  # frames in lists or objects that no detector writes so

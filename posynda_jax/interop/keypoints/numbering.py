@@ -28,11 +28,17 @@ def natural(name: str) -> list:
 def videos(names: Iterable[str]) -> dict[str, dict[str, int]]:
   """{video: {name: frame}} of the names of files or images; one video has the name "".
 
-  Names without numbers, and names that repeat a frame, are numbered from 0 in natural order.
+  Names without numbers, and names that repeat a frame, are numbered from 0 in natural order. Folders count where two of
+  them hold the same name.
   """
-  by_text = collections.defaultdict(dict)
-  for name in dict.fromkeys(names):
-    stem = _TAILS.sub("", name.replace("\\", "/").rpartition("/")[2])
+  by_text, paths = collections.defaultdict(dict), {name: name.replace("\\", "/") for name in names}
+  files = {name: path.rpartition("/")[2] for name, path in paths.items()}
+  if len(set(files.values())) < len(files):
+    files = {name: path.replace("/", "_") for name, path in paths.items()}
+  stems = {name: _TAILS.sub("", file) for name, file in files.items()}
+  if (times := _seconds(list(stems.values()))) is not None:
+    return {"": dict(zip(stems, times.tolist(), strict=True))}
+  for name, stem in stems.items():
     by_text[re.sub(r"\d+", "#", stem)][name] = [int(number[-18:]) for number in re.findall(r"\d+", stem)]
   found: dict[str, dict[str, int]] = {}
   for text, numbers in by_text.items():
@@ -64,6 +70,20 @@ def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]
     if len(set(frames.values())) < len(frames) or max(frames.values()) > MAX_FRAME:
       found[video] = {name: i for i, name in enumerate(sorted(frames, key=natural))}
   return found
+
+
+def _seconds(stems: list[str]) -> np.ndarray | None:
+  """The frames [names] of names that differ in a time in seconds of more and fewer decimals, as 0.04, 0.2 and 1.0;
+  None for others.
+  """
+  found = [re.fullmatch(r"(\D*)(\d+\.(\d+))(\D*)", stem) for stem in stems]
+  if len(stems) < _LEAST_STEPS or not all(found) or len({(one[1], one[4]) for one in found}) > 1 or (
+      len({len(one[3]) for one in found}) == 1):
+    return None
+  times = np.array([float(one[2]) for one in found])
+  steps = np.diff(np.sort(times)) / max(np.median(np.diff(np.sort(times))), 1e-9)
+  regular = steps.min() > 0.5 and np.abs(steps - np.round(steps)).max() < 0.2
+  return from_times(times, "names")[0] if regular else None
 
 
 def _clock(table: np.ndarray) -> np.ndarray | None:

@@ -21,6 +21,8 @@ _RECENT = 5  # frames after a sighting for which its place tells more than a det
 _STILL = 0.3  # largest change of a box, 1 + `_cost`, that needs no other explanation
 _NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
 
+_CROWD, _SAME = 4, 0.5  # people in a frame, and their `_cost`, negative, from which they are one person's frames
+
 Box = list[float]  # left, top, right, bottom
 
 
@@ -41,6 +43,7 @@ def find(found: Detections, label) -> list[Person]:
     raise ValueError(f"{label} shows no person{of}: check what the detector wrote")
   seen = seen[np.argsort(found.frame[seen], kind="stable")]
   frames, boxes = found.frame[seen], _boxes(found.points[seen])
+  _check_apart(frames, boxes, label)
   own = None if found.person is None else found.person[seen]
   if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
     own = None  # a number that repeats in a frame says nothing
@@ -60,6 +63,18 @@ def _boxes(points: np.ndarray) -> np.ndarray:
   """Boxes [n 4] around the detected joints of points [n j 2]."""
   lost = np.isnan(points)
   return np.concatenate([np.where(lost, np.inf, points).min(1), np.where(lost, -np.inf, points).max(1)], 1)
+
+
+def _check_apart(frames: np.ndarray, boxes: np.ndarray, label) -> None:
+  """Raises ValueError where most frames have _CROWD people and more who all stand at one place: they are frames."""
+  crowds = [rows for _, rows in _by_frame(frames, label) if len(rows) >= _CROWD]
+  if 2 * len(crowds) < len(np.unique(frames)):
+    return
+  alike = [-(_cost(boxes[i].tolist(), boxes[i + 1].tolist()) or 0) for rows in crowds for i in rows[:-1]]
+  if np.median(alike) > _SAME:
+    raise ValueError(
+        f"{label} has {len(crowds[0])} people at one place in frame {frames[crowds[0][0]]}: are they frames? expected "
+        "frames before people, and times that tell frames apart")
 
 
 def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.ndarray | None = None) -> np.ndarray:

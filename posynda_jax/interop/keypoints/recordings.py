@@ -14,6 +14,9 @@ from posynda_jax.interop.keypoints.detections import Detections
 
 GUESSED_FPS = 30.0
 LEAST_FRAMES = 10  # in which a person is seen who counts where all are asked for
+PERCENT = 100  # largest coordinate that may be a percentage
+CORNER = 0.5  # share of width and height beyond which a person should come once
+UNITLESS = ("plain", "csv", "json", "keypoints_scores")  # formats that may hold px or shares
 UNSURE = 0.4  # share of limbs' joints whose sides were exchanged from which nobody knows which part was right
 
 
@@ -167,6 +170,9 @@ def _recording(
       "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
   guesses = (
+      (found.normalised and report["format"] in UNITLESS, "coordinates up to 2 were read as shares of the image"),
+      ((np.nanmax(points, (0, 1)) < np.multiply(CORNER, resolution)).all(), "every joint is in the upper left quarter: "
+       "detected on a smaller video? then --resolution is its size"),
       (options.intrinsics is None, f"intrinsics not given: focal length guessed as {max(resolution):g} px, the longest "
        "side; distances from the camera are as far off as it is"),
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
@@ -203,6 +209,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   if (largest := np.abs(seen).max()) <= 2:
     shares = f"no coordinate beyond {largest:.3g}: shares of the image"
     raise ValueError(f"{label} has {shares}, expected px; multiply by its size")
+  if largest <= PERCENT < min(resolution) / 4:
+    raise ValueError(f"{label} has no coordinate beyond {largest:.3g}: percentages of the image? expected px")
   inside = ((seen >= 0) & (seen <= resolution)).all(-1).mean()
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)

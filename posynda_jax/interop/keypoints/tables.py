@@ -12,19 +12,11 @@ import sys
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import joint_names, json_stream
+from posynda_jax.interop.keypoints import fields, joint_names, json_stream
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
-# Patterns for names of columns, without signs. The first pattern that matches a column decides.
-_TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
-_FRAME = r"(video)?frame(s|no|nr|num|number|id|idx|index|count|counter|name)?"
-_FRAMES = (_FRAME, r"(image|img|file)(s|id|name|path|filename)?", _TIME, r"(unnamed0|index)?")  # the last: of pandas
-_ID = "(id|idx|index|no|nr|num|number)"
-_WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleton|body|human|individual)"
-_PEOPLE = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
-_JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
-_JOINTS = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
+_FRAMES = (fields.FRAME, fields.IMAGE, fields.TIME, r"(unnamed0|index)?")  # the last: of pandas
 _AXES = {"x": 0, "y": 1} | dict.fromkeys(joint_names.SCORES, 2)
 _AXES |= dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3)
 _FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
@@ -84,10 +76,11 @@ def _split(name: str) -> tuple[str, int | None, int]:
   return "_".join(words[:-1]), None, 0
 
 
-def _named(names: list[str], *patterns: str) -> list[int]:
-  """The columns whose names match, in the order of the patterns. Signs, spaces and case do not count."""
-  keys = [re.sub(r"[\W_]", "", name.lower()) for name in names]
-  return [i for pattern in patterns for i, key in enumerate(keys) if re.fullmatch(pattern, key)]
+def _boxes(names: list[str]) -> list[int]:
+  """The columns x1, y1, x2, y2 of a box beside joints whose columns are named otherwise."""
+  corners = [i for i, name in enumerate(names) if re.fullmatch(r"[xy]_?[12]", name.strip().lower())]
+  others = any(re.fullmatch(r"[xy]_?\d+", name.strip().lower()) for i, name in enumerate(names) if i not in corners)
+  return corners if len(corners) == 4 and len(names) > 4 and not others else []
 
 
 def _shown(names) -> str:
@@ -97,22 +90,28 @@ def _shown(names) -> str:
 def _read(path, layout, rows) -> list[Detections]:
   head = _head(path, rows)
   names, columns = [name for _, name in head], {}
-  parts = [(*_split(name), individual, column) for column, (individual, name) in enumerate(head)]
+  boxes = _boxes(names)
+  parts = [
+      (*_split(name), individual, column) for column, (individual, name) in enumerate(head) if column not in boxes]
   for joint, axis, _, individual, column in sorted(parts, key=lambda one: one[2]):
     columns.setdefault((individual, joint), {}).setdefault(axis, column)
   pairs = {key: axes for key, axes in columns.items() if {0, 1} <= set(axes)}
   individuals = list(dict.fromkeys(individual for individual, joint in pairs if joint))
   joints = [joint for individual, joint in pairs if joint and individual == individuals[0]]
   individuals = [one for one in individuals if all((one, joint) in pairs for joint in joints)]
-  long = _named(names, *_JOINTS)[:1] if ("", "") in pairs and len(joints) < joint_names.LEAST else []
-  frames = _named(names, *_FRAMES[: 3 if long else 4])
+  long = fields.places(names, *fields.JOINT)[:1] if ("", "") in pairs and len(joints) < joint_names.LEAST else []
+  frames = fields.places(names, *_FRAMES[: 3 if long else 4])
   if not (frames if long else joints):
     expected = "expected a first line of names, like frame, x_0, y_0, x_1, ... or frame, landmark, x, y"
     raise ValueError(f"{path} has columns {_shown(names)}: {expected}; add it, or convert the file to npz")
-  people = [column for column in _named(names, *_PEOPLE) if column not in long][:1]
+  people = [column for column in fields.places(names, *fields.PERSON) if column not in long][:1]
+  videos = fields.places(names, fields.VIDEO)[:1]
   slots = [pairs["", ""]] if long else [pairs[one, joint] for one in individuals for joint in joints]
-  cells, numbers, values = _cells(path, rows, [*frames, *people, *long], slots)
-  frames = [column for column in frames if long or column in _named(names, _FRAME) or len({*cells[column]}) > 1]
+  cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos], slots)
+  if videos and len(found := list(dict.fromkeys(cells[videos[0]]))) > 1:
+    one = f"column {_shown([names[videos[0]]])} has {len(found)} videos ({_shown(found)})"
+    raise ValueError(f"{path}: {one}: keep the rows of one")
+  frames = [i for i in frames if long or fields.matches(names[i], fields.FRAME) or len({*cells[i]}) > 1]
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
   if (num_names := len(set(joints))) > MAX_NAMES:
@@ -124,6 +123,8 @@ def _read(path, layout, rows) -> list[Detections]:
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
   notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
+  notes += [f"frame numbers start again in row {start + 1}: two videos in one file?"] if (
+      start := not people and _restart(numbers)) else []
   if others := [names[axes[None]] for axes in slots if not long and None in axes and 2 not in axes]:
     notes.append(f"columns without a known word for a score were passed over: {_shown(others)}")
   known = set()
@@ -163,7 +164,8 @@ def _frames(path, name: str, cells: list[str]) -> tuple[list, bool]:
       raise ValueError(f"{path}, column {_shown([name])}: {str(error)[:60]}; expected numbers in every row") from error
     return cells, False
   times = np.clip(numbers, 0, 1e12)
-  are_times = (times % 1 != 0).any() and np.median([1, *np.diff(np.unique(times))]) < 1 or _named([name], _TIME)
+  steps = np.median([1, *np.diff(np.unique(times))])
+  are_times = (times % 1 != 0).any() and steps < 1 or fields.matches(name, fields.TIME)
   return [int(number) if number.is_integer() else number for number in numbers], bool(are_times)
 
 
@@ -172,6 +174,14 @@ def _people(cells: list[str]) -> list[int | None]:
   known = [cell for cell in dict.fromkeys(cells) if cell.lower() not in ("nan", *_WORDS)]
   are_numbers = all(re.fullmatch(r"-?\d{1,9}(\.0*)?", cell) for cell in known)
   return list(map({cell: int(float(cell)) if are_numbers else i for i, cell in enumerate(known)}.get, cells))
+
+
+def _restart(numbers: list) -> int:
+  """The first row whose frame lies before half of those above it, in a file that goes up else; 0 without one."""
+  if not numbers or isinstance(numbers[0], str):
+    return 0
+  down = np.flatnonzero(np.diff(numbers) < 0) + 1
+  return int(down[0]) if 0 < len(down) < 10 and numbers[down[0]] < np.median(numbers[: down[0]]) else 0
 
 
 def _of_joints(path, numbers, persons, joints: list[str], places: list[int], values: np.ndarray):

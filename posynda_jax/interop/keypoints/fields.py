@@ -1,0 +1,48 @@
+"""Names of columns, fields and arrays, in any case and with any signs: frames, times, people, joints, videos."""
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_ID = "(id|idx|index|no|nr|num|number)"
+_WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleton|body|human|individual)"
+_JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
+# Patterns for a key without signs. Of several, the first that matches decides.
+TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
+FRAME = r"(video)?frame(s|no|nr|num|nums|number|numbers|id|ids|idx|index|indexes|indices|count|counter|name)?"
+IMAGE = r"(image|img|file)(s|id|ids|name|path|filename)?"
+WHEN = rf"imageid|{FRAME}|imagename|{TIME}"
+PERSON = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
+JOINT = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
+NAMES = rf"{_JOINT}s?(names|labels)|bodyparts"  # of a list of all joints' names
+NUMBER = (int, float)
+VIDEO = r"(video|clip|camera|cam|sequence|trial)(name|id|path|file)?"
+
+
+@functools.lru_cache(1024)
+def matches(key: str, pattern: str) -> bool:
+  """Whether a key has one of the names. Signs, spaces and case do not count."""
+  return re.fullmatch(pattern, re.sub(r"[\W_]", "", key.lower())) is not None
+
+
+def first(entry: dict, *patterns: str, of: type | tuple[type, ...]) -> Any:
+  """The value of the first key that has one of the names and a value of type `of`; None without one."""
+  return next((value for pattern in patterns for key, value in entry.items()
+               if value is not None and is_a(value, of) and matches(key, pattern)), None)
+
+
+def places(names: Iterable[str], *patterns: str) -> list[int]:
+  """The places of names that match, in the order of the patterns."""
+  names = list(names)
+  return [i for pattern in patterns for i, name in enumerate(names) if matches(name, pattern)]
+
+
+def is_number(value: Any) -> bool:
+  """Whether a value is a number; true and false are none."""
+  return is_a(value, NUMBER)
+
+
+def is_a(value: Any, of: type | tuple[type, ...]) -> bool:
+  """Whether a value is of a type; true and false are of none."""
+  return isinstance(value, of) and not isinstance(value, bool)

@@ -1,0 +1,130 @@
+"""Keypoint files whose keys, columns and names of frames nobody laid down: read right, refused, or with a warning."""
+
+import numpy as np
+import pytest
+
+from tests.interop import detector_files as files
+from tests.interop.detector_files import H, W
+from tests.interop.keypoint_formats import read, read_one
+from tests.interop.test_odd_forms import ALL, COCO, MIXED, NAMES, SCORES, THERE, check, points
+
+COLUMNS = [f"{name}_{axis}" for name in NAMES for axis in "xyc"]
+OTHER = COCO + [300, 0, 0]  # a second person, or a second video
+
+
+def write_table(path, head, rows):
+  path.write_text("\n".join(",".join(map(str, row)) for row in [head, *rows]))
+  return path
+
+
+@pytest.mark.parametrize("key", [
+    "frame_no", "frameNum", "Frame", "frameID", "FRAME-NUMBER", "frame_count", "ts", "t", "time_s", "timeSec"])
+def test_a_frame_is_found_under_any_name(key, tmp_path):
+  step = 1 if key.lower().startswith("frame") else 0.04
+  document = [{key: step * t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
+  check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+@pytest.mark.parametrize("numbers", [
+    {"timestamps": np.array(THERE) / 25}, {"time": np.array(THERE) * 40}, {"frame_nums": THERE}, {"image_ids": THERE}])
+def test_an_array_of_frames_or_times_is_found_under_any_name(numbers, tmp_path):
+  np.savez(tmp_path / "a.npz", keypoints=COCO[THERE][..., :2], scores=COCO[THERE][..., 2], **numbers)
+  check(tmp_path / "a.npz", THERE)
+
+
+@pytest.mark.parametrize("key", ["track_id", "id", "id_", "instance_id", "trackId", "personID", "tid", "attributes"])
+def test_a_persons_number_is_found_under_any_name(key, tmp_path):
+  places = [(COCO[t], OTHER[t]) for t in ALL]
+  if key == "attributes":
+    document = {
+        "images": [{"id": t, "width": W, "height": H, "file_name": f"{t:06}.png"} for t in ALL],
+        "annotations": [{"id": 2 * t + i, "image_id": t, key: {"track_id": i}, "keypoints": one.ravel().tolist()}
+                        for t in ALL for i, one in enumerate(places[t])]}
+  else:
+    document = [[{key: i, "keypoints": one.tolist()} for i, one in enumerate(places[t])] for t in ALL]
+  found = read_one(files.write_json(tmp_path / "a.json", document), person="0")
+  assert found.report["person_id"] in (0, 1) and found.report["num_people"] == 2
+
+
+@pytest.mark.parametrize("key", ["label", "joint", "id", "type"])
+def test_a_joint_is_found_under_any_name(key, tmp_path):
+  people = [[{key: f"PoseLandmark.{one['name'].upper()}"} | {axis: one[axis] for axis in ("x", "y", "score")}
+             for one in points(t, order=MIXED)] for t in ALL]
+  check(files.write_json(tmp_path / "a.json", [{"frame": t, "keypoints": people[t]} for t in ALL]))
+
+
+def test_names_of_joints_beside_the_frames_order_them(tmp_path):
+  names, mixed = [NAMES[j] for j in MIXED], COCO[:, MIXED]
+  document = {"keypoint_names": names, "frames": [{"frame": t, "keypoints": mixed[t].tolist()} for t in ALL]}
+  check(files.write_json(tmp_path / "a.json", document))
+  np.savez(tmp_path / "a.npz", keypoints=mixed[..., :2], scores=mixed[..., 2], keypoint_names=names)
+  check(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("pattern", ["pose_{}_{}", "{}_pos_{}", "skel.{}_2d_{}"])
+def test_words_that_all_columns_share_are_no_part_of_a_joints_name(pattern, tmp_path):
+  head = ["frame", *(pattern.format(NAMES[j], axis) for j in MIXED for axis in "xyc")]
+  check(write_table(tmp_path / "a.csv", head, [[t, *COCO[t, MIXED].ravel()] for t in ALL]))
+
+
+def test_unknown_names_of_joints_are_said(tmp_path):
+  people = [{"frame": t, "keypoints": [
+      one | {"name": "abcdefghijklmnopq"[j]} for j, one in enumerate(points(t))]} for t in ALL]
+  found = check(files.write_json(tmp_path / "a.json", people))
+  assert any("unknown names ('a', 'b', 'c', 'd', ...): their order counts" in one for one in found.report["warnings"])
+
+
+def test_a_box_beside_numbered_joints_is_no_joint(tmp_path):
+  joints = [f"kpt{j}_{axis}" for j in range(17) for axis in ("x", "y", "conf")]
+  head = ["frame", "track_id", "x1", "y1", "x2", "y2", *joints]
+  check(write_table(tmp_path / "a.csv", head, [[t, 1, 10, 10, 90, 90, *COCO[t].ravel()] for t in ALL]))
+
+
+def test_a_first_number_that_counts_the_joints_is_none_of_theirs(tmp_path):
+  rows = [[[j, *COCO[t, j, :2].tolist()] for j in range(17)] for t in ALL]
+  seen = np.ones_like(SCORES)
+  check(files.write_json(tmp_path / "a.json", rows), scores=seen)
+  np.save(tmp_path / "a.npy", rows)
+  check(tmp_path / "a.npy", scores=seen, layout="coco17")
+
+
+SMALL = (COCO * [1 / 3, 1 / 3, 1]).tolist()
+
+
+@pytest.mark.parametrize("document", [
+    [{"frame": t, "width": W / 3, "height": H / 3, "people": [{"keypoints": SMALL[t]}]} for t in ALL],
+    {"video_info": {"width": W / 3, "height": H / 3}, "frames": [{"people": [{"keypoints": one}]} for one in SMALL]},
+    {"image_width": W / 3, "image_height": H / 3, "frames": [{"people": [{"keypoints": one}]} for one in SMALL]},
+])
+def test_the_size_that_a_file_states_counts(document, tmp_path):
+  with pytest.raises(ValueError, match="by its own metadata"):
+    read(files.write_json(tmp_path / "a.json", document))
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([[f"{v}.mp4", t, *one[t].ravel()] for v, one in (("a", COCO), ("b", OTHER)) for t in ALL], "keep the rows of one"),
+    ([["a.mp4", t, *(COCO[t] * [100 / W, 100 / H, 1]).ravel()] for t in ALL], "percentages of the image"),
+    ([["a.mp4", 0, *COCO[t].ravel()] for t in ALL], "8 people at one place in frame 0: are they frames"),
+])
+def test_a_table_of_videos_of_percentages_and_of_one_time_is_refused(rows, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    read(write_table(tmp_path / "a.csv", ["video", "frame", *COLUMNS], rows))
+
+
+@pytest.mark.parametrize("document", [
+    [{"video": v, "frame": t, "keypoints": one[t].tolist()} for v, one in (("a", COCO), ("b", OTHER)) for t in ALL],
+    {"1": COCO.tolist(), "2": OTHER.tolist()}, [{"track_id": i, "keypoints": COCO.tolist()} for i in (1, 2)],
+])
+def test_frames_that_stand_where_people_are_expected_are_refused(document, tmp_path):
+  with pytest.raises(ValueError, match="names 2 videos|people at one place"):
+    read(files.write_json(tmp_path / "a.json", document))
+
+
+def test_frames_that_start_again_and_a_person_in_one_corner_are_said(tmp_path):
+  twice = [[t, *one[t].ravel()] for one in (COCO, OTHER) for t in ALL]
+  (first, *_) = read(write_table(tmp_path / "a.csv", ["frame", *COLUMNS], twice))
+  assert any("start again in row 9" in one for one in first.report["warnings"])
+  np.savez(tmp_path / "a.npz", keypoints=COCO[..., :2] / 4, scores=COCO[..., 2])
+  assert any("upper left quarter" in one for one in read_one(tmp_path / "a.npz").report["warnings"])
+  np.savez(tmp_path / "a.npz", keypoints=COCO[..., :2] / [W, H], scores=COCO[..., 2])
+  assert any("read as shares" in one for one in check(tmp_path / "a.npz").report["warnings"])
