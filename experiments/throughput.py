@@ -5,7 +5,7 @@
 A planted walker's 2D is written as a file of each length, and `lift` runs on it in a process of its own, from the file
 to the npz. The forward pass is the same compiled program on the same clips, with nothing read or written. Both are
 timed in one run of this script. Seconds of the start (imports, weights, compilation or its cache) stand apart: they
-are those of 100 frames.
+are those of 100 frames. `--hypotheses=20 --sampling_steps=2 --select=bones` times twenty hypotheses in the same way.
 """
 
 import os
@@ -64,7 +64,8 @@ def lift(folder: pathlib.Path, num_frames: int) -> tuple[float, float]:
       sys.executable, "-m", f"{__package__}.lift", f"--keypoints={folder / 'walker.npy'}", "--layout=h36m17",
       f"--resolution={SIZE[0]}x{SIZE[1]}", f"--fps={FPS:g}",
       f"--intrinsics={FOCAL},{FOCAL},{SIZE[0] / 2},{SIZE[1] / 2}", f"--output={folder / 'lifted.npz'}",
-      f"--base={common.BASE.value}", f"--batch={sampling.BATCH.value}"]
+      f"--base={common.BASE.value}", f"--batch={sampling.BATCH.value}", f"--hypotheses={sampling.HYPOTHESES.value}",
+      f"--sampling_steps={sampling.SAMPLING_STEPS.value}", f"--select={sampling.SELECT.value}"]
   began = time.perf_counter()
   process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
   _, status, used = os.wait4(process.pid, 0)

@@ -13,6 +13,7 @@ from posynda_jax.interop.keypoints import numbering
     ([f"2024-01-02_{i:05}_keypoints.json" for i in (7, 8)], [7, 8]),
     ([f"img_{i:04}_t{i / 30:.2f}.png" for i in range(40)], list(range(40))),  # a time beside the frame
     (["0.jpg", "1.jpg", "10.jpg"], [0, 1, 10]),
+    ([f"walk_{i:04}_jpg.rf.{i * 7919:032x}.jpg" for i in (3, 4, 9)], [3, 4, 9]),  # Roboflow
 ])
 def test_the_number_that_varies_is_the_frame(names, frames):
   assert numbering.videos(names[::-1]) == {"": dict(zip(names, frames))}

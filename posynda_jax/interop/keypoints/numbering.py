@@ -13,6 +13,7 @@ import numpy as np
 
 MAX_FRAME = 10**9
 _TAILS = re.compile(r"(?:_keypoints|_rendered|_predictions?)?(?:\.[A-Za-z][A-Za-z0-9]{0,4})?$")  # endings of names
+_HASH = re.compile(r"(?:_(?:jpe?g|png))?\.rf\.[0-9a-f]{8,}")  # that Roboflow adds
 _LEAST_STEPS = 3  # that show that only every n-th frame was detected
 _LONGEST = 1000  # step between numbers of successive frames
 _LEAST_STAMP, _MOST_STAMP = 8, 125  # ms between frames of 125 and 8 frames a second
@@ -35,7 +36,7 @@ def videos(names: Iterable[str]) -> dict[str, dict[str, int]]:
   files = {name: path.rpartition("/")[2] for name, path in paths.items()}
   if len(set(files.values())) < len(files):
     files = {name: path.replace("/", "_") for name, path in paths.items()}
-  stems = {name: _TAILS.sub("", file) for name, file in files.items()}
+  stems = {name: _TAILS.sub("", _HASH.sub("", file)) for name, file in files.items()}
   if (times := _seconds(list(stems.values()))) is not None:
     return {"": dict(zip(stems, times.tolist(), strict=True))}
   for name, stem in stems.items():
