@@ -159,7 +159,7 @@ def sizes(folder: pathlib.Path) -> dict[str, tuple[float, float]]:
 
 
 def write_copy(source: pathlib.Path, path: pathlib.Path, rotation: int = 0, drop: int = 0) -> None:
-  """A copy of a video, stored turned by `rotation` degrees, without every frame of number `drop` - 1 modulo `drop`."""
+  """A copy of a video, stored turned by `rotation` degrees, without every `drop`-th frame."""
   import av
 
   info, ticks = reader.probe(source), 90_000
@@ -180,16 +180,16 @@ def compare_copies(folder: pathlib.Path, base: bases.Base) -> list[dict]:
   """For each view and copy the mean distance (mm) of its root-relative joints from those of the video itself."""
   lift, found = lifter.load(base), []
   copies = {"copied": {}, "turned by 90 degrees": {"rotation": 90}, "without every fifth frame": {"drop": 5}}
-  detector = own_keypoints.DETECTOR.value, own_keypoints.MODEL.value
+  detector, model = own_keypoints.DETECTOR.value, own_keypoints.MODEL.value
   with tempfile.TemporaryDirectory() as temporary:
     for view in VIEWS:
       video, copy = folder / "videos" / f"{view}.mp4", pathlib.Path(temporary) / f"{view}.mp4"
-      poses = lift.from_video(video, detector[0], model=detector[1]).pose
+      whole = lift.from_video(video, detector, model=model)
       for name, how in copies.items():
         write_copy(video, copy, **how)
-        own = lift.from_video(copy, detector[0], model=detector[1]).pose
-        length = min(len(poses), len(own))
-        apart = 1000 * float(np.linalg.norm(own[:length] - poses[:length], axis=-1).mean())
+        own = lift.from_video(copy, detector, model=model)
+        _, at, own_at = np.intersect1d(whole.frame, own.frame, return_indices=True)
+        apart = 1000 * float(np.linalg.norm(own.pose[own_at] - whole.pose[at], axis=-1).mean())
         found.append({"view": view, "copy": name, "apart_mm": apart})
   return found
 

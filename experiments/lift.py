@@ -111,8 +111,7 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
     raise ValueError(f"{given} holds {len(videos)} videos: choose one with --sequence ({names})")
   for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
-  found = [lift.settle(recording) for recording in found]
-  people = [lift.lift_recording(recording) for recording in found]
+  found, people = zip(*map(lift.settle, found), strict=True)
   if SMOOTH.value:
     rates = [float(recording.record["fps"]) for recording in found]
     people = [lifting.smooth(lifted, fps, SMOOTH.value) for lifted, fps in zip(people, rates, strict=True)]

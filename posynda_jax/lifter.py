@@ -49,15 +49,13 @@ class Lifter:
 
   def lift_recording(self, recording: recordings.Recording) -> Lifted:
     """Poses of a recording that was read from a file or made of detections."""
-    return self._lift_record(self.settle(recording).record)
+    return self.settle(recording)[1]
 
-  def settle(self, recording: recordings.Recording) -> recordings.Recording:
-    """The recording; where either of two sides may be left, with those that reproject better."""
-    if recording.other is None:
-      return recording
-    records = recording.record, recording.other
-    error = [np.nanmean(self._lift_record(record).reprojection_px) for record in records]
-    return dataclasses.replace(recording, record=records[int(error[1] < error[0])], other=None)
+  def settle(self, recording: recordings.Recording) -> tuple[recordings.Recording, Lifted]:
+    """The recording and its poses; where either of two sides may be right, those that reproject better."""
+    found = [(one, self._lift_record(one.record)) for one in (recording, recording.other) if one]
+    best = min(range(len(found)), key=lambda i: np.nanmean(found[i][1].reprojection_px) if recording.other else 0)
+    return dataclasses.replace(found[best][0], other=None), found[best][1]
 
   def _lift_record(self, record: dict) -> Lifted:
     weights, base = self.weights, self.weights.base

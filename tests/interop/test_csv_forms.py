@@ -55,7 +55,8 @@ def deeplabcut(*seen, individuals=("",)):
 COMMAS = wide(sep=";").replace(".", ",")
 CASES = {  # name -> (text of the file, part of its notes)
     "right first": (wide(order=[0, 2, 1, 4, 3, *range(5, 17)]), ""), "sorted names": (wide(order=BY_NAME), ""),
-    "unknown": (wide(head=names(words="abcdefghijklmnoqr")), ""), "short": (wide(head=names(words=files.COCO17)), ""),
+    "unknown": (wide(head=names(words="abcdefghijklmnoqr")), "have unknown names"),
+    "short": (wide(head=names(words=files.COCO17)), ""),
     "numbers and a box": (beside("bbox_x,bbox_y", "9.0,8.0", head=names(words=range(17))), "passed over: bbox"),
     "x1": (wide(head=names("x{}", "y{}", "s{}", range(1, 18))), ""),
     **{f"with {head}": (beside(head, "9.0,8.0"), f"passed over: {name}") for head, name in (

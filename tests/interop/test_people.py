@@ -41,7 +41,7 @@ def test_people_who_pass_each_other_are_not_mixed(numbers, hidden):
 
 
 def test_a_crowd_with_numbers_is_refused():
-  points = np.random.default_rng(0).uniform(0, 1000, (202, 17, 2))
+  points = np.random.default_rng(0).uniform(0, 10, (202, 17, 2)) + 20 * np.arange(202)[:, None, None]
   found = Detections(
       np.repeat([0, 1], 101), points, np.ones((202, 17)), "h36m17", person=np.tile(np.arange(101), 2))
   with pytest.raises(ValueError, match="a.json, frame 0: 101 people, more than 100"):

@@ -25,11 +25,25 @@ def test_a_frame_is_found_under_any_name(key, tmp_path):
   check(files.write_json(tmp_path / "a.json", document), THERE)
 
 
+@pytest.mark.parametrize("beside", [
+    {"frame_count": 12}, {"frame_num": 12}, {"ms": 20.5}, {"time": "2024-05-01T10:00:00.040"}, {"frame": None}])
+def test_totals_and_durations_are_no_frames(beside, tmp_path):
+  document = [beside | {"frame_id": t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
+  check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+@pytest.mark.parametrize("times", [[0.03, 0.02, 0.025] * 3, [0] * 9, [20, 21, 20] * 3])
+def test_times_that_do_not_go_up_are_durations(times, tmp_path):
+  np.savez(tmp_path / "a.npz", keypoints=COCO[..., :2], scores=COCO[..., 2], times=np.array(times)[: len(COCO)])
+  check(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("numbers", [
     {"timestamps": np.array(THERE) / 25}, {"time": np.array(THERE) * 40}, {"frame_nums": THERE}, {"image_ids": THERE}])
 def test_an_array_of_frames_or_times_is_found_under_any_name(numbers, tmp_path):
   np.savez(tmp_path / "a.npz", keypoints=COCO[THERE][..., :2], scores=COCO[THERE][..., 2], **numbers)
-  check(tmp_path / "a.npz", THERE)
+  found = check(tmp_path / "a.npz", THERE, fps=None)
+  assert found.record["fps"] == pytest.approx(25 if "time" in next(iter(numbers)) else 30)
 
 
 @pytest.mark.parametrize("key", ["track_id", "id", "id_", "instance_id", "trackId", "personID", "tid", "attributes"])
@@ -53,12 +67,43 @@ def test_a_joint_is_found_under_any_name(key, tmp_path):
   check(files.write_json(tmp_path / "a.json", [{"frame": t, "keypoints": people[t]} for t in ALL]))
 
 
-def test_names_of_joints_beside_the_frames_order_them(tmp_path):
-  names, mixed = [NAMES[j] for j in MIXED], COCO[:, MIXED]
-  document = {"keypoint_names": names, "frames": [{"frame": t, "keypoints": mixed[t].tolist()} for t in ALL]}
-  check(files.write_json(tmp_path / "a.json", document))
-  np.savez(tmp_path / "a.npz", keypoints=mixed[..., :2], scores=mixed[..., 2], keypoint_names=names)
+@pytest.mark.parametrize("name", ["{side}.{part}", "{part}.{S}", "Skeleton.{side}_{part}", "{side}{Part}"])
+def test_dots_and_prefixes_in_names_of_joints_are_understood(name, tmp_path):
+  def spelt(full):
+    side, _, part = full.rpartition("_")
+    return name.format(side=side, part=part, Part=part.title(), S=side[:1].upper()) if side else full
+
+  people = [[one | {"name": spelt(one["name"]), "label": "person"} for one in points(t, order=MIXED)] for t in ALL]
+  if name.startswith("Skeleton"):
+    people = [[one | {"name": f"Skeleton.{one['name'].split('.')[-1]}"} for one in its] for its in people]
+  check(files.write_json(tmp_path / "a.json", [{"frame": t, "keypoints": people[t]} for t in ALL]))
+
+
+MIXED_NAMES = [NAMES[j] for j in MIXED]
+MIXED_COCO = [{"frame": t, "keypoints": COCO[t, MIXED].tolist()} for t in ALL]
+LISTED = {  # people whose joints' names are listed once
+    "before": {"keypoint_names": MIXED_NAMES, "frames": MIXED_COCO},
+    "after": {"frames": MIXED_COCO, "keypoint_names": MIXED_NAMES},
+    "flat": {"joint_names": MIXED_NAMES, "frames": [
+        {"frame": t, "keypoints": COCO[t, MIXED].ravel().tolist()} for t in ALL]},
+    "scores apart": {"keypoint_names": MIXED_NAMES, "frames": [
+        {"frame": t, "keypoints": COCO[t, MIXED, :2].tolist(), "scores": COCO[t, MIXED, 2].tolist()} for t in ALL]},
+    "in each frame": {"frames": [one | {"keypoint_names": MIXED_NAMES} for one in MIXED_COCO]},
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_names_of_joints_that_are_listed_once_order_them(name, tmp_path):
+  check(files.write_json(tmp_path / "a.json", LISTED[name]))
+
+
+def test_names_of_joints_in_an_array_order_them_and_3d_is_still_refused(tmp_path):
+  np.savez(tmp_path / "a.npz", keypoints=COCO[:, MIXED, :2], scores=COCO[:, MIXED, 2], keypoint_names=MIXED_NAMES)
   check(tmp_path / "a.npz")
+  deep = np.insert(COCO[..., :2], 2, -0.1, 2)
+  np.savez(tmp_path / "a.npz", keypoints=deep, scores=COCO[..., 2], keypoint_names=NAMES)
+  with pytest.raises(ValueError, match="3D poses"):
+    read_one(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("pattern", ["pose_{}_{}", "{}_pos_{}", "skel.{}_2d_{}"])
@@ -84,6 +129,10 @@ def test_a_first_number_that_counts_the_joints_is_none_of_theirs(tmp_path):
   rows = [[[j, *COCO[t, j, :2].tolist()] for j in range(17)] for t in ALL]
   seen = np.ones_like(SCORES)
   check(files.write_json(tmp_path / "a.json", rows), scores=seen)
+  scored = [[[j, *COCO[t, j].tolist()] for j in range(17)] for t in ALL]
+  check(files.write_json(tmp_path / "a.json", scored))
+  np.save(tmp_path / "a.npy", scored)
+  check(tmp_path / "a.npy", layout="coco17")
   np.save(tmp_path / "a.npy", rows)
   check(tmp_path / "a.npy", scores=seen, layout="coco17")
 
@@ -99,6 +148,23 @@ SMALL = (COCO * [1 / 3, 1 / 3, 1]).tolist()
 def test_the_size_that_a_file_states_counts(document, tmp_path):
   with pytest.raises(ValueError, match="by its own metadata"):
     read(files.write_json(tmp_path / "a.json", document))
+
+
+def test_a_networks_input_is_not_the_videos_size(tmp_path):
+  document = [{"frame": t, "width": W / 4, "height": H / 4, "people": [{"keypoints": COCO[t].tolist()}]} for t in ALL]
+  check(files.write_json(tmp_path / "a.json", document))
+
+
+def test_facts_beside_the_people_are_not_theirs(tmp_path):
+  document = {"metadata": {"joints": 17, "frame_count": 300, "id": 4, "fps": 25}, "frames": [
+      {"people": [{"keypoints": COCO[t].tolist()}]} for t in ALL]}
+  assert check(files.write_json(tmp_path / "a.json", document)).report["person_id"] is None
+
+
+def test_videos_that_names_of_images_tell_apart_are_two(tmp_path):
+  document = [{"image_id": f"{v}_{t:03}.jpg", "video": v, "keypoints": one[t].ravel().tolist(), "score": 1.0}
+              for v, one in (("run", COCO), ("walk", OTHER)) for t in ALL]
+  assert len(read(files.write_json(tmp_path / "a.json", document))) == 2
 
 
 @pytest.mark.parametrize("rows, message", [
@@ -123,7 +189,7 @@ def test_frames_that_stand_where_people_are_expected_are_refused(document, tmp_p
 def test_frames_that_start_again_and_a_person_in_one_corner_are_said(tmp_path):
   twice = [[t, *one[t].ravel()] for one in (COCO, OTHER) for t in ALL]
   (first, *_) = read(write_table(tmp_path / "a.csv", ["frame", *COLUMNS], twice))
-  assert any("start again in row 9" in one for one in first.report["warnings"])
+  assert any("start again at 0" in one for one in first.report["warnings"])
   np.savez(tmp_path / "a.npz", keypoints=COCO[..., :2] / 4, scores=COCO[..., 2])
   assert any("upper left quarter" in one for one in read_one(tmp_path / "a.npz").report["warnings"])
   np.savez(tmp_path / "a.npz", keypoints=COCO[..., :2] / [W, H], scores=COCO[..., 2])

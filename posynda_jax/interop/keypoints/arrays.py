@@ -116,9 +116,10 @@ def keypoints_scores(path, layout=None) -> list[Detections]:
     raise ValueError(f"{path} has {shapes}: expected (T, [people,] joints, 2) and (T, [people,] joints)")
   said = {name: tuple(map(float, np.ravel(data[name]))) for name in ("resolution", "fps") if name in data}
   names = next((np.ravel(data[name]) for name in data if fields.matches(str(name), fields.NAMES)), ())
+  numbers, rate = _numbers(data, len(points), path)
   return of_frames(
-      points, path, layout, scores, _numbers(data, len(points), path), bool(np.any(data.get("tracked", False))), names,
-      fps=said.get("fps", (None,))[0], resolution=said.get("resolution"))
+      points, path, layout, scores, numbers, bool(np.any(data.get("tracked", False))), names,
+      fps=said.get("fps", (rate,))[0], resolution=said.get("resolution"))
 
 
 def plain(path, layout=None) -> list[Detections]:
@@ -181,17 +182,18 @@ def _name_of_scores(data: dict) -> str | None:
   return None
 
 
-def _numbers(data: dict, length: int, path) -> list[int]:
-  """The numbers of the frames, as an array of frames or of times says; from 0 without one."""
+def _numbers(data: dict, length: int, path) -> tuple[list[int], float | None]:
+  """(numbers of the frames, frame rate or None), as an array of frames or of times that go up says; from 0 else."""
   for pattern in (fields.FRAME, "imageids?", fields.TIME):
     for name in (name for name in data if fields.matches(str(name), pattern)):
       numbers = np.asarray(data[name])
       if numbers.shape == (length,) and numbers.dtype.kind in "fiu":
-        if pattern == fields.TIME:
-          return numbering.from_times(numbers.astype(float), path)[0].tolist()
-        if (numbers == np.round(numbers)).all():
-          return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64).tolist()
-  return list(range(length))
+        if pattern == fields.TIME and (np.diff(numbers.astype(float)) > 0).all():
+          frames, rate = numbering.from_times(numbers, path)
+          return frames.tolist(), rate
+        if pattern != fields.TIME and (numbers == np.round(numbers)).all():
+          return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64).tolist(), None
+  return list(range(length)), None
 
 
 def _of_array(data: dict, value, path, layout: str, **more) -> list[Detections]:
@@ -201,7 +203,8 @@ def _of_array(data: dict, value, path, layout: str, **more) -> list[Detections]:
     points = points[0]
   if points.ndim < 1:
     raise ValueError(f"{path} holds {points.dtype}, expected numbers (T, joints, 2 or 3)")
-  return of_frames(points, path, layout, numbers=_numbers(data, len(points), path), **more)
+  numbers, rate = _numbers(data, len(points), path)
+  return of_frames(points, path, layout, numbers=numbers, **{"fps": rate} | more)
 
 
 def _only_array(data: dict, path) -> np.ndarray:

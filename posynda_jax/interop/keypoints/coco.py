@@ -32,6 +32,7 @@ def read(path, layout=None) -> list[Detections]:
     joints, only = entry["keypoints"], next(iter(names.values()), None) if len(names) == 1 else None
     if own := names.get(entry.get("category_id"), only):
       joints = collector.place([joints[i : i + 3] for i in range(0, len(joints), 3)], own)
-    person = (entry.get("attributes") or {}) | entry  # CVAT's attributes
-    collector.add(images[entry["image_id"]][0], joints, person=person.get("track_id"))
+    numbers = (it.get("track_id") for it in (entry, entry.get("attributes") or {}))  # the latter are CVAT's
+    person = next((number for number in numbers if number is not None), None)
+    collector.add(images[entry["image_id"]][0], joints, person=person)
   return collector.finish(resolution=tuple(map(float, sizes.pop())) if sizes else None)

@@ -75,9 +75,8 @@ class Collector:
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
     places = _find(tuple(names), self.layout, self._by_names)
     if places is None:
-      if all(any(map(str.isalpha, name)) for name in names):
-        named = ", ".join(map(repr, names[:4]))
-        self.notes[f"joints have unknown names ({named}, ...): their order counts; rename them as left_wrist"] = None
+      if self.layout is None and len(set(names)) == len(names) and all(any(map(str.isalpha, name)) for name in names):
+        self.notes[unknown_names(names)] = None
       return joints
     means = layouts.LAYOUTS[places.layout].means if places.layout else ()
     lacks = any(places.of[joint] is None for row in means for joint in row)
@@ -86,7 +85,8 @@ class Collector:
       raise ValueError(f"{self.label} names {unknown}: rename them as left_wrist, or name the order with --layout")
     self.name_layout(places.layout)
     self._by_names |= bool(means) and not lacks
-    return [[None, None, 0] if place is None else joints[place] for place in places.of]
+    lost = [None] * (len(joints[0]) - 1) + [0]
+    return [lost if place is None else joints[place] for place in places.of]
 
   def where(self, frame) -> str:
     """The file and the frame in one line."""
@@ -114,7 +114,7 @@ class Collector:
     """
     where = self.where(frame)
     try:
-      values = without_numbers(np.asarray(keypoints, np.float32))
+      values = np.asarray(keypoints, np.float32)
       if scores is not None and values.shape[1:] == (3,):
         if not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
           raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
@@ -153,6 +153,11 @@ class Collector:
     self._persons.append(person)
     self._joints.append(values[: layouts.LAYOUTS[self.layout].used].copy())  # a view would keep face and hands
 
+  @property
+  def has_any(self) -> bool:
+    """Whether a skeleton was added."""
+    return bool(self._frames)
+
   def _is_known(self, num_joints: float) -> bool:
     return num_joints == layouts.LAYOUTS[self.layout].num_joints if self.layout else num_joints in layouts.BY_COUNT
 
@@ -165,7 +170,7 @@ class Collector:
 
     Numbers of people are kept if every skeleton has one. Raises ValueError where every score is 0.
     """
-    if len(self.videos) > 1:
+    if len(self.videos) > 1 and not self._named:
       names = ", ".join(sorted(self.videos)[:4])
       raise ValueError(f"{self.label} names {len(self.videos)} videos ({names}): keep the frames of one")
     fields = fields | {"notes": (*fields.get("notes", ()), *self.notes)}
@@ -210,8 +215,23 @@ def _are_shares(values: np.ndarray) -> bool:
   return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
 
 
+def place_scored(collector: Collector, joints: list[list], scores: list | None, names: list):
+  """Joints and their scores, which may be None, in the order of `Collector.place`."""
+  names = list(map(str, names))
+  if scores is None:
+    return collector.place(joints, names), None
+  both = collector.place([[*joint, score] for joint, score in zip(joints, scores, strict=True)], names)
+  return [joint[:-1] for joint in both], [joint[-1] for joint in both]
+
+
+def unknown_names(names) -> str:
+  """The note on names of joints that are not known."""
+  shown = ", ".join(map(repr, names[:4]))
+  return f"joints have unknown names ({shown}, ...): their order counts; rename them as left_wrist"
+
+
 def without_numbers(values: np.ndarray) -> np.ndarray:
-  """Joints [... j k] without a first number that only counts them, from 0."""
+  """Joints [... j k] without the first of their numbers where it only counts them, from 0."""
   counts = values.ndim > 1 and values.shape[-1] > 2 and values.shape[-2] > 2
   return values[..., 1:] if counts and (values[..., 0] == np.arange(values.shape[-2])).all() else values
 
@@ -235,7 +255,7 @@ def of_frames(
     if frame is None or not np.size(frame):
       continue
     try:
-      bodies = np.asarray(frame, np.float32)
+      bodies = without_numbers(np.asarray(frame, np.float32))
       bodies = bodies.reshape(-1, *bodies.shape[-2 if bodies.shape[-1] in (2, 3) else -1 :])
       of_bodies = [None] * len(bodies) if scores is None else np.reshape(scores[t], (len(bodies), -1))
     except (ValueError, TypeError, IndexError) as error:
@@ -243,7 +263,6 @@ def of_frames(
       raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
     for i, (body, own) in enumerate(zip(bodies, of_bodies)):
       if len(names):
-        body = body if own is None else np.concatenate([body[:, :2], own[:, None]], -1)
-        body, own = collector.place(body.tolist(), list(map(str, names))), None
+        body, own = place_scored(collector, body.tolist(), None if own is None else own.tolist(), list(names))
       collector.add(number, body, own, i if tracked else None)
   return collector.finish(**fields)

@@ -7,14 +7,13 @@ do not need. A missing field is a ValueError that names the file and the frame.
 """
 
 import itertools
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from posynda_jax.interop.keypoints import fields, joint_names
-from posynda_jax.interop.keypoints.detections import Collector, Detections
+from posynda_jax.interop.keypoints.detections import Collector, Detections, place_scored
 from posynda_jax.interop.keypoints.json_stream import Reader
 
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
@@ -88,21 +87,25 @@ def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]
 def _add_person(collector: Collector, frame, joints: Any, context: dict, where: str) -> None:
   if isinstance(joints, dict):  # lists of x, of y and of scores
     joints, context = list(map(list, zip(joints["x"], field(joints, "y", where), strict=True))), context | joints
+  if isinstance(joints[0], list) and len(joints[0]) > 2 and all(
+      (joint or [None])[0] == i for i, joint in enumerate(joints)):
+    joints = [joint[1:] for joint in joints]  # their first number only counts them
   scores = None if isinstance(joints[0], dict) else _scores(joints, context)
+  names = fields.first(context, fields.NAMES, of=list) or collector.joints
   if isinstance(joints[0], dict):
-    names = [str(_name_of(joint)) for joint in joints]
-    joints = collector.place([_point(joint, where) for joint in joints], names)
-  elif isinstance(joints[0], list) and collector.joints and len(joints) == len(collector.joints):
-    joints, scores = collector.place(list(map(list, joints)), collector.joints), None
-  elif isinstance(joints[0], list) and [joint[0] for joint in joints] == list(range(len(joints))):
-    joints = [joint[1:] for joint in joints]
+    joints = collector.place([_point(joint, where) for joint in joints], [str(_name_of(joint)) for joint in joints])
+  elif names:
+    if not isinstance(joints[0], list) and len(joints) % len(names):
+      raise ValueError(f"{where} has {len(joints)} numbers for {len(names)} names of joints")
+    rows = np.reshape(joints, (len(names), -1)).tolist() if not isinstance(joints[0], list) else joints
+    joints, scores = place_scored(collector, _landmarks(rows) if len(rows[0]) > 3 else rows, scores, names)
   elif isinstance(joints[0], list) and len(joints) == 33 and len(joints[0]) > 2:
     joints = _landmarks(joints) if scores is None else [joint[:2] for joint in joints]
   elif scores is not None and not isinstance(joints[0], list):
     joints = np.reshape(joints, (len(scores), -1)).tolist()
   canvas = _size(context, [names[:1] for names in _CANVAS])
-  person = fields.first(context, *fields.PERSON, of=fields.NUMBER)
-  person = fields.first(context, "personid|idx", of=list) if person is None else person
+  person = fields.first(context, "trackid", "personid|idx", of=(*fields.NUMBER, list))
+  person = fields.first(context, *fields.PERSON, of=int) if person is None else person
   collector.add(frame, joints, scores, person, canvas)
 
 
@@ -113,9 +116,9 @@ def _size(about: dict, names) -> tuple[float, float] | None:
 
 
 def _name_of(joint: dict) -> Any:
-  """The name of a joint {x, y, ...}, or its number."""
-  text = fields.first(joint, "name|label", *fields.JOINT, "type|class", of=str) or joint.get("part", "")
-  return re.sub(r"^.*\.(?=\D)", "", text) if isinstance(text, str) else text  # PoseLandmark.NOSE
+  """The name of a joint {x, y, ...}, or its number; empty without one."""
+  found = fields.first(joint, "name", "label", *fields.JOINT, of=(str, int))
+  return (fields.first(joint, "type|class", of=str) or "") if found is None else found
 
 
 def _scores(joints: list, context: dict) -> list | None:
@@ -138,8 +141,8 @@ def _point(joint: dict, where: str) -> list:
 
 
 def _landmarks(joints: list[list]) -> list[list]:
-  """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility: z, relative to the hips, is negative in some
-  joints, and a visibility, which may be a percentage, in none.
+  """x, y, score of MediaPipe's x, y, z, visibility, or x, y, visibility. A visibility, which may be a percentage, is
+  negative in no joint, and z, which is relative to the hips, in some.
   """
   last = [joint[min(len(joint), 4) - 1] for joint in joints]
   is_score = len(joints[0]) > 3 or any(last) and all(one in (None, -1) or 0 <= one <= 100 for one in last)
@@ -162,13 +165,14 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
   """The frame of an entry: as its fields say, and else its place in the list. People of one image are in frame 0."""
   if not isinstance(entry, dict):
     return place
-  if (video := fields.first(entry, fields.VIDEO, of=str)) is not None:
-    collector.videos.add(video)
-  if (frame := fields.first(entry, "imageid", fields.FRAME, "imagename", of=object)) is not None:
+  if (video := fields.first(entry, fields.VIDEO, of=(str, int))) is not None:
+    collector.videos.add(str(video))
+  if (frame := fields.first(entry, *fields.FRAME_OF_ENTRY, of=object)) is not None:
     return frame - first if fields.is_number(frame) else frame
   if str(image := _first(entry, _IMAGE)).lower().endswith(_IMAGES):
     return str(image)
-  if (time := fields.first(entry, fields.TIME, of=(*fields.NUMBER, str))) is not None:
+  times = (fields.first(entry, fields.TIME_OF_ENTRY, of=of) for of in (fields.NUMBER, str))
+  if (time := next((one for one in times if one is not None), None)) is not None:
     collector.times = True
     return float(time) if fields.is_number(time) else time
   joints = entry.get("keypoints") or [{}]
@@ -177,11 +181,16 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
   return 0 if is_person else place
 
 
-def read(path, layout=None) -> list[Detections]:
-  """The people in the frames of a JSON file."""
+def read(path, layout=None, names: tuple[str, ...] = ()) -> list[Detections]:
+  """The people in the frames of a JSON file, whose joints may have `names`. A list of names that the file has after its
+  frames is known in a second reading.
+  """
   collector, reader, about = Collector(path, layout), Reader(path), {}
+  collector.joints = list(names)
   for place, (name, entry, first) in enumerate(_frames(collector, reader, about)):
     add_frame(collector, _number(collector, entry, place, first) if name is None else name, entry)
+  if about.get("late"):
+    return read(path, layout, tuple(collector.joints))
   said = {"fps": float(about["fps"])} if fields.is_number(about.get("fps")) and about["fps"] > 0 else {}
   if size := _size(about, _CANVAS):
     said["resolution"] = size
@@ -207,9 +216,9 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
       about[key] = reader.value()
     elif key in _ABOUT:
       found = reader.value()
-      about |= found if isinstance(found, dict) else {}
+      about |= {name: found[name] for name in sum(_CANVAS, ("fps",)) if isinstance(found, dict) and name in found}
     elif fields.matches(key, fields.NAMES) and reader.is_list:
-      collector.joints = list(map(str, reader.elements()))
+      collector.joints, about["late"] = list(map(str, reader.elements())), not collector.joints and collector.has_any
     elif _is_name(key):
       yield key, reader.value(), 0
     else:

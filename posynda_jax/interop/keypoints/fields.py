@@ -5,31 +5,39 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+MAX_KEY = 100  # letters of a key that may be a name
 _ID = "(id|idx|index|no|nr|num|number)"
 _WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleton|body|human|individual)"
 _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
-# Patterns for a key without signs. Of several, the first that matches decides.
+# Patterns for a key without signs.
 TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
 FRAME = r"(video)?frame(s|no|nr|num|nums|number|numbers|id|ids|idx|index|indexes|indices|count|counter|name)?"
 IMAGE = r"(image|img|file)(s|id|ids|name|path|filename)?"
-WHEN = rf"imageid|{FRAME}|imagename|{TIME}"
+# Of one frame, in the order in which they count: totals such as frame_count stand beside numbers, and ms is a duration.
+FRAME_OF_ENTRY = (
+    "imageid", "(video)?frame(id|idx|index|number|no|nr)?", "imagename|(video)?frame(name|num|count|counter)")
+TIME_OF_ENTRY = "(time|timestamp|ts|t)(s|secs?|seconds?|ms|msec|us|ns)?"
 PERSON = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 JOINT = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
 NAMES = rf"{_JOINT}s?(names|labels)|bodyparts"  # of a list of all joints' names
 NUMBER = (int, float)
-VIDEO = r"(video|clip|camera|cam|sequence|trial)(name|id|path|file)?"
+VIDEO = "(video|clip|camera|cam|trial)(name|id|path|file)?"
+
+
+def matches(key: str, pattern: str) -> bool:
+  """Whether a key has one of the names. Signs, spaces and case do not count."""
+  return len(key) <= MAX_KEY and _matches(key, pattern)
 
 
 @functools.lru_cache(1024)
-def matches(key: str, pattern: str) -> bool:
-  """Whether a key has one of the names. Signs, spaces and case do not count."""
+def _matches(key: str, pattern: str) -> bool:
   return re.fullmatch(pattern, re.sub(r"[\W_]", "", key.lower())) is not None
 
 
 def first(entry: dict, *patterns: str, of: type | tuple[type, ...]) -> Any:
-  """The value of the first key that has one of the names and a value of type `of`; None without one."""
+  """The value of the first pattern's first key with a value of type `of` that is not empty; None without one."""
   return next((value for pattern in patterns for key, value in entry.items()
-               if value is not None and is_a(value, of) and matches(key, pattern)), None)
+               if value not in (None, "") and is_a(value, of) and matches(key, pattern)), None)
 
 
 def places(names: Iterable[str], *patterns: str) -> list[int]:

@@ -89,7 +89,9 @@ def _is_video(document) -> bool:
     document = next((document[name] for name in documents.LISTS if name in document), None)
   frames = document if isinstance(document, list) else []
   if all(isinstance(one, dict) for one in frames):
-    return len({str(one[key]) for one in frames for key in one if fields.matches(key, fields.WHEN)}) > 1
+    when = (*fields.FRAME_OF_ENTRY, fields.TIME_OF_ENTRY)
+    keys = {key for one in frames for key in one if any(fields.matches(key, pattern) for pattern in when)}
+    return any(len({str(one[key]) for one in frames if key in one}) > 1 for key in keys)
   return len(frames) > 1 and all(isinstance(one, list) and isinstance(next(iter(one), None), dict) for one in frames)
 
 

@@ -83,7 +83,8 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
     if len(names) == len(of) and all(place in (None, joint) for joint, place in enumerate(of)):
       return Places(best, tuple(range(len(names))))
     return Places(best, of, tuple(name for name, key in zip(names, plain) if key not in known))
-  if (bare := _without_common(names)) != list(names) and (found := find(bare, layout, is_sure)) and found.layout:
+  bare = _without_common(names)
+  if list(map(spell, bare)) != list(map(spell, names)) and (found := find(bare, layout, is_sure)) and found.layout:
     return found
   stems = {name.rstrip("0123456789") for name in names}
   tails = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names
@@ -103,7 +104,7 @@ def _without_common(names: Sequence[str]) -> list[str]:
   for end in (0, -1):
     if len({one[end].lower() for one in words}) == 1 and all(len(one) > 1 for one in words):
       words = [one[1:] if end == 0 else one[:-1] for one in words]
-  return ["_".join(one) for one in words] if words != [re.split(r"[\W_]+", name) for name in names] else list(names)
+  return ["_".join(one) for one in words]
 
 
 def spell(name: str, synonyms: bool = True) -> str:

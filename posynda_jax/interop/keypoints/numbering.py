@@ -74,17 +74,19 @@ def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]
 
 
 def _seconds(stems: list[str]) -> np.ndarray | None:
-  """The frames [names] of names that differ in a time in seconds of more and fewer decimals, as 0.04, 0.2 and 1.0;
-  None for others.
+  """The frames [names] of names that differ in a time in seconds, with different numbers of decimals as in 0.04, 0.2
+  and 1; None for others. Steps are even up to the last decimal.
   """
-  found = [re.fullmatch(r"(\D*)(\d+\.(\d+))(\D*)", stem) for stem in stems]
-  if len(stems) < _LEAST_STEPS or not all(found) or len({(one[1], one[4]) for one in found}) > 1 or (
-      len({len(one[3]) for one in found}) == 1):
+  found = [re.fullmatch(r"(\D*)(\d+(?:\.(\d+))?)(\D*)", stem) for stem in stems]
+  if len(stems) < _LEAST_STEPS or not all(found) or len({(one[1], one[4]) for one in found}) > 1:
     return None
+  decimals = {len(one[3] or "") for one in found}
   times = np.array([float(one[2]) for one in found])
-  steps = np.diff(np.sort(times)) / max(np.median(np.diff(np.sort(times))), 1e-9)
-  regular = steps.min() > 0.5 and np.abs(steps - np.round(steps)).max() < 0.2
-  return from_times(times, "names")[0] if regular else None
+  steps = np.diff(np.sort(times))
+  usual = np.median(steps)
+  off = np.abs(steps - usual * np.round(steps / max(usual, 1e-9))).max()
+  even = len(decimals) > 1 and steps.min() > usual / 2 and off <= max(0.2 * usual, 1.01 * 10.0 ** -max(decimals))
+  return from_times(times, "names")[0] if even else None
 
 
 def _clock(table: np.ndarray) -> np.ndarray | None:

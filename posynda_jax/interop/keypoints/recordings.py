@@ -15,9 +15,9 @@ from posynda_jax.interop.keypoints.detections import Detections
 GUESSED_FPS = 30.0
 LEAST_FRAMES = 10  # in which a person is seen who counts where all are asked for
 PERCENT = 100  # largest coordinate that may be a percentage
-CORNER = 0.5  # share of width and height beyond which a person should come once
+CORNER = 0.5  # share of width and height: a person who is never beyond both was probably detected on a smaller video
 UNITLESS = ("plain", "csv", "json", "keypoints_scores")  # formats that may hold px or shares
-UNSURE = 0.4  # share of limbs' joints whose sides were exchanged from which nobody knows which part was right
+UNSURE = 0.4  # share of exchanged joints of limbs from which either labelling of the sides may be right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Recording:
   record: dict  # as `datasets.record` has it, without poses
   frames: np.ndarray  # [T] numbers of the frames in the video
   report: dict  # what was read, chosen, interpolated and guessed
-  other: dict | None = None  # the record with all sides exchanged, where the detector exchanged about half of them
+  other: "Recording | None" = None  # the same with all sides exchanged, where either may be right
 
 
 def read(path, options: Options) -> list[Recording]:
@@ -120,6 +120,10 @@ def _people(found: Detections, path: pathlib.Path, report: dict, options: Option
     notes = (*notes, "frame numbers were read as time stamps, one frame each")
   found = dataclasses.replace(found, frame=numbers, resolution=resolution, fps=fps, notes=notes)
   report = report | {"frame_step": every}
+  largest = np.abs(found.points[np.isfinite(found.points)]).max(initial=0)
+  if not found.normalised and 2 < largest <= PERCENT < min(resolution) / 4:
+    raise ValueError(f"{label} has no coordinate beyond {largest:.3g}, expected px: percentages of the image? multiply "
+                     "x by its width / 100 and y by its height / 100")
   ranked = people.find(found, label)
   if options.person != "all":
     return [_recording(found, ranked, people.choose(ranked, options.person, label), path, report, options)]
@@ -170,15 +174,15 @@ def _recording(
       "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
   guesses = (
-      (found.normalised and report["format"] in UNITLESS, "coordinates up to 2 were read as shares of the image"),
-      ((np.nanmax(points, (0, 1)) < np.multiply(CORNER, resolution)).all(), "every joint is in the upper left quarter: "
-       "detected on a smaller video? then --resolution is its size"),
+      (found.normalised and report["format"] in UNITLESS, "no coordinate is above 2: read as shares of the image"),
+      (options.resolution and (np.nanmax(points, (0, 1)) < np.multiply(CORNER, resolution)).all(),
+       "every joint is in the upper left quarter: detected on a smaller video? then --resolution is its size"),
       (options.intrinsics is None, f"intrinsics not given: focal length guessed as {max(resolution):g} px, the longest "
        "side; distances from the camera are as far off as it is"),
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
       (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
       (exchanged.any(), f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back"),
-      (unsure, "which of the two was right is hard to tell: sides are those that the base reprojects better"),
+      (unsure, "either labelling of the sides may be right: `lift` takes the one that the base reprojects better"),
   )
   report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
   record = {
@@ -188,15 +192,24 @@ def _recording(
       "subject": f"person {index}", "action": "own", "camera": report["intrinsics"].partition(":")[0],
       "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name, "first_frame": int(frames[0]),
   }
-  names = "keypoints_px", "confidence"
-  other = record | dict(zip(names, cleaning.mirror(*map(record.get, names)), strict=True)) if unsure else None
-  return Recording(record, np.arange(frames[0], frames[-1] + 1), report, other)
+  made = Recording(record, np.arange(frames[0], frames[-1] + 1), report)
+  if not unsure:
+    return made
+  names, sides = ("keypoints_px", "confidence"), skeleton.LEFT + skeleton.RIGHT
+  mirrored = record | dict(zip(names, cleaning.mirror(*map(record.get, names)), strict=True))
+  count = int((~exchanged[:, sides]).any(-1)[seen].sum())
+  of_other = report | {"exchanged_frames": count, "warnings": [
+      line.replace(f"in {report['exchanged_frames']:,} frames", f"in {count:,} frames") for line in report["warnings"]]}
+  return dataclasses.replace(made, other=dataclasses.replace(made, record=mirrored, report=of_other))
 
 
 def _resolution(found: Detections, label: str, options: Options) -> tuple[float, float]:
+  """The size of the video. One that the file states counts if the joints lie inside it, as in no network's input."""
   if found.resolution and options.resolution and tuple(found.resolution) != tuple(options.resolution):
-    size, given = ("{:g}x{:g}".format(*pair) for pair in (found.resolution, options.resolution))
-    raise ValueError(f"{label} was made at {size} by its own metadata, --resolution says {given}: leave the flag out")
+    points = found.points[np.isfinite(found.points).all(-1)]
+    if found.normalised or (points <= found.resolution).all(-1).mean() > 0.9:
+      size, given = ("{:g}x{:g}".format(*pair) for pair in (found.resolution, options.resolution))
+      raise ValueError(f"{label} was made at {size} by its own metadata, --resolution says {given}: leave the flag out")
   resolution = options.resolution or found.resolution
   if resolution is None:
     raise ValueError(f"{label} does not tell the size of the video: give --resolution=WIDTHxHEIGHT in px")
@@ -209,8 +222,6 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   if (largest := np.abs(seen).max()) <= 2:
     shares = f"no coordinate beyond {largest:.3g}: shares of the image"
     raise ValueError(f"{label} has {shares}, expected px; multiply by its size")
-  if largest <= PERCENT < min(resolution) / 4:
-    raise ValueError(f"{label} has no coordinate beyond {largest:.3g}: percentages of the image? expected px")
   inside = ((seen >= 0) & (seen <= resolution)).all(-1).mean()
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)

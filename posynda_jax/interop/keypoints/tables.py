@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from posynda_jax.interop.keypoints import fields, joint_names, json_stream
-from posynda_jax.interop.keypoints.detections import Collector, Detections
+from posynda_jax.interop.keypoints.detections import Collector, Detections, unknown_names
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 _FRAMES = (fields.FRAME, fields.IMAGE, fields.TIME, r"(unnamed0|index)?")  # the last: of pandas
@@ -78,9 +78,8 @@ def _split(name: str) -> tuple[str, int | None, int]:
 
 def _boxes(names: list[str]) -> list[int]:
   """The columns x1, y1, x2, y2 of a box beside joints whose columns are named otherwise."""
-  corners = [i for i, name in enumerate(names) if re.fullmatch(r"[xy]_?[12]", name.strip().lower())]
-  others = any(re.fullmatch(r"[xy]_?\d+", name.strip().lower()) for i, name in enumerate(names) if i not in corners)
-  return corners if len(corners) == 4 and len(names) > 4 and not others else []
+  bare = [i for i, name in enumerate(names) if re.fullmatch(r"[xy]_?\d+", name.strip().lower())]
+  return bare if sorted(re.sub(r"\W|_", "", names[i].lower()) for i in bare) == ["x1", "x2", "y1", "y2"] else []
 
 
 def _shown(names) -> str:
@@ -108,23 +107,28 @@ def _read(path, layout, rows) -> list[Detections]:
   videos = fields.places(names, fields.VIDEO)[:1]
   slots = [pairs["", ""]] if long else [pairs[one, joint] for one in individuals for joint in joints]
   cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos], slots)
-  if videos and len(found := list(dict.fromkeys(cells[videos[0]]))) > 1:
-    one = f"column {_shown([names[videos[0]]])} has {len(found)} videos ({_shown(found)})"
-    raise ValueError(f"{path}: {one}: keep the rows of one")
   frames = [i for i in frames if long or fields.matches(names[i], fields.FRAME) or len({*cells[i]}) > 1]
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
   if (num_names := len(set(joints))) > MAX_NAMES:
     raise ValueError(f"{path} names {num_names:,} joints, more than {MAX_NAMES:,}: not a table of joints")
   joint_list = list(dict.fromkeys(joints))
-  found = joint_names.find(joint_list, layout) or joint_names.Places(None, tuple(range(len(joint_list))))
+  places = joint_names.find(joint_list, layout)
+  are_words = len(joint_list) > 1 and all(any(map(str.isalpha, name)) for name in joint_list)
+  unknown = [unknown_names(joint_list)] if places is None and layout is None and are_words else []
+  found = places or joint_names.Places(None, tuple(range(len(joint_list))))
   places = [-1 if place is None else place for place in found.of]
   collector = Collector(path, layout or found.layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
+  of_video = {*cells[videos[0]]} - {""} if videos else ()
+  if len(of_video) > 1 and not isinstance(numbers[0], str):  # images' names tell videos apart
+    column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
+    raise ValueError(f"{path} has {len(of_video)} videos in column {column} ({shown}): keep the rows of one")
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
+  notes += unknown
   notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
-  notes += [f"frame numbers start again in row {start + 1}: two videos in one file?"] if (
-      start := not people and _restart(numbers)) else []
+  if not people and not long and (start := _restart(numbers)) is not None:
+    notes.append(f"frame numbers start again at {start}: two videos in one file?")
   if others := [names[axes[None]] for axes in slots if not long and None in axes and 2 not in axes]:
     notes.append(f"columns without a known word for a score were passed over: {_shown(others)}")
   known = set()
@@ -176,12 +180,14 @@ def _people(cells: list[str]) -> list[int | None]:
   return list(map({cell: int(float(cell)) if are_numbers else i for i, cell in enumerate(known)}.get, cells))
 
 
-def _restart(numbers: list) -> int:
-  """The first row whose frame lies before half of those above it, in a file that goes up else; 0 without one."""
+def _restart(numbers: list) -> int | None:
+  """The first frame number that lies before half of those above it, in a file that otherwise goes up; None without
+  one.
+  """
   if not numbers or isinstance(numbers[0], str):
-    return 0
+    return None
   down = np.flatnonzero(np.diff(numbers) < 0) + 1
-  return int(down[0]) if 0 < len(down) < 10 and numbers[down[0]] < np.median(numbers[: down[0]]) else 0
+  return numbers[down[0]] if 0 < len(down) < 10 and numbers[down[0]] < np.median(numbers[: down[0]]) else None
 
 
 def _of_joints(path, numbers, persons, joints: list[str], places: list[int], values: np.ndarray):

@@ -87,8 +87,8 @@ def _are_same(one: Region, other: Region) -> bool:
 def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.ndarray, coco: tuple[int, ...]):
   """(frame, person, joints, fps) at even times: videos of a variable rate are interpolated, person by person.
 
-  Where a pair of joints moves less if left and right were exchanged between two frames, the nearer frame counts: a
-  point between both sides would be nobody's. `coco`: the places of COCO-17 in the joints.
+  Where a pair of joints moves less with left and right exchanged between two frames, the nearer frame counts, because a
+  point between left and right is neither. `coco`: the places of COCO-17 in the joints.
   """
   steps = np.diff(times)
   fps = float(1 / np.median(steps)) if len(steps) else 30.0
@@ -108,8 +108,8 @@ def even(times: np.ndarray, frame: np.ndarray, person: np.ndarray, joints: np.nd
     new, after, before = new[kept], after[kept], before[kept]
     share = np.clip((new - at[before]) / np.maximum(at[after] - at[before], 1e-9), 0, 1)[:, None, None]
     one, other = values[before], values[after]
-    moved = np.linalg.norm(one - other, axis=-1), np.linalg.norm(one - other[:, mirrored], axis=-1)
-    exchanged = np.add(*(distance + distance[:, mirrored] for distance in (moved[0], -moved[1]))) > 0
+    stay, cross = (np.linalg.norm((one - to)[..., :2], axis=-1) for to in (other, other[:, mirrored]))
+    exchanged = stay + stay[:, mirrored] > cross + cross[:, mirrored]
     share = np.where(exchanged[..., None], np.round(share), share)
     parts.append((new.astype(np.int64), np.full(len(new), number), (1 - share) * one + share * other))
   return *(np.concatenate(part) for part in zip(*parts, strict=True)), fps
