@@ -16,7 +16,7 @@ from collections.abc import Sequence
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from posynda_jax.adaptation import account, tables
+from posynda_jax.adaptation import account, base_job, tables
 from posynda_jax.adaptation.rows import CEILING
 from posynda_jax.evaluation.results import both
 from posynda_jax.runtime.text import markdown_table
@@ -134,17 +134,17 @@ def action(name: str) -> str:
 def ablation() -> str:
   """What each part of a plan is worth: MPJPE without it less that of the whole plan, over the seeds."""
   found = [read(f"ablation_{seed}")["rows"] for seed in range(3)]
-  targets = list(found[0]["as it is"])
-  rows = []
-  for row in found[0]:
-    cells = []
-    for target in targets:
-      values = [its[row][target]["mpjpe_mm"] - (its["as it is"][target]["mpjpe_mm"] if row != "as it is" else 0)
-                for its in found]
-      sign = "" if row == "as it is" else "+"
-      cells.append(f"{statistics.mean(values):{sign}.1f} ± {statistics.stdev(values):.1f}")
-    rows.append([row, *cells])
-  return markdown(("training", *map(short_target, targets)), rows)
+  targets = [f"{name}_mocap/wild_rig_gt" for name in ("cmu", "hdm05", "bandai_namco", "accad")]
+
+  def cell(row, target):
+    whole, values = ([its[key][target]["mpjpe_mm"] for its in found] for key in ("as it is", row))
+    if row != "as it is":
+      values = [without - one for without, one in zip(values, whole, strict=True)]
+    return f"{statistics.mean(values):{'' if row == 'as it is' else '+'}.1f} ± {statistics.stdev(values):.1f}"
+
+  rows = ["as it is", *(row for part in base_job.PARTS if (row := f"without {part}") in found[0])]
+  return markdown(("training", *map(short_target, targets)), [
+      [row, *(cell(row, target) for target in targets)] for row in rows])
 
 
 def hypotheses() -> str:
@@ -158,10 +158,11 @@ def hypotheses() -> str:
       "covered_across_90%": "90% across",
   }
   rows = []
-  for name in ("cmu", "hdm05", "cmu_detected", "hdm05_detected"):
+  for name in ("cmu", "hdm05", "hdm05_adapted", "cmu_detected", "hdm05_detected"):
     found = read(f"hypotheses_{name}")
     for row in found["rows"]:
       dataset = found["dataset"].replace("_mocap", "").replace("_rig_gt", "").replace("_rig_detected", ", detected")
+      dataset += ", adapted" if name.endswith("adapted") else ""
       rows.append([dataset, str(row["steps"]), *(f"{row[f'{name}_mm']:.1f}" for name in millimetres),
                    *(f"{row[name]:.2f}" for name in shares)])
   return markdown(("clips", "K", *millimetres.values(), *shares.values()), rows)
