@@ -105,19 +105,18 @@ def adapt_step(
   asked = [student_clips(labelled, clips["target"], measured) for labelled in learnt]
   inputs, poses, weight = (jnp.concatenate(parts) for parts in zip(*asked, strict=True))
   weight = weight / jnp.maximum(jax.lax.psum(weight.sum(), parallel.AXIS), 1e-9)
-  trust = jnp.concatenate([jnp.ones(it.poses.shape[:-1]) if it.trust is None else it.trust for it in learnt])
 
   # One key for each of the student's clips.
   student_keys = jnp.concatenate([keys(student_purpose(i), len(it.weight)) for i, it in enumerate(learnt)])
   noise = setting.diffusion.noise_std * jax.vmap(lambda key: jax.random.normal(key, poses.shape[1:]))(student_keys)
   t = jnp.full(len(poses), setting.diffusion.num_steps - 1, jnp.int32)  # pure noise at T-1 (line 16)
 
-  def loss_fn(adapter, inputs, noise, t, poses, weight, trust):
+  def loss_fn(adapter, inputs, noise, t, poses, weight):
     denoise = make_denoiser(adapter, form="layerwise" if setting.merge else "factorised")
-    error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean(-1)  # Eq. 9, b f j
-    return (weight * (trust * error).mean(-1)).sum()
+    error = ((denoise(inputs, process.clamp(noise), t) - poses) ** 2).mean((-2, -1))  # Eq. 9, b f
+    return (weight * error).sum()
 
-  of_student = (inputs, noise, t, poses, weight, trust)
+  of_student = (inputs, noise, t, poses, weight)
   loss, grads = jax.lax.psum(summed_gradient(loss_fn, state.adapter, of_student, setting.at_once), parallel.AXIS)
   if not recipe.adapter.bias:
     grads = {**grads, "bias": jnp.zeros_like(grads["bias"])}

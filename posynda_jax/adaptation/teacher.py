@@ -47,11 +47,6 @@ class Teacher:
     return jax.lax.stop_gradient(poses)
 
   @functools.cached_property
-  def spread(self) -> Float[Array, "b f j"]:
-    """Root of the mean square distance (m) of the hypotheses from their mean."""
-    return jnp.sqrt(self.hypotheses.var(0).sum(-1))
-
-  @functools.cached_property
   def errors(self) -> Float[Array, "h b f j"]:
     """Reprojection error of every hypothesis under its own solved root (Eq. 4)."""
     roots = solve_roots(self.hypotheses, *self.observed)

@@ -13,14 +13,13 @@ class Labelled:
   loss (Eq. 9).
 
   `clip`: whose camera and confidences the keypoints have; None: the target clip's camera, confidence 1 for all
-  joints. `trust`: what share of a frame's weight each joint has; None is all of it.
+  joints.
   """
 
   keypoints: Float[Array, "b f j 2"]
   poses: Float[Array, "b f j 3"]
   weight: Float[Array, "b f"]
   clip: dict | None = None
-  trust: Float[Array, "b f j"] | None = None
   memory: Any = None  # what a lesson that learns carries to the next update
   metrics: dict = flax.struct.field(default_factory=dict)  # name -> scalar, logged as it is
 

@@ -12,14 +12,10 @@ SELECTS = (*hypotheses.GRANULARITIES, "bones")
 @dataclasses.dataclass(frozen=True)
 class PseudoLabels(Lesson):
   """Target clips with the hypothesis that reprojects best, chosen for each `select` (sequence, frame or joint), or with
-  the pose that the rule `bones` makes of all.
-
-  `doubt_m`: joints with uncertain hypotheses weigh less: a spread of this many metres halves the weight; None weighs
-  all alike. Raises ValueError for another `select`.
+  the pose that the rule `bones` makes of all. Raises ValueError for another `select`.
   """
 
   select: str = "frame"
-  doubt_m: float | None = None
 
   def __post_init__(self):
     if self.select not in SELECTS:
@@ -32,5 +28,4 @@ class PseudoLabels(Lesson):
 
   def __call__(self, keys, clips: dict, teacher: Teacher) -> Labelled:
     target = clips["target"]
-    trust = None if self.doubt_m is None else 1 / (1 + (teacher.spread / self.doubt_m) ** 2)
-    return Labelled(target["keypoints"], teacher.chosen(self.select), target["valid"], target, trust=trust)
+    return Labelled(target["keypoints"], teacher.chosen(self.select), target["valid"], target)
