@@ -54,8 +54,9 @@ class Lifter:
   def settle(self, recording: recordings.Recording) -> tuple[recordings.Recording, Lifted]:
     """The recording and its poses; where either of two sides may be right, those that reproject better."""
     found = [(one, self._lift_record(one.record)) for one in (recording, recording.other) if one]
-    best = min(range(len(found)), key=lambda i: np.nanmean(found[i][1].reprojection_px) if recording.other else 0)
-    return dataclasses.replace(found[best][0], other=None), found[best][1]
+    errors = [np.nanmean(lifted.reprojection_px) for _, lifted in found] if recording.other else [0.0]
+    settled, lifted = found[int(np.argmin(errors))]
+    return dataclasses.replace(settled, other=None), lifted
 
   def _lift_record(self, record: dict) -> Lifted:
     weights, base = self.weights, self.weights.base

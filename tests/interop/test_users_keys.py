@@ -83,7 +83,7 @@ MIXED_NAMES = [NAMES[j] for j in MIXED]
 MIXED_COCO = [{"frame": t, "keypoints": COCO[t, MIXED].tolist()} for t in ALL]
 LISTED = {  # people whose joints' names are listed once
     "before": {"keypoint_names": MIXED_NAMES, "frames": MIXED_COCO},
-    "after": {"frames": MIXED_COCO, "keypoint_names": MIXED_NAMES},
+    "after": {"frames": MIXED_COCO, "joint_names": [], "keypoint_names": MIXED_NAMES},
     "flat": {"joint_names": MIXED_NAMES, "frames": [
         {"frame": t, "keypoints": COCO[t, MIXED].ravel().tolist()} for t in ALL]},
     "scores apart": {"keypoint_names": MIXED_NAMES, "frames": [

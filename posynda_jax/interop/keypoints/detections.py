@@ -88,6 +88,13 @@ class Collector:
     lost = [None] * (len(joints[0]) - 1) + [0]
     return [lost if place is None else joints[place] for place in places.of]
 
+  def place_scored(self, joints: list, scores: list | None, names: Sequence[str]) -> tuple[list, list | None]:
+    """Joints [j k] and their scores [j], which may be None, in the order of `place`."""
+    if scores is None:
+      return self.place(joints, names), None
+    both = self.place([[*joint, score] for joint, score in zip(joints, scores, strict=True)], names)
+    return [joint[:-1] for joint in both], [joint[-1] for joint in both]
+
   def where(self, frame) -> str:
     """The file and the frame in one line."""
     return f"{self.label}, frame {' '.join(str(frame).split())[:80]}"
@@ -215,15 +222,6 @@ def _are_shares(values: np.ndarray) -> bool:
   return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
 
 
-def place_scored(collector: Collector, joints: list[list], scores: list | None, names: list):
-  """Joints and their scores, which may be None, in the order of `Collector.place`."""
-  names = list(map(str, names))
-  if scores is None:
-    return collector.place(joints, names), None
-  both = collector.place([[*joint, score] for joint, score in zip(joints, scores, strict=True)], names)
-  return [joint[:-1] for joint in both], [joint[-1] for joint in both]
-
-
 def unknown_names(names) -> str:
   """The note on names of joints that are not known."""
   shown = ", ".join(map(repr, names[:4]))
@@ -263,6 +261,7 @@ def of_frames(
       raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
     for i, (body, own) in enumerate(zip(bodies, of_bodies)):
       if len(names):
-        body, own = place_scored(collector, body.tolist(), None if own is None else own.tolist(), list(names))
+        scored = None if own is None else own.tolist()
+        body, own = collector.place_scored(body.tolist(), scored, list(map(str, names)))
       collector.add(number, body, own, i if tracked else None)
   return collector.finish(**fields)

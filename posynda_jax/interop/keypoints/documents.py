@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from posynda_jax.interop.keypoints import fields, joint_names
-from posynda_jax.interop.keypoints.detections import Collector, Detections, place_scored
+from posynda_jax.interop.keypoints.detections import Collector, Detections
 from posynda_jax.interop.keypoints.json_stream import Reader
 
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
@@ -95,17 +95,19 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
   if isinstance(joints[0], dict):
     joints = collector.place([_point(joint, where) for joint in joints], [str(_name_of(joint)) for joint in joints])
   elif names:
-    if not isinstance(joints[0], list) and len(joints) % len(names):
+    is_flat = not isinstance(joints[0], list)  # x, y, score of all joints in one list
+    if is_flat and len(joints) % len(names):
       raise ValueError(f"{where} has {len(joints)} numbers for {len(names)} names of joints")
-    rows = np.reshape(joints, (len(names), -1)).tolist() if not isinstance(joints[0], list) else joints
-    joints, scores = place_scored(collector, _landmarks(rows) if len(rows[0]) > 3 else rows, scores, names)
+    rows = np.reshape(joints, (len(names), -1)).tolist() if is_flat else joints
+    rows = _landmarks(rows) if len(rows[0]) > 3 else rows
+    joints, scores = collector.place_scored(rows, scores, list(map(str, names)))
   elif isinstance(joints[0], list) and len(joints) == 33 and len(joints[0]) > 2:
     joints = _landmarks(joints) if scores is None else [joint[:2] for joint in joints]
   elif scores is not None and not isinstance(joints[0], list):
     joints = np.reshape(joints, (len(scores), -1)).tolist()
   canvas = _size(context, [names[:1] for names in _CANVAS])
-  person = fields.first(context, "trackid", "personid|idx", of=(*fields.NUMBER, list))
-  person = fields.first(context, *fields.PERSON, of=int) if person is None else person
+  numbers = (("trackid", "personid|idx"), (*fields.NUMBER, list)), (fields.PERSON, int)
+  person = next((it for keys, of in numbers if (it := fields.first(context, *keys, of=of)) is not None), None)
   collector.add(frame, joints, scores, person, canvas)
 
 
@@ -192,9 +194,8 @@ def read(path, layout=None, names: tuple[str, ...] = ()) -> list[Detections]:
   if about.get("late"):
     return read(path, layout, tuple(collector.joints))
   said = {"fps": float(about["fps"])} if fields.is_number(about.get("fps")) and about["fps"] > 0 else {}
-  if size := _size(about, _CANVAS):
-    said["resolution"] = size
-  return collector.finish(**said)
+  size = _size(about, _CANVAS)
+  return collector.finish(**said | ({"resolution": size} if size else {}))
 
 
 def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple[str | None, Any, int]]:
@@ -215,10 +216,12 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
     elif key in sum(_CANVAS, ("fps",)):
       about[key] = reader.value()
     elif key in _ABOUT:
-      found = reader.value()
-      about |= {name: found[name] for name in sum(_CANVAS, ("fps",)) if isinstance(found, dict) and name in found}
+      found = value if isinstance(value := reader.value(), dict) else {}
+      about |= {name: found[name] for name in found if name in sum(_CANVAS, ("fps",))}
     elif fields.matches(key, fields.NAMES) and reader.is_list:
-      collector.joints, about["late"] = list(map(str, reader.elements())), not collector.joints and collector.has_any
+      listed = list(map(str, reader.elements()))
+      about["late"] = bool(listed) and collector.has_any and not collector.joints  # after frames that were read without
+      collector.joints = listed or collector.joints
     elif _is_name(key):
       yield key, reader.value(), 0
     else:
