@@ -164,7 +164,7 @@ def write_copy(source: pathlib.Path, path: pathlib.Path, rotation: int = 0, drop
 
   info, ticks = reader.probe(source), 90_000
   with av.open(str(path), "w") as container:
-    stream = container.add_stream("libx264", rate=round(info.fps), options={"crf": "10", "preset": "veryfast"})
+    stream = container.add_stream("libx264", rate=round(info.fps), options={"crf": "0", "preset": "ultrafast"})
     stream.width, stream.height = map(int, info.resolution[::-1] if rotation % 180 else info.resolution)
     stream.pix_fmt, stream.codec_context.time_base = "yuv420p", fractions.Fraction(1, ticks)
     stream.set_display_rotation(rotation)
