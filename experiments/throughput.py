@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from posynda_jax.data import clips, tracks
-from posynda_jax.evaluation import lifting
+from posynda_jax.evaluation import lifting, people
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
@@ -31,7 +31,7 @@ from .bench import report
 FRAMES = flags.DEFINE_list("frames", ["10000", "100000"], "Lengths of the videos.")
 JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
 START, FPS, SIZE, FOCAL = 100, 60.0, (1920, 1080), 1450.0
-BATCHES = 24  # of the timed forward pass
+BATCHES = 24  # of the timed forward pass, fewer of several hypotheses
 
 
 def walker(num_frames: int) -> np.ndarray:
@@ -79,17 +79,20 @@ def forward_rate() -> float:
   weights = sampling.load_weights()
   config = sampling.config(weights)
   base, program = weights.base, lifting.make_lifter(weights.make_doubting, config)
-  num_frames = 4 * BATCHES * config.batch_size * base.model.num_frames
+  batches_timed = max(BATCHES // config.num_hypotheses, 1)
+  num_frames = 4 * batches_timed * config.batch_size * base.model.num_frames
   options = recordings.Options(resolution=SIZE, fps=FPS, layout="h36m17")
   record = recordings.from_array(walker(num_frames), options).record
   source = clips.ClipSource(tracks.make_tracks([record], tracks.UNLABELLED, base.clip_fps), base.model.num_frames)
-  starts = range(0, BATCHES * config.batch_size, config.batch_size)
+  if program.observe:
+    source = people.measure(program.observe, weights.params, weights.measured, source, config.batch_size)
+  starts = range(0, batches_timed * config.batch_size, config.batch_size)
   batches = [jax.device_put(source.take(range(first, first + config.batch_size))) for first in starts]
   jax.block_until_ready(program.run(weights.params, weights.measured, batches[0]))
   began = time.perf_counter()
   for batch in batches:
     jax.block_until_ready(program.run(weights.params, weights.measured, batch))
-  frames = BATCHES * config.batch_size * base.model.num_frames
+  frames = batches_timed * config.batch_size * base.model.num_frames
   return frames / (time.perf_counter() - began)
 
 
