@@ -113,8 +113,9 @@ def gaps() -> str:
   """Parts of each gap: of the bare base, and what is left of them with each adapter."""
   rows = []
   for pair in PAIRS:
+    # The source, which stands beside the target, has no motion part.
     parts = {name: next(part for part in its if part["motion"]) for name, its in gap(pair)["parts"].items()}
-    for name in sorted(parts, key=lambda name: -parts[name]["total"]):  # the source has no motion part
+    for name in sorted(parts, key=lambda name: -parts[name]["total"]):
       its = (f"{parts[name][key]:.1f}" for key in PARTS)
       rows.append([pair, short(name.replace("base", "source-only")), *its])
   return markdown(("pair", "weights", *PARTS), rows)

@@ -75,8 +75,7 @@ class Collector:
       raise ValueError(f"{self.label} has {len(joints)} joints and {len(names)} names of joints")
     places = _find(tuple(names), self.layout, self._by_names)
     if places is None:
-      if self.layout is None and len(set(names)) == len(names) and all(any(map(str.isalpha, name)) for name in names):
-        self.notes[unknown_names(names)] = None
+      self.notes |= dict.fromkeys(notes_on_unknown(names, self.layout))
       return joints
     means = layouts.LAYOUTS[places.layout].means if places.layout else ()
     lacks = any(places.of[joint] is None for row in means for joint in row)
@@ -222,10 +221,12 @@ def _are_shares(values: np.ndarray) -> bool:
   return len(values) > 0 and float(np.median(np.abs(values))) <= 2 and float((values < 0).mean()) < 0.4
 
 
-def unknown_names(names) -> str:
-  """The note on names of joints that are not known."""
+def notes_on_unknown(names: Sequence[str], layout: str | None) -> list[str]:
+  """The note on names of joints that are not known. Numbers, equal names and a given layout need none."""
+  are_words = 1 < len(set(names)) == len(names) and all(any(map(str.isalpha, name)) for name in names)
   shown = ", ".join(map(repr, names[:4]))
-  return f"joints have unknown names ({shown}, ...): their order counts; rename them as left_wrist"
+  note = f"joints have unknown names ({shown}, ...): their order counts; rename them as left_wrist"
+  return [note] if layout is None and are_words else []
 
 
 def without_numbers(values: np.ndarray) -> np.ndarray:

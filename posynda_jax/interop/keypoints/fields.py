@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-MAX_KEY = 100  # letters of a key that may be a name
+MAX_KEY, MAX_KEYS = 100, 64  # letters of a key that may be a name, and keys of an entry that is remembered
 _ID = "(id|idx|index|no|nr|num|number)"
 _WHO = "(person|people|player|track|tracking|instance|object|obj|subject|skeleton|body|human|individual)"
 _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
@@ -26,18 +26,23 @@ VIDEO = "(video|clip|camera|cam|trial)(name|id|path|file)?"
 
 def matches(key: str, pattern: str) -> bool:
   """Whether a key has one of the names. Signs, spaces and case do not count."""
-  return len(key) <= MAX_KEY and _matches(key, pattern)
-
-
-@functools.lru_cache(1024)
-def _matches(key: str, pattern: str) -> bool:
-  return re.fullmatch(pattern, re.sub(r"[\W_]", "", key.lower())) is not None
+  return len(key) <= MAX_KEY and re.fullmatch(pattern, re.sub(r"[\W_]", "", key.lower())) is not None
 
 
 def first(entry: dict, *patterns: str, of: type | tuple[type, ...]) -> Any:
   """The value of the first pattern's first key with a value of type `of` that is not empty; None without one."""
-  return next((value for pattern in patterns for key, value in entry.items()
-               if value not in (None, "") and is_a(value, of) and matches(key, pattern)), None)
+  keys = tuple(entry)
+  is_small = len(keys) <= MAX_KEYS and max(map(len, keys), default=0) <= MAX_KEY  # as joints and people are
+  order = _order_of_many(keys, patterns) if is_small else _order(keys, patterns)
+  return next((entry[key] for key in order if entry[key] not in (None, "") and is_a(entry[key], of)), None)
+
+
+def _order(keys: tuple[str, ...], patterns: tuple[str, ...]) -> list[str]:
+  """The keys that match, in the order of the patterns."""
+  return [key for pattern in patterns for key in keys if matches(key, pattern)]
+
+
+_order_of_many = functools.lru_cache(256)(_order)  # joints of a file have the same keys
 
 
 def places(names: Iterable[str], *patterns: str) -> list[int]:

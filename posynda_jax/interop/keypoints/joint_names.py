@@ -84,7 +84,7 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
       return Places(best, tuple(range(len(names))))
     return Places(best, of, tuple(name for name, key in zip(names, plain) if key not in known))
   bare = _without_common(names)
-  if list(map(spell, bare)) != list(map(spell, names)) and (found := find(bare, layout, is_sure)) and found.layout:
+  if bare != list(names) and (found := find(bare, layout, is_sure)) and found.layout:
     return found
   stems = {name.rstrip("0123456789") for name in names}
   tails = [name.removeprefix(*stems) for name in names] if len(stems) == 1 else names

@@ -154,7 +154,8 @@ def _recording(
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
-  unsure = exchanged[:, skeleton.LEFT + skeleton.RIGHT].mean() > UNSURE
+  of_limbs = exchanged[:, skeleton.LEFT + skeleton.RIGHT]
+  unsure = of_limbs.mean() > UNSURE
   why = "check --layout"
   if not (found.scores[rows] >= (least := cleaning.least_score(report["format"]))).any():
     why = f"every score is below {least:g}, the least that counts; leave the scores out if they are on another scale"
@@ -181,7 +182,7 @@ def _recording(
        "side; distances from the camera are as far off as it is"),
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
       (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
-      (exchanged.any(), f"left and right were exchanged in {report['exchanged_frames']:,} frames: exchanged back"),
+      (exchanged.any(), _exchanged(report["exchanged_frames"])),
       (unsure, "either labelling of the sides may be right: `lift` takes the one that the base reprojects better"),
   )
   report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
@@ -195,12 +196,15 @@ def _recording(
   made = Recording(record, np.arange(frames[0], frames[-1] + 1), report)
   if not unsure:
     return made
-  names, sides = ("keypoints_px", "confidence"), skeleton.LEFT + skeleton.RIGHT
+  names, count = ("keypoints_px", "confidence"), int((~of_limbs[seen]).any(-1).sum())
   mirrored = record | dict(zip(names, cleaning.mirror(*map(record.get, names)), strict=True))
-  count = int((~exchanged[:, sides]).any(-1)[seen].sum())
-  of_other = report | {"exchanged_frames": count, "warnings": [
-      line.replace(f"in {report['exchanged_frames']:,} frames", f"in {count:,} frames") for line in report["warnings"]]}
+  said = {_exchanged(report["exchanged_frames"]): _exchanged(count)}
+  of_other = report | {"exchanged_frames": count, "warnings": [said.get(line, line) for line in report["warnings"]]}
   return dataclasses.replace(made, other=dataclasses.replace(made, record=mirrored, report=of_other))
+
+
+def _exchanged(count: int) -> str:
+  return f"left and right were exchanged in {count:,} frames: exchanged back"
 
 
 def _resolution(found: Detections, label: str, options: Options) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from posynda_jax.interop.keypoints import fields, joint_names, json_stream
-from posynda_jax.interop.keypoints.detections import Collector, Detections, unknown_names
+from posynda_jax.interop.keypoints.detections import Collector, Detections, notes_on_unknown
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 _FRAMES = (fields.FRAME, fields.IMAGE, fields.TIME, r"(unnamed0|index)?")  # the last: of pandas
@@ -113,10 +113,9 @@ def _read(path, layout, rows) -> list[Detections]:
   if (num_names := len(set(joints))) > MAX_NAMES:
     raise ValueError(f"{path} names {num_names:,} joints, more than {MAX_NAMES:,}: not a table of joints")
   joint_list = list(dict.fromkeys(joints))
-  places = joint_names.find(joint_list, layout)
-  are_words = len(joint_list) > 1 and all(any(map(str.isalpha, name)) for name in joint_list)
-  unknown = [unknown_names(joint_list)] if places is None and layout is None and are_words else []
-  found = places or joint_names.Places(None, tuple(range(len(joint_list))))
+  found = joint_names.find(joint_list, layout)
+  unknown = notes_on_unknown(joint_list, layout) if found is None else []
+  found = found or joint_names.Places(None, tuple(range(len(joint_list))))
   places = [-1 if place is None else place for place in found.of]
   collector = Collector(path, layout or found.layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
