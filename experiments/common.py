@@ -40,7 +40,8 @@ COORDINATOR = flags.DEFINE_string(
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of such processes.", lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
 PEER_TIMEOUT = flags.DEFINE_integer(
-    "peer_timeout", 100, "Seconds after which a silent process ends all the others.", lower_bound=1)
+    "peer_timeout", 100,
+    "Seconds after which a silent process ends all others; it may take three times as long to start.", lower_bound=1)
 
 
 def folders() -> sources.Folders:

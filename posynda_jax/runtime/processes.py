@@ -16,6 +16,7 @@ import jax
 
 _LAUNCHERS = ("ompi", "slurm", "gketpu", "gcetpu")  # jax's names of Open MPI, SLURM, and Cloud TPU in its two forms
 _REPORT = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
+_STARTS = 3  # a process may take this many times as long to start as it may be silent
 _barriers, _reporters = itertools.count(), []
 
 
@@ -33,8 +34,8 @@ def start(
   """Joins the processes of a job. Must be called before a device is used; does nothing for a single process.
 
   Arguments that are None come from the environment of Cloud TPU, SLURM or Open MPI. If one process is silent for
-  `peer_timeout` seconds, all of them end. Processes other than 0 print errors only. Raises ValueError for a missing
-  argument.
+  `peer_timeout` seconds, or has not started after _STARTS times as many, all of them end. Processes other than 0 print
+  errors only. Raises ValueError for a missing argument.
   """
   rank, size, local = (os.environ.get(f"OMPI_COMM_WORLD_{name}") for name in ("RANK", "SIZE", "LOCAL_RANK"))
   launcher = next((it for it in _jax_internals().clusters if it.name in _LAUNCHERS and it.is_env_present()), None)
@@ -47,21 +48,26 @@ def start(
   missing = [name for name, value in needed.items() if value is None]
   if missing and not launcher:
     raise ValueError(f"{', '.join(missing)} not given, and no launcher sets them: give all three to every process")
-  jax.distributed.initialize(
-      coordinator, num_processes, process_id, local_device_ids=local and int(local),
-      heartbeat_timeout_seconds=peer_timeout, shutdown_timeout_seconds=peer_timeout,
-  )
-  me = _jax_internals().state
-  if me.process_id:
-    sys.stdout = open(os.devnull, "w")
   # JAX aborts a process whose peer is gone, and no Python handler runs then. A child process therefore prints the
   # error when its input ends and is empty.
+  name = "this process" if process_id is None else f"process {process_id} of {num_processes}"
   _reporters.append(subprocess.Popen([
       sys.executable, "-S", "-c", _REPORT,
-      f"error: process {me.process_id} of {me.num_processes} was ended: it was killed, or another one did not answer "
-      f"for {peer_timeout} s (see above); start all of them again with the same flags, which resumes the last "
-      "checkpoint",
+      f"error: {name} was ended: it was killed, or another one did not answer for {peer_timeout} s or did not start "
+      f"within {_STARTS * peer_timeout} s (see above); start all of them again with the same flags, which resumes the "
+      "last checkpoint",
   ], stdin=subprocess.PIPE, text=True, start_new_session=True))
+  try:
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, local_device_ids=local and int(local),
+        initialization_timeout=_STARTS * peer_timeout, heartbeat_timeout_seconds=peer_timeout,
+        shutdown_timeout_seconds=peer_timeout,
+    )
+  except Exception:
+    _end_reporter()
+    raise
+  if _jax_internals().state.process_id:
+    sys.stdout = open(os.devnull, "w")
   atexit.register(_leave)
 
 

@@ -242,6 +242,7 @@ def main() -> None:
   parser.add_argument("--folder", required=True, help="work folder")
   parser.add_argument("--endings", type=int, default=1000, help="faults that a start meets, in all")
   parser.add_argument("--seed", type=int, default=0, help="of all draws")
+  parser.add_argument("--first", type=int, default=0, help="of the runs: other numbers in another folder add up")
   parser.add_argument("--jobs", help="kinds of jobs, by commas; all where none is given")
   parser.add_argument("--json", help="write the counts to this file")
   given = parser.parse_args()
@@ -272,7 +273,7 @@ def main() -> None:
       shutil.rmtree(disk / "whole")
       print(f"{name}: {seconds:.1f} s unbroken", flush=True)
     while summarise(rows)["endings"] < given.endings:
-      rows.append(run_once(given.seed, len(rows), folder, jobs, whole, can_mount))
+      rows.append(run_once(given.seed, given.first + len(rows), folder, jobs, whole, can_mount))
       with log.open("a") as file:
         file.write(json.dumps(rows[-1]) + "\n")
       met = ", ".join(f"{fault} ({phase}): {outcome}" for fault, phase, outcome in rows[-1]["faults"])

@@ -132,6 +132,14 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
     assert_close(*({k: v for k, v in found[row].items() if k != "seconds"} for found in metrics), updates=UPDATES)
 
 
+def test_a_process_whose_peer_never_starts_ends_with_one_line():
+  join = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=0", "--peer_timeout=1")
+  done = run("adapt", *FLAGS, *join)
+  assert done.returncode and not done.stdout
+  assert done.stderr.strip().splitlines()[-1].startswith("error: process 0 of 2 was ended")
+  assert "did not start within 3 s" in done.stderr
+
+
 @pytest.mark.long
 def test_eight_devices_of_one_process_follow_the_trajectory_of_one(alone, tmp_path):
   folder, flags = alone
