@@ -11,6 +11,7 @@ by a quarter with metadata that turn it back, and without every fifth frame.
 """
 
 import contextlib
+import dataclasses
 import fractions
 import json
 import pathlib
@@ -104,9 +105,11 @@ def score(poses: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 def study(folder: pathlib.Path, found: dict[str, dict], base: bases.Base) -> dict:
   """Rows by view, the residuals, and by how many frames views are late."""
   lift, twenty = lifter.load(base), lifter.load(base, **MANY)
-  methods = {  # name -> (lifter, whether exchanged sides are mended)
-      "ours": (lift, True), "ours, 20 hypotheses by bones": (twenty, True), "ours, sides as detected": (lift, False),
-      "BlazePose's 3D": (None, False),
+  as_it_is = dataclasses.replace(lift, find_up=False)
+  methods = {  # name -> (lifter, fields of `recordings.Options`, whether the up of the calibration is told)
+      "ours": (lift, {}, False), "ours, 20 hypotheses by bones": (twenty, {}, False), "ours, up told": (lift, {}, True),
+      "ours, not levelled": (as_it_is, {}, False), "ours, sides as detected": (lift, {"mend": False}, False),
+      "BlazePose's 3D": (None, {}, False),
   }
   cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")
   size = sizes(folder)
@@ -119,13 +122,14 @@ def study(folder: pathlib.Path, found: dict[str, dict], base: bases.Base) -> dic
     good = (at >= 0) & (at < len(found[view]["joints"]))
     in_camera = np.einsum("ij,tkj->tki", outer[:, :3], truth)[good]
     own = found[view]["world"][at[good]][:, LIMBS]
-    for method, (lift, mended_sides) in methods.items():
+    for method, (lift, options, told) in methods.items():
       row = {"view": view, "method": method}
       if lift is None:
         row |= score(own, in_camera)
       else:
-        camera = {"resolution": size[view], "intrinsics": tuple(intrinsics.tolist())}
-        recording = read(found[view]["joints"], **camera, mend=mended_sides)
+        options = options | {"resolution": size[view], "intrinsics": tuple(intrinsics.tolist())}
+        options |= {"up": tuple(outer[:, 2])} if told else {}  # the world's Z axis, in the camera's
+        recording = read(found[view]["joints"], **options)
         lifted = lift.lift_recording(recording)
         row |= score(lifted.pose[at[good] - recording.frames[0]][:, IN_H36M], in_camera)
         row |= {"exchanged": recording.report["exchanged_frames"], "trusted": float(lifted.trust.frames.mean())}
@@ -164,9 +168,9 @@ def write_copy(source: pathlib.Path, path: pathlib.Path, rotation: int = 0, drop
 
   info, ticks = reader.probe(source), 90_000
   with av.open(str(path), "w") as container:
-    stream = container.add_stream("libx264", rate=round(info.fps), options={"crf": "0", "preset": "ultrafast"})
+    stream = container.add_stream("libx264rgb", rate=round(info.fps), options={"qp": "0", "preset": "ultrafast"})
     stream.width, stream.height = map(int, info.resolution[::-1] if rotation % 180 else info.resolution)
-    stream.pix_fmt, stream.codec_context.time_base = "yuv420p", fractions.Fraction(1, ticks)
+    stream.pix_fmt, stream.codec_context.time_base = "rgb24", fractions.Fraction(1, ticks)
     stream.set_display_rotation(rotation)
     for number, (seconds, image) in enumerate(reader.frames(source)):
       if not drop or number % drop < drop - 1:

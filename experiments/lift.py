@@ -55,6 +55,9 @@ STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame 
 UP = flags.DEFINE_string(
     "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
     "camera takes the image's vertical, or x,y,z in the camera's axes.")
+PITCH = flags.DEFINE_string(
+    "pitch", "auto", "How far the camera looks below the horizon, which takes errors of orientation away: degrees, "
+    "level, auto to find it from upright people, or any for unknown. --up=x,y,z also tells a roll.")
 SMOOTH = flags.DEFINE_float("smooth", 0.0, "Remove motion faster than this many Hz; 0 removes none.", lower_bound=0)
 HEIGHT = flags.DEFINE_list(
     "height", [], "Standing height of the person, m, to which poses are scaled; with --person=all one each, by commas.")
@@ -76,7 +79,8 @@ def main() -> None:
   wanted = [_paths(inputs, flag.value, end) for flag, end in ends]
   weights = sampling.load_weights()
   config = sampling.config(weights)
-  lift = lifter.Lifter(weights, lifting.make_lifter(weights.make_doubting, config), config)  # one program for all
+  program = lifting.make_lifter(weights.make_doubting, config)  # one for all
+  lift = lifter.Lifter(weights, program, config, find_up=PITCH.value == "auto")
   trusted = [_lift_one(given, paths, lift) for given, *paths in zip(inputs, *wanted, strict=True)]
   if STRICT.value and not all(trusted):
     sys.exit(3)
@@ -111,6 +115,8 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
     raise ValueError(f"{given} holds {len(videos)} videos: choose one with --sequence ({names})")
   for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
+  if (known := _known_up()) is not None:
+    found = [dataclasses.replace(one, record=one.record | {"up": known}) for one in found]
   found, people = zip(*map(lift.settle, found), strict=True)
   if SMOOTH.value:
     rates = [float(recording.record["fps"]) for recording in found]
@@ -159,7 +165,8 @@ def _metadata(
       "warnings": recording.report["warnings"] + rate_warning, "run": sampling.name(), "weights": weights.name,
       "base": base.digest, "joints": "Human3.6M-17", "axes": "camera: x right, y down, z forward; metres",
       "root": "solve", "clip_fps": base.clip_fps, **scoring.describe_sampling(lift.config),
-      "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()}, "smooth_hz": SMOOTH.value,
+      "up": dataclasses.asdict(up) | {"vector": up.vector.tolist()},
+      "lifted_up": None if lifted.up is None else lifted.up.tolist(), "smooth_hz": SMOOTH.value,
       "height_m": round(lifting.height(lifted), 3), "height": "given" if HEIGHT.value else "guessed",
       "untrusted": [{"first": first, "last": last, "why": why} for first, last, why in lifted.trust.reasons],
   }
@@ -177,24 +184,41 @@ def _report(recording, lifted: lifting.Lifted, who: str) -> None:
   print(who + summary[0].upper() + summary[1:])
 
 
-def _up(lifted: lifting.Lifted) -> gravity.Up:
-  """The up of --up, and a line that says where it comes from. Raises ValueError for another flag."""
-  if UP.value == "auto":
-    found = gravity.find_up(lifted.pose, lifted.trust.frames)
-    tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
-    how = f"from {found.frames:,} upright frames that differ by {found.spread_deg:.0f} degrees"
-    if found.is_sure:
-      print(f"Up: {tilt:.0f} degrees from the image's, {how}")
-      return found
-    print("Up: the image's, because few people stand upright; --up=x,y,z gives it")
-    return gravity.Up(gravity.CAMERA_UP, False, found.spread_deg, found.frames)
+def _known_up() -> np.ndarray | None:
+  """The up that --pitch or --up tells, in the camera's axes. Raises ValueError for other values of these flags."""
+  if UP.value not in ("auto", "camera"):
+    try:
+      given = np.array(UP.value.split(","), float)
+    except ValueError:
+      given = np.zeros(3)
+    if given.shape != (3,) or not 0 < np.linalg.norm(given) < np.inf:
+      raise ValueError(f"--up={UP.value} is neither auto, camera nor x,y,z: a level camera has 0,-1,0")
+    return given / np.linalg.norm(given)
+  if PITCH.value in ("auto", "any"):
+    return None
   try:
-    given = gravity.CAMERA_UP if UP.value == "camera" else np.array(UP.value.split(","), float)
+    degrees = 0.0 if PITCH.value == "level" else float(PITCH.value)
   except ValueError:
-    given = np.zeros(3)
-  if given.shape != (3,) or not 0 < np.linalg.norm(given) < np.inf:
-    raise ValueError(f"--up={UP.value} is neither auto, camera nor x,y,z: a level camera has 0,-1,0")
-  return gravity.Up(given / np.linalg.norm(given), True, 0.0, 0)
+    degrees = np.nan
+  if not abs(degrees) < 90:
+    raise ValueError(f"--pitch={PITCH.value} is neither auto, any, level nor degrees below the horizon, up to 90")
+  return gravity.pitched(degrees)
+
+
+def _up(lifted: lifting.Lifted) -> gravity.Up:
+  """The up of the level frame, and a line that says where it comes from."""
+  if UP.value == "camera":
+    return gravity.Up(gravity.CAMERA_UP, True, 0.0, 0)
+  if (known := _known_up()) is not None:
+    return gravity.Up(known, True, 0.0, 0)
+  found = gravity.find_up(lifted.pose, lifted.trust.frames)
+  tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
+  how = f"from {found.frames:,} upright frames that differ by {found.spread_deg:.0f} degrees"
+  if found.is_sure:
+    print(f"Up: {tilt:.0f} degrees from the image's, {how}")
+    return found
+  print("Up: the image's, because few people stand upright; --pitch or --up gives it")
+  return gravity.Up(gravity.CAMERA_UP, False, found.spread_deg, found.frames)
 
 
 def _export(paths: list, pose: np.ndarray, level: np.ndarray, fps: float, first: int) -> list[pathlib.Path]:

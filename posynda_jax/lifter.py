@@ -23,26 +23,33 @@ from posynda_jax.interop.video import detection
 
 @dataclasses.dataclass(frozen=True)
 class Lifter:
-  """Weights and how poses are sampled; `load` makes one."""
+  """Weights and how poses are sampled; `load` makes one.
+
+  `find_up`: people are lifted as a level camera would see them, which takes away an error of orientation. Where the up
+  of a recording's camera is not given, it is found from upright people (`lifting.find_up`), if the base has a canonical
+  camera and no adapter, which has learnt its target's cameras.
+  """
 
   weights: bases.Weights
   lift: lifting.Program
   config: scoring.SamplingConfig
+  find_up: bool = True
 
   def __call__(
       self, keypoints_px, *, resolution: tuple[float, float], fps: float | None = None,
-      intrinsics: tuple[float, ...] | None = None, layout: str = "h36m17",
+      intrinsics: tuple[float, ...] | None = None, layout: str = "h36m17", up: tuple[float, ...] | None = None,
   ) -> Lifted:
     """Poses for one person's keypoints [T j 2] or, with scores, [T j 3], in px of a video of `resolution` (width,
     height).
 
     `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.project`; None takes
     the longest side as focal length. `fps` None means 30. `layout` names the joint order
-    (`geometry.layouts.LAYOUTS`). NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
+    (`geometry.layouts.LAYOUTS`). `up` is the direction against gravity in the camera's axes, (0, -1, 0) of a level
+    camera; None means unknown. NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
     interpolated. `trust` of the answer says which frames and joints can be believed, and why not the others. Raises
     ValueError for another shape, unit or layout.
     """
-    numbers = {"resolution": resolution, "intrinsics": intrinsics}
+    numbers = {"resolution": resolution, "intrinsics": intrinsics, "up": up}
     numbers = {name: None if given is None else tuple(map(float, given)) for name, given in numbers.items()}
     options = recordings.Options(**numbers, fps=fps, layout=layout)
     return self.lift_recording(recordings.from_array(keypoints_px, options))
@@ -60,8 +67,11 @@ class Lifter:
 
   def _lift_record(self, record: dict) -> Lifted:
     weights, base = self.weights, self.weights.base
+    inputs = (self.lift, weights.params, weights.measured)
     settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
-    return lifting.lift_record(self.lift, weights.params, weights.measured, record, *settings)
+    if "up" not in record and self.find_up and base.view and weights.adapter is None:
+      record = record | {"up": lifting.find_up(*inputs, record, *settings)}
+    return lifting.lift_record(*inputs, record, *settings)
 
   def from_video(
       self, path, detector, *, model: str = "full", person: int = 0, intrinsics: tuple[float, ...] | None = None

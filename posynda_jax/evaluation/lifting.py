@@ -13,11 +13,12 @@ from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import people, scoring, spread, trust
 from posynda_jax.evaluation.trust import Trust
-from posynda_jax.geometry import skeleton
+from posynda_jax.geometry import camera, gravity, skeleton, virtual_camera
 from posynda_jax.geometry.measured import Measured
 
 ANKLE_TO_HEAD = 0.92  # the bones between them, as a share of a standing person: 1.60 m of CMU's people, mostly men
 HEIGHTS_M = (0.5, 2.5)  # of people
+TILTS_DEG = (10.0, 45.0)  # of cameras that are levelled by the up found, which is 2 to 7 degrees off
 _BLOCK = 512  # frames that are placed at once
 _LEAST_FILTERED = 10  # frames: the filter's padding
 
@@ -37,7 +38,7 @@ class Lifted:
   """Poses of one recording, frame by frame: `pose` [T 17 3] and `hypotheses` [T H 17 3] relative to the root, `root`
   [T 3] solved (m, camera frame); `deviation` [T 17 2], standard deviations of the pose (m) across the image and along
   depth, NaN for a base that does not state them; `reprojection_px` [T], NaN in frames that were interpolated; `frame`
-  [T], their numbers in the video; which of them can be believed."""
+  [T], their numbers in the video; which of them can be believed; the `up` [3] by which the camera was levelled."""
 
   pose: np.ndarray
   hypotheses: np.ndarray
@@ -46,6 +47,7 @@ class Lifted:
   reprojection_px: np.ndarray
   frame: np.ndarray
   trust: Trust
+  up: np.ndarray | None = None
 
   @property
   def sigma_m(self) -> np.ndarray:
@@ -62,6 +64,7 @@ def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "
 
 
 _reproject = jax.jit(reproject)
+_rays = jax.jit(camera.rays)
 
 
 def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Program:
@@ -91,9 +94,12 @@ def lift_record(
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
   order. Every second track is lifted in the mirror image, and each frame's pose is the mean of what all tracks say
-  about it. Frames are numbered from the record's `first_frame`, which may be absent.
+  about it. Frames are numbered from the record's `first_frame`, and `up` [3] is the direction against gravity in the
+  camera's axes: the record may lack both.
   """
-  found = tracks.make_tracks([record], tracks.UNLABELLED, clip_fps)
+  up = record.get("up")
+  turn = None if up is None else gravity.levelling(up)
+  found = tracks.make_tracks([record if turn is None else see_level(record, turn)], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
   if program.observe:
     source = people.measure(program.observe, weights, measured, source, batch_size)
@@ -112,13 +118,53 @@ def lift_record(
     whole[field] = np.empty((len(record["valid"]), *stitched[0].shape[1:]), np.float32)
     for phase, values in enumerate(stitched):
       whole[field][phase :: len(found)] = values
+  if turn is not None:
+    whole |= {field: whole[field] @ np.float32(turn) for field in ("pose", "hypotheses")}
   seen = record["valid"] & (record["confidence"].max(-1) > 0)
   whole["pose"] = mean_of_tracks(whole["pose"], len(found), seen)
   whole["root"], error = place(whole["pose"], record)
   px = np.where(seen, error * float(record["resolution"][0]) / 2, np.nan)
   frame = record.get("first_frame", 0) + np.arange(len(px))
   judged = trust.judge(record, whole["root"], px, frame, spread.distance(whole["deviation"]))
-  return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged)
+  return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged, up=up)
+
+
+def excerpt(record: dict, clip_fps: float, num_frames: int, clips_wanted: int) -> dict:
+  """At most `clips_wanted` clips of a record, spread over it, as a shorter record."""
+  stride, length = max(1, round(float(record["fps"]) / clip_fps)), len(record["valid"])
+  piece = stride * num_frames
+  pieces = max(1, clips_wanted // stride)
+  if length <= pieces * piece:
+    return record
+  starts = np.linspace(0, length - piece, pieces).astype(int)
+  at = (starts[:, None] + np.arange(piece)).ravel()
+  return record | {name: record[name][at] for name in ("keypoints_px", "confidence", "valid")}
+
+
+def find_up(
+    program: Program, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
+) -> np.ndarray | None:
+  """Up [3] of a record's camera, found from upright people in one batch of its clips (`gravity.find_up`); None where
+  few stand upright, or where its angle to the image's is outside TILTS_DEG: nearly level, or of people who lie.
+  """
+  part = excerpt(record, clip_fps, num_frames, batch_size)
+  lifted = lift_record(program, weights, measured, part, clip_fps, num_frames, batch_size)
+  found = gravity.find_up(lifted.pose, part["valid"])
+  tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
+  return found.vector if found.is_sure and TILTS_DEG[0] <= tilt <= TILTS_DEG[1] else None
+
+
+def see_level(record: dict, turn: Float[np.ndarray, "3 3"]) -> dict:
+  """The record as a pinhole camera sees it that is turned to the horizon: `turn` goes into its axes. Joints that would
+  be behind it stay at the edge of a half space.
+  """
+  focal, centre = record["intrinsics"][:2], record["intrinsics"][2:4]
+  ray = np.concatenate([_rays(record["keypoints_px"][rows], record["intrinsics"]) for rows in _blocks(record)])
+  ray = ray[: len(record["keypoints_px"])]
+  ray = np.concatenate([ray, np.ones_like(ray[..., :1])], -1) @ np.float32(turn.T)
+  keypoints = focal * ray[..., :2] / np.maximum(ray[..., 2:], virtual_camera.MIN_DEPTH) + centre
+  intrinsics = np.concatenate([focal, centre, np.zeros_like(record["intrinsics"][4:])])
+  return record | {"keypoints_px": keypoints, "intrinsics": intrinsics}
 
 
 def place(pose: Float[np.ndarray, "T 17 3"], record: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -127,13 +173,18 @@ def place(pose: Float[np.ndarray, "T 17 3"], record: dict) -> tuple[np.ndarray, 
   confidence = track.arrays["confidence"]
   confidence = np.where(confidence.max(-1, keepdims=True) > 0, confidence, 1)
   blocks = []
-  for first in range(0, len(pose), _BLOCK):  # one compiled shape: the last frame fills the last block up
-    rows = np.minimum(np.arange(first, first + _BLOCK), len(pose) - 1)
+  for rows in _blocks(record):
     clip = {"keypoints": track.arrays["keypoints"][None, rows], "confidence": confidence[None, rows],
             "intrinsics": track.arrays["intrinsics"][None]}
     blocks.append([np.asarray(values)[0] for values in _reproject(pose[None, rows], clip)])
   roots, errors = (np.concatenate(values)[: len(pose)] for values in zip(*blocks, strict=True))
   return roots, errors
+
+
+def _blocks(record: dict) -> list[np.ndarray]:
+  """Indices of a record's frames by _BLOCK, for one compiled shape: the last frame fills the last block up."""
+  last = len(record["keypoints_px"]) - 1
+  return [np.minimum(np.arange(first, first + _BLOCK), last) for first in range(0, last + 1, _BLOCK)]
 
 
 def mean_of_tracks(values: Float[np.ndarray, "T *n"], stride: int, seen: np.ndarray) -> np.ndarray:

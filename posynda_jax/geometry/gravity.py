@@ -67,13 +67,26 @@ def up_of_motion(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
   return (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T @ np.array([0.0, 1.0, 0.0])
 
 
+def pitched(degrees: float) -> Float[np.ndarray, "3"]:
+  """Up in the axes of a camera that looks `degrees` below the horizon, and is not rolled."""
+  pitch = np.radians(degrees)
+  return np.array([0.0, -np.cos(pitch), -np.sin(pitch)])
+
+
+def levelling(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+  """The rotation from the camera's axes to those of a level camera (x right, y down, z ahead) that looks the same way,
+  where `up` is against gravity.
+  """
+  ahead = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.99 else np.array([0.0, 1.0, 0.0])
+  ahead = _unit(ahead - (ahead @ up) * up)
+  return np.stack([np.cross(ahead, up), -up, ahead])
+
+
 def stand(joints: Float[np.ndarray, "t 17 3"], up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "t 17 3"]:
   """Joints (m, camera's axes, absolute) in a level frame: x right, y up, z towards the camera, which is at x = z = 0.
   The floor, y = 0, is at the lowest ankles, of which a twentieth may be lower.
   """
-  ahead = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.99 else np.array([0.0, 1.0, 0.0])
-  ahead = _unit(ahead - (ahead @ up) * up)
-  level = joints @ np.stack([np.cross(ahead, up), up, -ahead], -1)
+  level = joints @ levelling(up).T * [1, -1, -1]
   level[..., 1] -= np.nanquantile(level[:, _ANKLES, 1].min(-1), 0.05)
   return level
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from posynda_jax.geometry import camera
 
 _MIN_SIZE = 1e-3  # least size (x/z) of a person, so that a degenerate clip stays finite
-_MIN_DEPTH = 0.1  # least z in a division: limits x/z far from the optical axis
+MIN_DEPTH = 0.1  # least z in a division: limits x/z far from the optical axis
 CANONICAL = (0.0, 0.0, 0.0, 0.0, 0.25)  # the view with people on the optical axis, at one size in the image
 CHANNELS = 5  # of `channels`
 SEEN = 0.2  # least confidence of a joint whose position counts
@@ -41,7 +41,7 @@ def measure_view(
   def median(values):  # over clips, of the means over valid frames
     return np.median((values * weight[..., None]).sum(1)[used] / weight.sum(-1)[used, None], 0)
 
-  direction, place = (poses[..., :2] / np.maximum(poses[..., 2:], _MIN_DEPTH)).mean(2), keypoints.mean(2)
+  direction, place = (poses[..., :2] / np.maximum(poses[..., 2:], MIN_DEPTH)).mean(2), keypoints.mean(2)
   spread = ((keypoints - place[:, :, None]) ** 2).sum(-1).mean(2)[..., None]
   return tuple(np.concatenate([median(direction), median(place), np.sqrt(median(spread))]).round(4).tolist())
 
@@ -63,7 +63,7 @@ def render_clip(clip: dict, view: Float[Array, "5"]) -> tuple[dict, Float[Array,
   direction = mean(ray / jnp.linalg.norm(ray, axis=-1, keepdims=True), (1, 2))[:, 0, 0]  # b 3
   rotation = product(jnp.swapaxes(facing(jnp.append(view[:2], 1.0)), -1, -2), facing(direction))
   ray = rotate_by_matrix(rotation, ray)
-  image = ray[..., :2] / jnp.maximum(ray[..., 2:], _MIN_DEPTH)
+  image = ray[..., :2] / jnp.maximum(ray[..., 2:], MIN_DEPTH)
   middle = mean(image, (1, 2))
   size = jnp.sqrt(mean(((image - mean(image, 2)) ** 2).sum(-1, keepdims=True), (1, 2)))
   focal = view[4] / jnp.maximum(size, _MIN_SIZE)

@@ -8,7 +8,7 @@ import pytest
 
 from posynda_jax.evaluation import lifting
 from posynda_jax.evaluation.scoring import SamplingConfig
-from posynda_jax.geometry import camera, skeleton
+from posynda_jax.geometry import camera, gravity, skeleton
 from posynda_jax.geometry.measured import Measured
 from tests import scene
 from tests.tolerance import assert_close
@@ -56,6 +56,45 @@ def test_lifting_keeps_frames_in_order_and_finds_their_place(lift, num_frames, f
   assert lifted.hypotheses.shape == (num_frames, 2, 17, 3)
   assert_close(lifted.hypotheses, np.stack([lifted.pose] * 2, 1))
   assert lifted.reprojection_px.max() < 0.05 and np.isnan(lifted.deviation).all()
+
+
+@pytest.mark.parametrize("distortion", [(0,) * 5, (-0.2, 0.05, 0, 1e-3, 1e-3)])
+def test_a_levelled_record_is_what_a_level_camera_sees(distortion):
+  poses = scene.poses((6,)).astype(np.float32)
+  turn = gravity.levelling(gravity.pitched(20)).astype(np.float32)
+  intrinsics = np.array([F, F, W / 2, H / 2, *distortion], np.float32)
+  record = {"keypoints_px": np.array(camera.project(poses, intrinsics)), "intrinsics": intrinsics}
+  level = lifting.see_level(record, turn)
+  assert (level["intrinsics"] == [F, F, W / 2, H / 2, 0, 0, 0, 0, 0]).all()
+  np.testing.assert_allclose(level["keypoints_px"], camera.project(poses @ turn.T, level["intrinsics"]), atol=0.05)
+
+
+def test_poses_of_a_levelled_record_are_in_the_axes_of_its_own_camera():
+  """A flat person who faces a level camera, seen by one that looks down."""
+  record, poses = flat_scene(23, 25.0)
+  up = gravity.pitched(15)
+  tilted = (poses @ gravity.levelling(up)).astype(np.float32)
+  record |= {"keypoints_px": np.array(camera.project(tilted, record["intrinsics"])), "up": up}
+  program = lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig(num_hypotheses=2))
+  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  for found in (lifted.pose, lifted.hypotheses[:, 1]):
+    np.testing.assert_allclose(found, np.asarray(skeleton.root_centre(tilted)), atol=1e-3)
+  np.testing.assert_allclose(lifted.root, tilted[:, 0], atol=5e-3)
+  assert np.nanmax(lifted.reprojection_px) < 0.5 and (lifted.up == up).all()
+
+
+@pytest.mark.parametrize("num_frames, fps", [(40, 12.5), (400, 12.5), (401, 50.0)])
+def test_an_excerpt_is_whole_clips_spread_over_the_record(num_frames, fps):
+  record, _ = flat_scene(num_frames, fps)
+  part = lifting.excerpt(record, 12.5, num_frames=9, clips_wanted=8)
+  if num_frames == 40:
+    assert part is record
+    return
+  stride = round(fps / 12.5)
+  assert len(part["valid"]) == len(part["keypoints_px"]) == len(part["confidence"]) == 8 // stride * stride * 9
+  pieces = part["keypoints_px"].reshape(8 // stride, stride * 9, 17, 2)
+  np.testing.assert_array_equal(pieces[0], record["keypoints_px"][: stride * 9])
+  np.testing.assert_array_equal(pieces[-1], record["keypoints_px"][-stride * 9 :])
 
 
 def test_a_person_of_known_height_has_it_and_projects_as_before(lift):

@@ -42,6 +42,22 @@ def test_a_level_person_stands_on_the_floor_upright_and_is_not_deformed():
   np.testing.assert_allclose(np.diff(straight, axis=0), np.diff(STANDING * [1, -1, -1], axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("angles", [(0, 0), (25, 0), (-40, 15), (10, 180), (80, -100)])
+def test_levelling_turns_up_upright_and_keeps_the_heading(angles):
+  up = Rotation.from_euler("xz", angles, degrees=True).apply(gravity.CAMERA_UP)
+  turn = gravity.levelling(up)
+  np.testing.assert_allclose(turn @ up, gravity.CAMERA_UP, atol=1e-9)
+  np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+  ahead = turn @ [0, 0, 1]
+  assert np.linalg.det(turn) > 0 and abs(ahead[0]) < 1e-9 and ahead[2] > 0
+
+
+def test_a_camera_that_looks_down_sees_up_behind_its_image_plane():
+  np.testing.assert_allclose(gravity.pitched(0), gravity.CAMERA_UP, atol=1e-12)
+  ahead = gravity.levelling(gravity.pitched(30)) @ [0, 0, 1]
+  np.testing.assert_allclose(ahead, [0, 0.5, np.sqrt(0.75)], atol=1e-9)  # y down
+
+
 def test_the_true_up_follows_from_the_motion_that_was_rendered():
   world = scene.motion(90)
   turn = Rotation.from_euler("xyz", (200, 30, 5), degrees=True)

@@ -3,18 +3,21 @@
 All are of one walker whose 3D is known, at 1920x1080 px and 30 frames a second (`cases/`).
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from posynda_jax import lifter
-from posynda_jax.geometry import skeleton
+from posynda_jax.geometry import camera, gravity, skeleton
 from posynda_jax.interop.keypoints import recordings
 
 CASES = pathlib.Path(__file__).parent / "cases"
 TRUTH = np.load(CASES / "truth_m.npy")  # T 17 3 m, camera frame
 OPTIONS = {"resolution": (1920, 1080), "fps": 30, "intrinsics": (1450.0, 1450.0, 960.0, 540.0)}
+WALKERS_UP = gravity.find_up(TRUTH - TRUTH[:, :1]).vector
 RIGHT_MM = 76  # right readings have 43 to 72 mm; wrong ones have more than 100
 
 
@@ -105,3 +108,27 @@ def test_sides_that_are_exchanged_half_of_the_time_are_settled_by_the_base(wrong
   found = recordings.from_array(points, recordings.Options(**OPTIONS, layout="h36m17"))
   assert (found.other is not None) == bool(wrong) == bool(found.report["exchanged_frames"])
   np.testing.assert_array_equal(lift_base.settle(found)[0].record["keypoints_px"], whole.record["keypoints_px"])
+
+
+@pytest.mark.parametrize("angles", [(0, 25), (15, 20)])
+def test_a_tilted_camera_of_known_up_gives_what_a_level_one_gives(angles, lift_base):
+  turn = Rotation.from_euler("xz", angles, degrees=True).as_matrix()
+  intrinsics = np.array([*OPTIONS["intrinsics"], 0, 0, 0, 0, 0], np.float32)
+  found = []
+  for rotation in (np.eye(3), turn):
+    points = np.asarray(camera.project(np.float32(TRUTH @ rotation.T), intrinsics))
+    lifted = lift_base(points, **OPTIONS, up=tuple(rotation @ WALKERS_UP))
+    found.append(lifted.pose @ rotation)
+  np.testing.assert_allclose(found[1], found[0], atol=0.01)
+
+
+def test_the_up_of_a_tilted_camera_is_found_and_people_are_lifted_by_it(lift_base):
+  turn = Rotation.from_euler("z", 25, degrees=True).as_matrix()
+  intrinsics = np.array([*OPTIONS["intrinsics"], 0, 0, 0, 0, 0], np.float32)
+  points = np.asarray(camera.project(np.float32(TRUTH @ turn.T), intrinsics))
+  found = lift_base(points, **OPTIONS)
+  assert np.degrees(np.arccos(found.up @ turn @ WALKERS_UP)) < 5
+  plain = dataclasses.replace(lift_base, find_up=False)(points, **OPTIONS)
+  truth = (TRUTH - TRUTH[:, :1]) @ turn.T
+  errors = [np.linalg.norm(one.pose - truth, axis=-1).mean() for one in (found, plain)]
+  assert plain.up is None and errors[0] < errors[1]

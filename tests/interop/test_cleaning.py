@@ -35,6 +35,33 @@ def test_exchanged_sides_are_found_and_nothing_else(joints, frames):
   assert (confidence == 0.9).all()
 
 
+@pytest.mark.parametrize("fps", [15, 30, 60])
+def test_joints_that_jump_away_for_a_frame_or_two_are_found_and_nothing_else(fps):
+  points, seen = walker(120), np.ones(120, bool)
+  size, hurt = np.linalg.norm(np.ptp(points, 1), axis=-1).mean(), points.copy()
+  hurt[40, 13] += [0.5 * size, 0]
+  hurt[80:82, 3:5] -= [0, 0.4 * size]
+  found = cleaning.find_jumps(hurt, seen, fps)
+  np.testing.assert_array_equal(found, (hurt != points).any(-1))
+  mended, confidence = cleaning.interpolate(hurt, np.full((120, 17), 0.9), found, fps)
+  assert np.abs(mended - points).max() < 0.03 * size
+  np.testing.assert_allclose(confidence, np.where(found, SEEN, 0.9))
+
+
+def test_motion_that_is_fast_or_stays_is_no_jump():
+  points, seen = walker(120), np.ones(120, bool)
+  points[:, 13] += 60 * np.sin(np.arange(120)[:, None] * 2 * np.pi * 3 / 30)  # a hand that waves three times a second
+  points[50:, :] += 300  # a cut
+  assert not cleaning.find_jumps(points, seen, 30).any()
+
+
+def test_frames_in_disorder_are_no_jumps():
+  """Nothing says where the joints were; the trust doubts the result."""
+  points = np.random.default_rng(0).permutation(walker(120))
+  points[::3, 13] += 400
+  assert not cleaning.find_jumps(points, np.ones(120, bool), 30).any()
+
+
 def test_after_a_long_absence_motion_says_nothing_about_sides():
   points, seen = walker(80), np.ones(80, bool)
   seen[30:50] = False

@@ -31,7 +31,8 @@ class Options:
   format: str | None = None  # one of FORMATS; None: recognised
   person: str = "auto"  # "auto", the person's place in the list of the report, or "all": a recording of each
   sequence: str | None = None  # name of one video of several
-  mend: bool = True  # whether sides that the detector exchanged are exchanged back
+  up: tuple[float, ...] | None = None  # against gravity in the camera's axes: 0, -1, 0 of a level one; None: unknown
+  mend: bool = True  # whether sides that the detector exchanged are exchanged back, and joints that jump interpolated
 
   def __post_init__(self):
     if self.resolution is not None and not (len(self.resolution) == 2 and _all_positive(self.resolution)):
@@ -41,6 +42,8 @@ class Options:
       if len(self.intrinsics) not in (4, 9) or not finite or not _all_positive(self.intrinsics[:2]):
         expected = "fx,fy,cx,cy[,k1,k2,k3,p1,p2] in px with positive fx, fy"
         raise ValueError(f"intrinsics {self.intrinsics} are not {expected}")
+    if self.up is not None and not (np.shape(self.up) == (3,) and 0 < np.linalg.norm(self.up) < np.inf):
+      raise ValueError(f"up {self.up} is not a direction x,y,z in the camera's axes: a level camera has 0,-1,0")
     if self.fps is not None and not _all_positive(self.fps):
       raise ValueError(f"fps {self.fps} is not a positive number of frames a second")
     if self.person not in ("auto", "all") and not self.person.isdecimal():
@@ -154,6 +157,9 @@ def _recording(
   exchanged = cleaning.find_exchanged(keypoints, seen & options.mend)
   if exchanged.any():
     keypoints, confidence = cleaning.exchange(keypoints, confidence, exchanged, fps)
+  jumps = cleaning.find_jumps(keypoints, seen & options.mend, fps)
+  if jumps.any():
+    keypoints, confidence = cleaning.interpolate(keypoints, confidence, jumps, fps)
   of_limbs = exchanged[:, skeleton.LEFT + skeleton.RIGHT]
   unsure = of_limbs.mean() > UNSURE
   why = "check --layout"
@@ -170,7 +176,7 @@ def _recording(
       "frames": len(seen), "first_frame": int(frames[0]), "last_frame": int(frames[-1]),
       "video_frames": found.num_frames,
       "mean_confidence": round(float(confidence[seen].mean()), 4), **filled, "never_seen": never,
-      "exchanged_frames": int(exchanged.any(-1).sum()),
+      "exchanged_frames": int(exchanged.any(-1).sum()), "jumps": int(jumps.any(-1).sum()),
       "intrinsics": "given" if options.intrinsics else guess,
       "fps": "given" if options.fps else "read" if found.fps else f"guessed: {GUESSED_FPS:g}",
   }
@@ -183,6 +189,7 @@ def _recording(
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
       (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
       (exchanged.any(), _exchanged(report["exchanged_frames"])),
+      (jumps.any(), f"joints jump away and back in {report['jumps']:,} frames: interpolated"),
       (unsure, "either labelling of the sides may be right: `lift` takes the one that the base reprojects better"),
   )
   report["warnings"] = [*found.notes, *(warning for is_so, warning in guesses if is_so)]
@@ -193,6 +200,8 @@ def _recording(
       "subject": f"person {index}", "action": "own", "camera": report["intrinsics"].partition(":")[0],
       "sequence": f"{path.name}/{found.sequence}" if found.sequence else path.name, "first_frame": int(frames[0]),
   }
+  if options.up is not None:
+    record["up"] = np.array(options.up) / np.linalg.norm(options.up)
   made = Recording(record, np.arange(frames[0], frames[-1] + 1), report)
   if not unsure:
     return made
