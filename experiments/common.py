@@ -93,7 +93,11 @@ def run(main: Callable[[], None]) -> None:
       print(f"error: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
       os._exit(1)  # the other processes are gone; `processes.start` has left a line that says what to do
     except (ValueError, OSError, FloatingPointError) as error:
-      print(f"error: {' '.join(str(error).split())}{_advice(error)}", file=sys.stderr)
+      advice = _advice(error)
+      print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr, flush=True)
+      if advice:
+        sys.stdout.flush()
+        processes.leave_at_once(1)  # libraries that write at exit would meet the same disk, and say so at length
       sys.exit(1)
 
   app.run(guarded, argv=[sys.argv[0], *console.read_presets(sys.argv[1:])])

@@ -1,12 +1,13 @@
 """A thousand endings: tiny jobs of all kinds are killed, stopped, starved and damaged, and must end as unbroken ones.
 
-    python -m tests.runtime.endings --folder=runs/endings --endings=1000 --json=docs/results/endings.json
+    python -m tests.runtime.endings --folder=runs/endings --endings=1000 --seed=1 --log=docs/results/endings.jsonl \\
+        --json=docs/results/endings.json
 
 A run of a job meets one to six faults, one a start. Then it is started without a fault, and all that it ended with is
-compared, bit for bit, with the unbroken run. FOLDER/endings.jsonl holds a line a run: the script can be stopped at
-any moment, and goes on after the last line. Random numbers depend on --seed and the run's number alone. The work
-folder is a disk of its own (tmpfs) where the user may mount one; elsewhere "full disk" and "read-only disk" are left
-out.
+compared, bit for bit, with the unbroken run. A log (--log, else FOLDER/endings.jsonl) holds a line a run: the script
+can be stopped at any moment, and goes on after the last line, with the committed log on any machine. Random numbers
+depend on --seed and the run's number alone. The work folder is a disk of its own (tmpfs) where the user may mount one;
+elsewhere "full disk" and "read-only disk" are left out.
 
 A fault's outcome is `ended` (as that fault may end a start: killed, stopped with exit 0, or one line and exit 1),
 `unharmed` (the start ended well all the same), `too late` (it had ended before the fault; not counted), or `WRONG`. A
@@ -242,7 +243,7 @@ def main() -> None:
   parser.add_argument("--folder", required=True, help="work folder")
   parser.add_argument("--endings", type=int, default=1000, help="faults that a start meets, in all")
   parser.add_argument("--seed", type=int, default=0, help="of all draws")
-  parser.add_argument("--first", type=int, default=0, help="of the runs: other numbers in another folder add up")
+  parser.add_argument("--log", help="file of the lines that the runs add to")
   parser.add_argument("--jobs", help="kinds of jobs, by commas; all where none is given")
   parser.add_argument("--json", help="write the counts to this file")
   given = parser.parse_args()
@@ -254,7 +255,7 @@ def main() -> None:
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
   jobs = {name: job for name, job in make_jobs(folder).items() if name in (given.jobs or name).split(",")}
-  log = folder / "endings.jsonl"
+  log = pathlib.Path(given.log or folder / "endings.jsonl").resolve()
   rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
   mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(disk)]
   can_mount = bool(shutil.which("mount")) and subprocess.run(mount, capture_output=True).returncode == 0
@@ -273,7 +274,7 @@ def main() -> None:
       shutil.rmtree(disk / "whole")
       print(f"{name}: {seconds:.1f} s unbroken", flush=True)
     while summarise(rows)["endings"] < given.endings:
-      rows.append(run_once(given.seed, given.first + len(rows), folder, jobs, whole, can_mount))
+      rows.append(run_once(given.seed, len(rows), folder, jobs, whole, can_mount))
       with log.open("a") as file:
         file.write(json.dumps(rows[-1]) + "\n")
       met = ", ".join(f"{fault} ({phase}): {outcome}" for fault, phase, outcome in rows[-1]["faults"])
