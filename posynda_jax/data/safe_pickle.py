@@ -8,6 +8,7 @@ arrays in npz files, the pickles of 3DPW (Python 2, `encoding="latin1"`) and PyT
 
 import collections
 import functools
+import io
 import math
 import pathlib
 import pickle
@@ -158,15 +159,16 @@ def load(file, label: str, encoding: str = "ASCII", extra: Mapping = {}, persist
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error, OSError)
 
 
-def load_npz(path) -> dict[str, Any]:
-  """The arrays of an npz file by name. An object array without axes becomes the object it holds.
+def load_npz(path, content: bytes | None = None) -> dict[str, Any]:
+  """The arrays of an npz file by name, or of its `content` where `path` is only what errors call it. An object array
+  without axes becomes the object it holds.
 
   Raises as `load` and `bounded` do, and ValueError for a damaged file.
   """
-  path = bounded(path)
+  packed = bounded(path) if content is None else io.BytesIO(content)
   arrays = {}
   try:
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(packed) as archive:
       infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
       if (total := sum(info.file_size for info in infos)) > MAX_BYTES:
         raise ValueError(f"{path} unpacks to {total:,} bytes, more than {MAX_BYTES:,}: it is refused")

@@ -21,6 +21,7 @@ DATASETS = {
     "cmu_mocap": "CmuMocap",
     "hdm05_mocap": "Hdm05Mocap",
     "accad_mocap": "AccadMocap",
+    "amass_mocap": "AmassMocap",
     "bandai_namco_mocap": "BandaiNamcoMocap",
     "human36m": "Human36m",
     "mpi_inf_3dhp": "MpiInf3dhp",

@@ -1,0 +1,1 @@
+"""AMASS motion as a TFDS dataset."""
