@@ -281,6 +281,13 @@ def smoothing() -> str:
   ])
 
 
+def levels() -> str:
+  """MPJPE by roll of the camera, of people lifted as they are shown and levelled."""
+  rows = [[f"{row['roll_deg']:g} degrees", *(f"{row[name]:.1f}" for name in ("as_shown", "found", "told")),
+           f"{row['levelled']} of {row['clips']}"] for row in read("motion")["levels"]]
+  return markdown(("roll of the camera", "as shown", "levelled by the up found", "by the true up", "levelled"), rows)
+
+
 def filled(text: str) -> str:
   """A page with its tables replaced."""
   return BLOCK.sub(lambda found: found[1] + globals()[found[2]](*filter(None, [found[3]])) + found[4], text)

@@ -4,8 +4,8 @@
         --muon_rate=0.02 --seed=0 --manual_dir=DIR --workdir=runs/ablation_0
 
 The flags of `pretrain` describe the whole plan; a row leaves one of `base_job.PARTS` out. Each row is a run of its own
-in --workdir, resumed after a stop and read where it is finished. Nothing is adapted. With --rows="as it is" and several
-numbers of --steps it gives a learning curve: the file has the seconds of each training.
+in --workdir, resumed after a stop and read where it is finished. Nothing is adapted. With --rows="as it is", several
+numbers of --steps, each in a --workdir of its own, give a learning curve: the file has the seconds of each training.
 """
 
 from absl import flags

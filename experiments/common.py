@@ -94,9 +94,10 @@ def run(main: Callable[[], None]) -> None:
       os._exit(1)  # the other processes are gone; `processes.start` has left a line that says what to do
     except (ValueError, OSError, FloatingPointError) as error:
       advice = _advice(error)
-      print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr, flush=True)
-      if advice:
+      with contextlib.suppress(OSError):  # the output may be on the same disk
+        print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr, flush=True)
         sys.stdout.flush()
+      if advice:
         processes.leave_at_once(1)  # libraries that write at exit would meet the same disk, and say so at length
       sys.exit(1)
 

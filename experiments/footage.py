@@ -74,7 +74,7 @@ def read(joints: np.ndarray, **options) -> recordings.Recording:
 
 
 def mend(joints: np.ndarray, size) -> np.ndarray:
-  """A view's joints [T 33 3] with exchanged limbs exchanged back, for the triangulation."""
+  """A view's joints [T 33 3] with exchanged limbs exchanged back and jumps interpolated, for the triangulation."""
   recording = read(joints, resolution=size)
   mended, points = joints.copy(), own_keypoints.as_detected(recording.record)[0]
   mended[np.ix_(recording.frames, LIMBS)] = points[:, IN_H36M]
@@ -108,7 +108,7 @@ def study(folder: pathlib.Path, found: dict[str, dict], base: bases.Base) -> dic
   as_it_is = dataclasses.replace(lift, find_up=False)
   methods = {  # name -> (lifter, fields of `recordings.Options`, whether the up of the calibration is told)
       "ours": (lift, {}, False), "ours, 20 hypotheses by bones": (twenty, {}, False), "ours, up told": (lift, {}, True),
-      "ours, not levelled": (as_it_is, {}, False), "ours, sides as detected": (lift, {"mend": False}, False),
+      "ours, not levelled": (as_it_is, {}, False), "ours, 2D as detected": (lift, {"mend": False}, False),
       "BlazePose's 3D": (None, {}, False),
   }
   cameras = qualisys.read_calibration(folder / "calibration" / "Calib.qca.txt")

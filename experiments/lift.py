@@ -54,10 +54,10 @@ OUTPUT = flags.DEFINE_string(
 STRICT = flags.DEFINE_bool("strict", False, "End with exit code 3 where a frame is not trusted.")
 UP = flags.DEFINE_string(
     "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
-    "camera takes the image's vertical, or x,y,z in the camera's axes.")
+    "camera takes the image's vertical, or x,y,z in the camera's axes, which also levels a camera, as --pitch does.")
 PITCH = flags.DEFINE_string(
-    "pitch", "auto", "How far the camera looks below the horizon, which takes errors of orientation away: degrees, "
-    "level, auto to find it from upright people, or any for unknown. --up=x,y,z also tells a roll.")
+    "pitch", "auto", "Degrees that the camera looks below the horizon, or level: people are lifted as a level camera sees "
+    "them. auto finds the tilt from upright people; any lifts them as the camera shows them.")
 SMOOTH = flags.DEFINE_float("smooth", 0.0, "Remove motion faster than this many Hz; 0 removes none.", lower_bound=0)
 HEIGHT = flags.DEFINE_list(
     "height", [], "Standing height of the person, m, to which poses are scaled; with --person=all one each, by commas.")
@@ -116,7 +116,9 @@ def _lift_one(given: str, paths: list[pathlib.Path | None], lift: lifter.Lifter)
   for warning in (rate_warning := lifting.rate_warning(found[0].record, lift.weights.base.clip_fps)):
     print(f"  warning: {warning}", flush=True)
   if (known := _known_up()) is not None:
-    found = [dataclasses.replace(one, record=one.record | {"up": known}) for one in found]
+    found = [_told(one, known) for one in found]
+  elif len(found) > 1:  # all have one camera: that of the person who is seen longest
+    found = [_told(one, lift.up_of(found[0].record)) for one in found]
   found, people = zip(*map(lift.settle, found), strict=True)
   if SMOOTH.value:
     rates = [float(recording.record["fps"]) for recording in found]
@@ -178,15 +180,28 @@ def _report(recording, lifted: lifting.Lifted, who: str) -> None:
   worst = int(np.nanargmax(errors))
   print(f"{who}Reprojection error: mean {np.nanmean(errors):.1f} px, median {np.nanmedian(errors):.1f} px, largest "
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
+  if lifted.up is not None:
+    how = "as given" if _known_up() is not None else "as upright people show: see --pitch"
+    print(f"{who}Lifted as a level camera sees it; this one is {lifting.tilt_deg(lifted.up):.0f} degrees off, {how}")
   print(f"{who}Height: {lifting.height(lifted):.2f} m, " + ("as given" if HEIGHT.value else "a guess: see --height"))
   if np.isfinite(lifted.deviation).all():
     print(f"{who}Expected error: {1000 * lifted.sigma_m.mean():.0f} mm a joint")
   print(who + summary[0].upper() + summary[1:])
 
 
+def _told(recording, up: np.ndarray | None):
+  """The recording, and its other labelling, with the up of its camera."""
+  other = recording.other and _told(recording.other, up)
+  return dataclasses.replace(recording, record=recording.record | {"up": up}, other=other)
+
+
 def _known_up() -> np.ndarray | None:
-  """The up that --pitch or --up tells, in the camera's axes. Raises ValueError for other values of these flags."""
+  """The up that --pitch or --up tells, in the camera's axes. Raises ValueError for other values of these flags, or for
+  both.
+  """
   if UP.value not in ("auto", "camera"):
+    if PITCH.value != "auto":
+      raise ValueError(f"--up={UP.value} and --pitch={PITCH.value} both tell the camera's up: give one of them")
     try:
       given = np.array(UP.value.split(","), float)
     except ValueError:
@@ -200,8 +215,9 @@ def _known_up() -> np.ndarray | None:
     degrees = 0.0 if PITCH.value == "level" else float(PITCH.value)
   except ValueError:
     degrees = np.nan
-  if not abs(degrees) < 90:
-    raise ValueError(f"--pitch={PITCH.value} is neither auto, any, level nor degrees below the horizon, up to 90")
+  if not abs(degrees) <= lifting.MOST_TILT_DEG:
+    raise ValueError(f"--pitch={PITCH.value} is neither auto, any, level nor degrees below the horizon, up to "
+                     f"{lifting.MOST_TILT_DEG:g}")
   return gravity.pitched(degrees)
 
 

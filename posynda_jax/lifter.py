@@ -45,7 +45,7 @@ class Lifter:
     `intrinsics` are fx, fy, cx, cy in px, or these and k1, k2, k3, p1, p2 in the form of `camera.project`; None takes
     the longest side as focal length. `fps` None means 30. `layout` names the joint order
     (`geometry.layouts.LAYOUTS`). `up` is the direction against gravity in the camera's axes, (0, -1, 0) of a level
-    camera; None means unknown. NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
+    camera; None: it is found, if `find_up`. NaN, (0, 0), (-1, -1) or a low score mean a missing joint: such joints are
     interpolated. `trust` of the answer says which frames and joints can be believed, and why not the others. Raises
     ValueError for another shape, unit or layout.
     """
@@ -60,18 +60,29 @@ class Lifter:
 
   def settle(self, recording: recordings.Recording) -> tuple[recordings.Recording, Lifted]:
     """The recording and its poses; where either of two sides may be right, those that reproject better."""
-    found = [(one, self._lift_record(one.record)) for one in (recording, recording.other) if one]
+    up = {"up": self.up_of(recording.record)}
+    found = [(one, self._lift_record(one.record | up)) for one in (recording, recording.other) if one]
     errors = [np.nanmean(lifted.reprojection_px) for _, lifted in found] if recording.other else [0.0]
     settled, lifted = found[int(np.argmin(errors))]
     return dataclasses.replace(settled, other=None), lifted
 
-  def _lift_record(self, record: dict) -> Lifted:
+  def up_of(self, record: dict) -> np.ndarray | None:
+    """Up [3] of a record's camera: its own where it says it, or as `find_up` says; None where it is not known."""
     weights, base = self.weights, self.weights.base
-    inputs = (self.lift, weights.params, weights.measured)
-    settings = (base.clip_fps, base.model.num_frames, self.config.batch_size)
-    if "up" not in record and self.find_up and base.view and weights.adapter is None:
-      record = record | {"up": lifting.find_up(*inputs, record, *settings)}
-    return lifting.lift_record(*inputs, record, *settings)
+    if "up" in record or not (self.find_up and base.view and weights.adapter is None):
+      return record.get("up")
+    return lifting.find_up(*self._program, record, *self._settings)
+
+  @property
+  def _program(self) -> tuple:
+    return self.lift, self.weights.params, self.weights.measured
+
+  @property
+  def _settings(self) -> tuple:
+    return self.weights.base.clip_fps, self.weights.base.model.num_frames, self.config.batch_size
+
+  def _lift_record(self, record: dict) -> Lifted:
+    return lifting.lift_record(*self._program, record, *self._settings)
 
   def from_video(
       self, path, detector, *, model: str = "full", person: int = 0, intrinsics: tuple[float, ...] | None = None

@@ -5,7 +5,7 @@ This room imports geometry, runtime, diffusion, data and datasets. Every result 
 - `scoring`: `SamplingConfig`, `make_scorer`, `make_rule_scorer`, `evaluate`, `evaluate_rules`, `propose`, `combine`,
   `aggregations`, `describe_protocol`.
 - `people`: the bone lengths of each recorded person, for the rule `bones`; `make_observer`, `measure`.
-- `lifting`: `Lifted`, `make_lifter`, `lift_record`, `mean_reprojection`, `rate_warning`.
+- `lifting`: `Lifted`, `make_lifter`, `lift_record`, `find_up`, `see_level`, `mean_reprojection`, `rate_warning`.
 - `spread`: what hypotheses and a doubt head are worth; `deviations`, `distance`, `measure`, `Totals`.
 - `trust`: which frames of a lifted video can be believed; `Trust`, `judge`, `CHECKS`.
 - `protocols`: the field's protocols as data; `PROTOCOLS`, `OPEN`, `of_target`, `frame_scores`.

@@ -19,6 +19,8 @@ from posynda_jax.geometry.measured import Measured
 ANKLE_TO_HEAD = 0.92  # the bones between them, as a share of a standing person: 1.60 m of CMU's people, mostly men
 HEIGHTS_M = (0.5, 2.5)  # of people
 TILTS_DEG = (10.0, 45.0)  # of cameras that are levelled by the up found, which is 2 to 7 degrees off
+MOST_TILT_DEG = 60.0  # of cameras that are levelled at all: a level one in a steeper one's place sees nobody
+_LEGS = [2, 3, 5, 6]  # knees and ankles
 _BLOCK = 512  # frames that are placed at once
 _LEAST_FILTERED = 10  # frames: the filter's padding
 
@@ -94,10 +96,11 @@ def lift_record(
 ) -> Lifted:
   """Every frame of a record lifted: its interleaved tracks are cut into clips, and the frames put back in their
   order. Every second track is lifted in the mirror image, and each frame's pose is the mean of what all tracks say
-  about it. Frames are numbered from the record's `first_frame`, and `up` [3] is the direction against gravity in the
-  camera's axes: the record may lack both.
+  about it. Frames are numbered from the record's `first_frame`. By its `up` [3], against gravity in the camera's axes,
+  it is levelled, up to a tilt of MOST_TILT_DEG. The record may lack both.
   """
   up = record.get("up")
+  up = None if up is None or tilt_deg(up) > MOST_TILT_DEG else up
   turn = None if up is None else gravity.levelling(up)
   found = tracks.make_tracks([record if turn is None else see_level(record, turn)], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
@@ -129,8 +132,13 @@ def lift_record(
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged, up=up)
 
 
+def tilt_deg(up: Float[np.ndarray, "3"]) -> float:
+  """Angle between the unit vector `up` and the image's."""
+  return float(np.degrees(np.arccos(np.clip(up @ gravity.CAMERA_UP, -1, 1))))
+
+
 def excerpt(record: dict, clip_fps: float, num_frames: int, clips_wanted: int) -> dict:
-  """At most `clips_wanted` clips of a record, spread over it, as a shorter record."""
+  """About `clips_wanted` clips of a record, spread over it in whole clips of all its tracks, as a shorter record."""
   stride, length = max(1, round(float(record["fps"]) / clip_fps)), len(record["valid"])
   piece = stride * num_frames
   pieces = max(1, clips_wanted // stride)
@@ -144,14 +152,17 @@ def excerpt(record: dict, clip_fps: float, num_frames: int, clips_wanted: int) -
 def find_up(
     program: Program, weights, measured: Measured, record: dict, clip_fps: float, num_frames: int, batch_size: int
 ) -> np.ndarray | None:
-  """Up [3] of a record's camera, found from upright people in one batch of its clips (`gravity.find_up`); None where
-  few stand upright, or where its angle to the image's is outside TILTS_DEG: nearly level, or of people who lie.
+  """Up [3] of a record's camera, found from upright people in one batch of its clips (`gravity.find_up`), in frames
+  that show both legs; None where few stand upright, or where its angle to the image's is outside TILTS_DEG: nearly
+  level, or of people who lie.
   """
   part = excerpt(record, clip_fps, num_frames, batch_size)
+  shown = part["valid"] & (part["confidence"][:, _LEGS] > 0).all(-1)
+  if shown.sum() < gravity.LEAST_FRAMES:
+    return None
   lifted = lift_record(program, weights, measured, part, clip_fps, num_frames, batch_size)
-  found = gravity.find_up(lifted.pose, part["valid"])
-  tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
-  return found.vector if found.is_sure and TILTS_DEG[0] <= tilt <= TILTS_DEG[1] else None
+  found = gravity.find_up(lifted.pose, shown)
+  return found.vector if found.is_sure and TILTS_DEG[0] <= tilt_deg(found.vector) <= TILTS_DEG[1] else None
 
 
 def see_level(record: dict, turn: Float[np.ndarray, "3 3"]) -> dict:

@@ -75,9 +75,9 @@ def pitched(degrees: float) -> Float[np.ndarray, "3"]:
 
 def levelling(up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
   """The rotation from the camera's axes to those of a level camera (x right, y down, z ahead) that looks the same way,
-  where `up` is against gravity.
+  where `up` is against gravity. Where the camera looks straight down, ahead is the top of its image.
   """
-  ahead = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.99 else np.array([0.0, 1.0, 0.0])
+  ahead = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.99 else np.array([0.0, np.sign(up[2]), 0.0])
   ahead = _unit(ahead - (ahead @ up) * up)
   return np.stack([np.cross(ahead, up), -up, ahead])
 

@@ -50,7 +50,7 @@ def start(
     raise ValueError(f"{', '.join(missing)} not given, and no launcher sets them: give all three to every process")
   # JAX aborts a process whose peer is gone, and no Python handler runs then. A child process therefore prints the
   # error when its input ends and is empty.
-  name = "this process" if process_id is None else f"process {process_id} of {num_processes}"
+  name = f"process {process_id} of {num_processes}" if process_id is not None and num_processes else "this process"
   _reporters.append(subprocess.Popen([
       sys.executable, "-S", "-c", _REPORT,
       f"error: {name} was ended: it was killed, or another one did not answer for {peer_timeout} s or did not start "

@@ -83,6 +83,21 @@ def test_poses_of_a_levelled_record_are_in_the_axes_of_its_own_camera():
   assert np.nanmax(lifted.reprojection_px) < 0.5 and (lifted.up == up).all()
 
 
+def test_a_camera_that_looks_down_steeply_is_not_levelled():
+  record, _ = flat_scene(23, 25.0)
+  program = lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig())
+  plain, steep = (lifting.lift_record(program, (), Measured(), record | up, 12.5, 9, 4)
+                  for up in ({}, {"up": gravity.pitched(80)}))
+  assert steep.up is None
+  np.testing.assert_array_equal(steep.pose, plain.pose)
+
+
+def test_up_is_not_found_from_legs_that_nobody_saw():
+  record, _ = flat_scene(23, 25.0)
+  record["confidence"][:, [3, 6]] = 0
+  assert lifting.find_up(None, None, None, record, 12.5, 9, 4) is None  # nothing is lifted
+
+
 @pytest.mark.parametrize("num_frames, fps", [(40, 12.5), (400, 12.5), (401, 50.0)])
 def test_an_excerpt_is_whole_clips_spread_over_the_record(num_frames, fps):
   record, _ = flat_scene(num_frames, fps)

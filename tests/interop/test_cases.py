@@ -110,6 +110,16 @@ def test_sides_that_are_exchanged_half_of_the_time_are_settled_by_the_base(wrong
   np.testing.assert_array_equal(lift_base.settle(found)[0].record["keypoints_px"], whole.record["keypoints_px"])
 
 
+def test_either_labelling_of_sides_is_lifted_by_the_up_that_is_told(lift_base):
+  (whole,) = recordings.read(CASES / "09_plain_for_intrinsics.json", recordings.Options(**OPTIONS))
+  points = np.concatenate([whole.record["keypoints_px"], whole.record["confidence"][..., None]], -1)
+  points[11:] = skeleton.flip(points[11:]) * [-1, 1, 1]
+  up = gravity.pitched(20)
+  found = recordings.from_array(points, recordings.Options(**OPTIONS, layout="h36m17", up=tuple(up)))
+  assert found.other is not None
+  np.testing.assert_allclose(lift_base.settle(found)[1].up, up)
+
+
 @pytest.mark.parametrize("angles", [(0, 25), (15, 20)])
 def test_a_tilted_camera_of_known_up_gives_what_a_level_one_gives(angles, lift_base):
   turn = Rotation.from_euler("xz", angles, degrees=True).as_matrix()

@@ -48,10 +48,25 @@ def test_joints_that_jump_away_for_a_frame_or_two_are_found_and_nothing_else(fps
   np.testing.assert_allclose(confidence, np.where(found, SEEN, 0.9))
 
 
+def test_a_jump_changes_no_other_joint_and_is_found_beside_joints_that_were_never_seen():
+  points, seen = walker(60), np.ones(60, bool)
+  size, hurt, scores = np.linalg.norm(np.ptp(points, 1), axis=-1).mean(), points.copy(), np.full((60, 17), 0.9)
+  scores[:, [0, 1, 4]] = SEEN  # joints of which a detector is hardly sure
+  hurt[30, 13] += [0.3 * size, 0]
+  hurt[:, 6] = np.nan
+  found = cleaning.find_jumps(hurt, seen, 30)
+  assert found[30, 13] and found.sum() == 1
+  mended, confidence = cleaning.interpolate(hurt, scores, found, 30)
+  np.testing.assert_array_equal(mended[~found], hurt[~found])
+  np.testing.assert_array_equal(confidence[~found], scores[~found])
+
+
 def test_motion_that_is_fast_or_stays_is_no_jump():
   points, seen = walker(120), np.ones(120, bool)
   points[:, 13] += 60 * np.sin(np.arange(120)[:, None] * 2 * np.pi * 3 / 30)  # a hand that waves three times a second
   points[50:, :] += 300  # a cut
+  assert not cleaning.find_jumps(points, seen, 30).any()
+  points = np.concatenate([points[:70] / 4, points[70:]])  # they come near: their hand moves as fast as before
   assert not cleaning.find_jumps(points, seen, 30).any()
 
 

@@ -146,7 +146,8 @@ def exchange(keypoints, confidence, exchanged, fps: float):
   mirrored = mirror(keypoints, confidence)
   keypoints = np.where(exchanged[..., None], mirrored[0], keypoints)
   confidence = np.where(exchanged, mirrored[1], confidence)
-  return interpolate(keypoints, confidence, np.zeros_like(exchanged), fps)
+  known = confidence > virtual_camera.SEEN
+  return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]
 
 
 def find_jumps(keypoints: np.ndarray, seen: np.ndarray, fps: float) -> np.ndarray:
@@ -156,16 +157,20 @@ def find_jumps(keypoints: np.ndarray, seen: np.ndarray, fps: float) -> np.ndarra
   """
   from scipy import ndimage  # slow to import
 
-  points = np.nan_to_num(keypoints)
-  size = np.median(np.linalg.norm(points.max(1) - points.min(1), axis=-1))
+  jumps = np.zeros(keypoints.shape[:2], bool)
+  known = np.flatnonzero(np.isfinite(keypoints).all((0, 2)))  # joints that were seen at all
+  if not len(known):
+    return jumps
+  points = keypoints[:, known]
+  size = np.linalg.norm(points.max(1) - points.min(1), axis=-1)
+  size = ndimage.median_filter(size, 2 * round(fps / 2) + 1, mode="nearest")  # over a second
   away = np.linalg.norm(points - ndimage.median_filter(points, (5, 1, 1), mode="nearest"), axis=-1)
-  jumps = (away > max(_JUMP, _JUMP_SPEED / fps) * size) & seen[:, None]
+  jumps[:, known] = (away > max(_JUMP, _JUMP_SPEED / fps) * size[:, None]) & seen[:, None]
   return jumps & (jumps.any(-1).sum() <= _JUMPS * seen.sum())
 
 
 def interpolate(keypoints, confidence, lost, fps: float):
-  """(keypoints [T 17 2], confidence [T 17]) with the joints that are `lost` [T 17], or were interpolated before,
-  interpolated between the others.
-  """
-  known = (confidence > virtual_camera.SEEN) & ~lost
-  return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]
+  """(keypoints [T 17 2], confidence [T 17]) with the joints that are `lost` [T 17] interpolated between the others."""
+  without = np.where(lost[..., None], np.nan, keypoints)
+  filled, found = fill(np.arange(len(keypoints)), without, np.where(lost, 0, confidence), fps)[:2]
+  return np.where(lost[..., None], filled, keypoints), np.where(lost, found, confidence)

@@ -29,7 +29,9 @@ def from_array(keypoints_px, options: Options, name: str = "keypoints") -> Unlab
 
 
 def from_recordings(name: str, found: list[Recording], options: Options) -> Unlabelled:
-  """A target of recordings. Its identity is the options and a digest of the keypoints."""
+  """A target of recordings, whose cameras an adapter learns as they are. Its identity is the options and a digest of
+  the keypoints.
+  """
   digest = functools.reduce(lambda crc, one: zlib.crc32(one.record["keypoints_px"].tobytes(), crc), found, 0)
   identity = dataclasses.asdict(options) | {"keypoints_crc32": f"{digest:08x}"}
 
@@ -42,7 +44,8 @@ def from_recordings(name: str, found: list[Recording], options: Options) -> Unla
       "error in mm",
       "intrinsics": stated("intrinsics"), "fps": stated("fps"), "root": "solve",
   }
-  return Unlabelled(name, tuple(one.record for one in found), identity, protocol)
+  records = tuple({field: value for field, value in one.record.items() if field != "up"} for one in found)
+  return Unlabelled(name, records, identity, protocol)
 
 
 def describe(found: list[Recording]) -> str:
