@@ -56,8 +56,8 @@ UP = flags.DEFINE_string(
     "up", "auto", "Up of the level frame of pose_level_m and of BVH and TRC files: auto finds it from upright people, "
     "camera takes the image's vertical, or x,y,z in the camera's axes, which also levels a camera, as --pitch does.")
 PITCH = flags.DEFINE_string(
-    "pitch", "auto", "Degrees that the camera looks below the horizon, or level: people are lifted as a level camera sees "
-    "them. auto finds the tilt from upright people; any lifts them as the camera shows them.")
+    "pitch", "auto", "Degrees that the camera looks below the horizon, or level: people are lifted as a level camera "
+    "sees them. auto finds the tilt from upright people; any lifts them as the camera shows them.")
 SMOOTH = flags.DEFINE_float("smooth", 0.0, "Remove motion faster than this many Hz; 0 removes none.", lower_bound=0)
 HEIGHT = flags.DEFINE_list(
     "height", [], "Standing height of the person, m, to which poses are scaled; with --person=all one each, by commas.")
