@@ -244,10 +244,10 @@ def one_video() -> str:
   """Single videos as they were and adapted, of HDM05's training and test actors."""
   rows = []
   for split in ("train", "test"):
-    for row in read(f"one_video_{split}")["rows"]:
-      cells = (both(row[name]) for name in ("source_only", "adapted"))
-      rows.append([f"{split}, {row['video']}", *cells])
-  return markdown(("video", "as it was", "adapted"), rows)
+    for name, label in (("source_only", "as it was"), ("adapted", "adapted")):
+      found = [f"{row[name]['mpjpe_mm']:.1f}" for row in read(f"one_video_{split}")["rows"]]
+      rows.append([f"{split}, {label}", ", ".join(found)])
+  return markdown(("videos", "MPJPE of each"), rows)
 
 
 def trust() -> str:
@@ -262,13 +262,15 @@ def trust() -> str:
 
 
 def footage(name: str = "footage") -> str:
-  """Each view's scores by method, and their mean."""
+  """Each view's scores by method, and their mean; a method that changes nothing has no row."""
   found = read(name)["rows"]
   views, rows = list(dict.fromkeys(row["view"] for row in found)), []
   for method in dict.fromkeys(row["method"] for row in found):
     of_method = [row for row in found if row["method"] == method]
     mean = {name: sum(row[name] for row in of_method) / len(of_method) for name in ("mpjpe_mm", "p_mpjpe_mm")}
-    rows.append([method, *map(both, [*of_method, mean])])
+    cells = [*map(both, [*of_method, mean])]
+    if cells not in [row[1:] for row in rows]:
+      rows.append([method, *cells])
   return markdown(("lift", *views, "mean"), rows)
 
 
@@ -283,9 +285,9 @@ def smoothing() -> str:
 
 def levels() -> str:
   """MPJPE by roll of the camera, of people lifted as they are shown and levelled."""
-  rows = [[f"{row['roll_deg']:g} degrees", *(f"{row[name]:.1f}" for name in ("as_shown", "found", "told")),
-           f"{row['levelled']} of {row['clips']}"] for row in read("motion")["levels"]]
-  return markdown(("roll of the camera", "as shown", "levelled by the up found", "by the true up", "levelled"), rows)
+  rows = [[f"{row['roll_deg']:g} degrees", *(f"{row[name]:.1f}" for name in ("as_shown", "found", "told"))]
+          for row in read("motion")["levels"]]
+  return markdown(("roll of the camera", "as shown", "levelled by the up found", "by the true up"), rows)
 
 
 def filled(text: str) -> str:
