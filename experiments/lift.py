@@ -75,6 +75,7 @@ def main() -> None:
   inputs = VIDEO.value or KEYPOINTS.value
   if bool(VIDEO.value) == bool(KEYPOINTS.value) or OUTPUT.value is None:
     raise ValueError("--keypoints or --video, and --output are needed: what to lift, and where to write it")
+  _known_up()  # refuses other values before anything is read
   ends = ((OUTPUT, ".npz"), (BVH, ".bvh"), (TRC, ".trc"), (ANGLES, ".csv"))
   wanted = [_paths(inputs, flag.value, end) for flag, end in ends]
   weights = sampling.load_weights()

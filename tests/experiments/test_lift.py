@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from posynda_jax.geometry import camera
+from posynda_jax.geometry import camera, gravity
 from tests.interop import detector_files
 from tests.interop.test_bvh_writer import read_bvh
 from tests.scripts import error_of, run_well
@@ -91,8 +91,11 @@ def test_lift_writes_poses_metadata_picture_and_bvh(adapted, walk, tmp_path):
 
 def test_the_default_base_says_how_far_off_it_may_be_and_chooses_by_bones(walk, tmp_path):
   out = run_well("lift", f"--keypoints={walk[0]}", "--resolution=1920x1080", "--fps=25", "--sampling_steps=2",
-                 "--hypotheses=3", "--select=bones", f"--output={tmp_path}/a.npz")
+                 "--hypotheses=3", "--select=bones", "--pitch=20", f"--output={tmp_path}/a.npz")
   found = np.load(tmp_path / "a.npz")
+  metadata = json.loads(str(found["metadata"]))
+  np.testing.assert_allclose([metadata["lifted_up"], metadata["up"]["vector"]], [gravity.pitched(20)] * 2, atol=1e-6)
+  assert "Lifted as a level camera sees it; this one is 20 degrees off, as given" in out
   assert f"Expected error: {1000 * found['sigma_m'].mean():.0f} mm a joint" in out
   mean = found["hypotheses_root_m"].mean(0)
   lengths = [np.linalg.norm(pose[:, 3] - pose[:, 2], axis=-1) for pose in (mean, found["pose_root_m"])]
@@ -110,6 +113,8 @@ def test_an_error_of_the_user_in_lift_is_one_line(smoke_base, walk, tmp_path):
       ("--resolution=wide", "write --resolution=1920x1080"),
       (f"--base={bare} --refine=body", "this base does not hold its source's bone lengths"),
       ("--up=north", "--up=north is neither auto, camera nor x,y,z"),
+      ("--up=0,-1,0 --pitch=10", "--up=0,-1,0 and --pitch=10 both tell the camera's up: give one of them"),
+      ("--pitch=steep", "--pitch=steep is neither auto, any, level nor degrees below the horizon, up to 60"),
       ("--smooth=40", "40 Hz cannot be filtered at 30 frames a second: choose less than 15 Hz"),
       (f"--output={tmp_path}/none/a.npz", "none/a.npz does not exist: make it first"),
       (f"--output={tmp_path}/a.txt", "does not end in .npz"),
