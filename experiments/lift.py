@@ -183,7 +183,8 @@ def _report(recording, lifted: lifting.Lifted, who: str) -> None:
         f"{errors[worst]:.1f} px in frame {recording.frames[worst]}. It shows bad input; it does not measure depth.")
   if lifted.up is not None:
     how = "as given" if _known_up() is not None else "as upright people show: see --pitch"
-    print(f"{who}Lifted as a level camera sees it; this one is {lifting.tilt_deg(lifted.up):.0f} degrees off, {how}")
+    tilt = gravity.angle_deg(lifted.up, gravity.CAMERA_UP)
+    print(f"{who}Lifted as a level camera sees it; this one is {tilt:.0f} degrees off, {how}")
   print(f"{who}Height: {lifting.height(lifted):.2f} m, " + ("as given" if HEIGHT.value else "a guess: see --height"))
   if np.isfinite(lifted.deviation).all():
     print(f"{who}Expected error: {1000 * lifted.sigma_m.mean():.0f} mm a joint")
@@ -229,7 +230,7 @@ def _up(lifted: lifting.Lifted) -> gravity.Up:
   if (known := _known_up()) is not None:
     return gravity.Up(known, True, 0.0, 0)
   found = gravity.find_up(lifted.pose, lifted.trust.frames)
-  tilt = np.degrees(np.arccos(np.clip(found.vector @ gravity.CAMERA_UP, -1, 1)))
+  tilt = gravity.angle_deg(found.vector, gravity.CAMERA_UP)
   how = f"from {found.frames:,} upright frames that differ by {found.spread_deg:.0f} degrees"
   if found.is_sure:
     print(f"Up: {tilt:.0f} degrees from the image's, {how}")

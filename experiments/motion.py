@@ -33,10 +33,6 @@ for flag in ("base", "data_dir", "manual_dir"):
   flags.declare_key_flag(flag)
 
 
-def angle(a: np.ndarray, b: np.ndarray) -> float:
-  return float(np.degrees(np.arccos(np.clip(a @ b, -1, 1))))
-
-
 def acceleration(poses: np.ndarray, fps: float) -> np.ndarray:
   return np.diff(poses, 2, axis=0) * fps**2
 
@@ -83,8 +79,8 @@ def main() -> None:
       continue  # nobody was detected in the first or last frames
     up = gravity.up_of_motion(record["poses_camera_m"], worlds[record["sequence"].rpartition("/")[0]])
     found = gravity.find_up(lifted.pose, lifted.trust.frames)
-    tilts.append({"action": record["action"], "sure": found.is_sure, "found_deg": angle(found.vector, up),
-                  "level_deg": angle(gravity.CAMERA_UP, up)})
+    found_deg, level_deg = (float(gravity.angle_deg(one, up)) for one in (found.vector, gravity.CAMERA_UP))
+    tilts.append({"action": record["action"], "sure": found.is_sure, "found_deg": found_deg, "level_deg": level_deg})
     fps, truth = float(record["fps"]), np.asarray(skeleton.root_centre(record["poses_camera_m"]))
     for cutoff, errors in smoothed.items():
       pose = (lifting.smooth(lifted, fps, cutoff) if cutoff else lifted).pose

@@ -100,7 +100,7 @@ def lift_record(
   it is levelled, up to a tilt of MOST_TILT_DEG. The record may lack both.
   """
   up = record.get("up")
-  up = None if up is None or tilt_deg(up) > MOST_TILT_DEG else up
+  up = None if up is None or gravity.angle_deg(up, gravity.CAMERA_UP) > MOST_TILT_DEG else up
   turn = None if up is None else gravity.levelling(up)
   found = tracks.make_tracks([record if turn is None else see_level(record, turn)], tracks.UNLABELLED, clip_fps)
   source = clips.ClipSource(found, num_frames)
@@ -132,11 +132,6 @@ def lift_record(
   return Lifted(**whole, reprojection_px=px, frame=frame, trust=judged, up=up)
 
 
-def tilt_deg(up: Float[np.ndarray, "3"]) -> float:
-  """Angle between the unit vector `up` and the image's."""
-  return float(np.degrees(np.arccos(np.clip(up @ gravity.CAMERA_UP, -1, 1))))
-
-
 def excerpt(record: dict, clip_fps: float, num_frames: int, clips_wanted: int) -> dict:
   """About `clips_wanted` clips of a record, spread over it in whole clips of all its tracks, as a shorter record."""
   stride, length = max(1, round(float(record["fps"]) / clip_fps)), len(record["valid"])
@@ -162,7 +157,8 @@ def find_up(
     return None
   lifted = lift_record(program, weights, measured, part, clip_fps, num_frames, batch_size)
   found = gravity.find_up(lifted.pose, shown)
-  return found.vector if found.is_sure and TILTS_DEG[0] <= tilt_deg(found.vector) <= TILTS_DEG[1] else None
+  tilt = gravity.angle_deg(found.vector, gravity.CAMERA_UP)
+  return found.vector if found.is_sure and TILTS_DEG[0] <= tilt <= TILTS_DEG[1] else None
 
 
 def see_level(record: dict, turn: Float[np.ndarray, "3 3"]) -> dict:

@@ -49,7 +49,7 @@ def find_up(poses: Float[np.ndarray, "t 17 3"], trusted: np.ndarray | None = Non
   for _ in range(_ROUNDS):
     weight = 1 / np.maximum(np.linalg.norm(found - middle, axis=-1), 1e-3)
     middle = _unit((weight[:, None] * found).sum(0))
-  spread = float(np.median(np.degrees(np.arccos(np.clip(found @ middle, -1, 1)))))
+  spread = float(np.median(angle_deg(found, middle)))
   return Up(middle, spread < SURE_DEG, spread, len(found))
 
 
@@ -65,6 +65,11 @@ def up_of_motion(poses: np.ndarray, world: np.ndarray) -> np.ndarray:
   a, b = ((x - x[:, :1]).reshape(-1, 3) for x in (part, poses))
   u, _, vt = np.linalg.svd(a.T @ b)
   return (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt).T @ np.array([0.0, 1.0, 0.0])
+
+
+def angle_deg(a: Float[np.ndarray, "*n 3"], b: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+  """Angles (degrees) between unit vectors."""
+  return np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1)))
 
 
 def pitched(degrees: float) -> Float[np.ndarray, "3"]:
@@ -108,5 +113,5 @@ def joint_angles(poses: Float[np.ndarray, "t 17 3"]) -> dict[str, Float[np.ndarr
   found = {}
   for name, bones in ANGLES.items():
     one, other = (_unit(poses[:, to] - poses[:, start]) for start, to in bones)
-    found[name] = np.degrees(np.arccos(np.clip((one * other).sum(-1), -1, 1)))
+    found[name] = angle_deg(one, other)
   return found

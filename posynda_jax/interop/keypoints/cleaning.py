@@ -146,8 +146,7 @@ def exchange(keypoints, confidence, exchanged, fps: float):
   mirrored = mirror(keypoints, confidence)
   keypoints = np.where(exchanged[..., None], mirrored[0], keypoints)
   confidence = np.where(exchanged, mirrored[1], confidence)
-  known = confidence > virtual_camera.SEEN
-  return fill(np.arange(len(keypoints)), np.where(known[..., None], keypoints, np.nan), confidence * known, fps)[:2]
+  return interpolate(keypoints, confidence, confidence <= virtual_camera.SEEN, fps)
 
 
 def find_jumps(keypoints: np.ndarray, seen: np.ndarray, fps: float) -> np.ndarray:
