@@ -62,10 +62,10 @@ def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
   """`body25`, or `body25b` for points [n j 2] (NaN: lost) that are called `body25` and are not; else `layout`.
 
   In BODY_25 joint 8 lies between the hips and joint 1 between the shoulders. In BODY_25B the nose lies near both eyes
-  and joint 17 between the shoulders. Raises ValueError for 25 joints in another order, as those of Kinect, and for
-  Human3.6M-17 that is called `coco17`.
+  and joint 17 between the shoulders. COCO-17 with a neck at its end is called `coco18` and is `coco17`. Raises
+  ValueError for 18, 25 or 26 joints in another order, as those of Kinect, and for Human3.6M-17 that is called `coco17`.
   """
-  if layout not in ("coco17", "body25") or not len(points):
+  if layout not in ("coco17", "coco18", "body25", "halpe26") or not len(points):
     return layout
   points = points.astype(np.float64)  # squares of damaged coordinates overflow float32
   lost = np.isnan(points)
@@ -82,7 +82,19 @@ def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
     h36m = stray((0, 1, 4), (7, 0, 8), (8, 11, 14), (9, 8, 10))  # hip, spine, thorax and neck; else nose, eyes, ears
     if h36m < min(_STRAY, stray((0, 1, 2), (0, 3, 4)) / 2):
       order = "17 joints that lie as Human3.6M's and not as COCO's"
+      hips, shoulders = (points[:, i, 0] - points[:, j, 0] for i, j in ((1, 4), (14, 11)))
+      if np.nanmean(np.sign(hips * shoulders)) < 0:
+        what = "but the left leg comes first: exchange the legs, or convert them to coco17"
+        raise ValueError(f"{label} has {order}, {what}")
       raise ValueError(f"{label} has {order}: give --layout=h36m17, or --layout=coco17 if they are COCO's")
+    return layout
+  if layout in ("coco18", "halpe26"):
+    away = [stray((1, 2, 5))] if layout == "coco18" else [stray((18, 5, 6)), stray((19, 11, 12))]  # neck, and hip
+    if layout == "coco18" and stray((17, 5, 6)) < min(_STRAY, away[0] / 2):
+      return "coco17"
+    if 2 * _STRAY < min(away) and max(away) < np.inf:
+      order = f"{LAYOUTS[layout].num_joints} joints that lie otherwise than those of {layout}"
+      raise ValueError(f"{label} has {order}: name their order with --layout, or convert them to coco17")
     return layout
   body25, body25b = stray((8, 9, 12), (1, 2, 5)), stray((0, 1, 2), (17, 5, 6))
   if body25 > _STRAY and body25b > 2 * _STRAY:  # the upper neck of BODY_25B is above the shoulders

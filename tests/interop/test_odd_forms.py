@@ -75,6 +75,12 @@ WHOLE = {
         [{"keypoints": dict(zip(("x", "y", "conf"), COCO[t].T.tolist())), "confidence": 0.9}] for t in ALL],
     "images": [{"image": f"a_{t:03}.jpg", "keypoints": COCO[t].tolist()} for t in ALL],
     "arrays of MediaPipe": [np.insert(MARKS[t], 2, -0.1, 1).tolist() for t in ALL],
+    "confidence": {"keypoints": COCO[..., :2].tolist(), "confidence": COCO[..., 2].tolist()},
+    "a word in capitals": [points(t, "Confidence", MIXED) for t in ALL],
+    "numbers in text": [[{key: str(value) for key, value in one.items()} for one in points(t)] for t in ALL],
+    "boxes with x and y": [{"predictions": [{"x": 9, "y": 9, "width": 5, "keypoints": points(t)}]} for t in ALL],
+    "a data frame": {"columns": [[NAMES[j], axis] for j in MIXED for axis in ("x", "y", "score")], "index": [*ALL],
+                     "data": COCO[:, MIXED].reshape(T, -1).tolist()},
     "MediaPipe in percent": [(MARKS[t] * [1, 1, 100]).tolist() for t in ALL],
 }
 NUMBERED = {
@@ -92,6 +98,14 @@ NUMBERED = {
         {"frame": t, "keypoints": joints[t].tolist(), name: beside} for t in THERE]
        for joints in (COCO, COCO.reshape(T, -1)) for name, beside in (
            ("conf", [0.9]), ("visibility", [2] * 17), ("c", ["red"]), ("p", [0]))},
+    "COCO and a neck": [{"frame": t, "keypoints": [*COCO[t].tolist(), COCO[t, 5:7].mean(0).tolist()]} for t in THERE],
+    "scores by name": [
+        {"frame": t, "keypoints": dict(zip(NAMES, COCO[t, :, :2].tolist())),
+         "scores": dict(zip(NAMES, COCO[t, :, 2].tolist()))}
+        for t in THERE],
+    "torchvision": [
+        {"frame": t, "keypoints": np.insert(COCO[t], 2, 1, 1)[:, :3].tolist(),
+         "keypoints_scores": COCO[t, :, 2].tolist()} for t in THERE],
     "scores twice": [
         {"frame": t, "keypoints": COCO[t].ravel().tolist(), "scores": COCO[t, :, 2].tolist()} for t in THERE],
     "joints": [{"frame": t} | {NAMES[j]: COCO[t, j].tolist() for j in MIXED} for t in THERE],
@@ -231,6 +245,12 @@ def test_joints_in_another_order_are_refused_and_body25b_is_found():
   for layout, points in (("body25", kinect), ("coco17", POINTS)):
     with pytest.raises(ValueError, match="a.json has .* joints that lie .* --layout"):
       layouts.told_apart(points, layout, "a.json")
+  background = np.concatenate([body25, np.full((T, 1, 2), np.nan)], 1)
+  for layout, points, message in (
+      ("halpe26", background, "26 joints that lie other"), ("coco18", body25[:, 17::-1], "18 joints that lie other"),
+      ("coco17", POINTS[:, [0, 4, 5, 6, 1, 2, 3, *range(7, 17)]], "the left leg comes first")):
+    with pytest.raises(ValueError, match=message):
+      layouts.told_apart(points, layout)
 
 
 @pytest.mark.parametrize("document, message", [
@@ -241,6 +261,13 @@ def test_joints_in_another_order_are_refused_and_body25b_is_found():
     ([{"time": time, "landmarks": marks(0)} for time in (0, 1, 2, 1e300)], r"time stamps from 0 to 1e\+300"),
     ([{"image_id": t, "keypoints": [500, 500, 0.1] * 17} for t in ALL],
      "no joint .* is seen .*: every score is below 0.2"),
+    ((COCO * [1, 1, 900]).tolist(), "where scores are expected, after x and y: 3D poses"),
+    ([[one | {"z": 900 + j} for j, one in enumerate(points(t, "c"))] for t in ALL], "z of 900 .* 3D poses"),
+    (COCO[..., [2, 0, 1]].tolist(), "scores before x and y. put them last"),
+    ([{"keypoints": [t, *COCO[t].ravel().tolist()]} for t in ALL], "52 numbers, one more than"),
+    (COCO[:, 5:].tolist(), "has 12 joints, expected 17"),
+    ([{"sequence": s, "frame": t, "keypoints": COCO[t].tolist()} for t in ALL for s in "ab"], "2 videos .a, b.: keep"),
+    ({f"{name}.mp4": [{"keypoints": COCO[t].tolist()} for t in ALL] for name in "ab"}, "2 videos .a.mp4, b.mp4.: keep"),
     (gzip.compress(b"[]"), "a.json is packed by gzip: unpack it"),
 ])
 def test_what_cannot_be_read_says_what_came(document, message, tmp_path):

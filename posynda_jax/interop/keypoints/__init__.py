@@ -7,7 +7,7 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
     arrays, documents, folders, tables   the readers: npz and npy, JSON, a file for each frame, CSV
     numbering    videos, count, from_times: frame numbers from names, and from what a detector wrote
     joint_names  find, spell: joints by their names
-    json_stream  Reader, JSON files of any length
+    json_stream, recognition             JSON files of any length, and which format they have
     detections   Detections, Collector, of_frames
     people       find, track, join, choose, describe
     cleaning     drop_untrusted, fill, find_exchanged, exchange, find_jumps, interpolate, complete

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from posynda_jax.geometry import layouts
+from posynda_jax.interop.keypoints import fields as names
 from posynda_jax.interop.keypoints import joint_names, numbering
 
 MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
+MOST_SCORE = 100.0  # median score from which numbers are no scores
 PERCENT = 20.0  # median from which scores up to 100 are percentages; raw scores of detectors reach 7, logits 30
 
 
@@ -53,6 +55,7 @@ class Collector:
     self.times = False  # whether frames are time stamps in s, ms, µs or ns
     self.listed: set[int | float] = set()  # frames of the file, also those without people
     self.videos: set[str] = set()  # that fields of the file name
+    self.depths: list[float] = []  # least z of each skeleton, where joints have one
     self.joints: list[str] = []  # names of all joints, where the file lists them once
     self.notes: dict[str, None] = {}  # what a user should know, once each
     self._counted, self._by_names = layout is None, False  # by the number or names of all joints
@@ -122,10 +125,16 @@ class Collector:
     try:
       values = np.asarray(keypoints, np.float32)
       if scores is not None and values.shape[1:] == (3,):
-        if not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
+        if set(values[:, 2]) <= {0, 1, 2}:  # flags
+          values = values[:, :2]
+        elif not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
           raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
-        scores = None
-      is_flat_pairs = not self._is_known(values.size / 3) and self._is_known(values.size / 2)
+        else:
+          scores = None
+      is_flat_pairs = values.ndim == 1 and not self._is_known(values.size / 3) and self._is_known(values.size / 2)
+      if is_flat_pairs and values.size % 3 == 1 and self._is_known(values.size // 3) and min(
+          values[3::3].max(), values[2::3].max()) <= 1 < values.max():
+        raise ValueError(f"{values.size} numbers, one more than x, y, score of {values.size // 3} joints: leave it out")
       if scores is None and (values.shape[1:] == (2,) or is_flat_pairs):
         scores = np.ones(values.size // 2)
       values = values.reshape(-1, 3 if scores is None else 2)
@@ -174,11 +183,10 @@ class Collector:
   def finish(self, **fields) -> list[Detections]:
     """Detections of each video that the images' names tell apart, with more of its `fields`; of one without names.
 
-    Numbers of people are kept if every skeleton has one. Raises ValueError where every score is 0.
+    Numbers of people are kept if every skeleton has one. Raises ValueError for several videos without images' names,
+    and where third numbers are no scores.
     """
-    if len(self.videos) > 1 and not self._named:
-      names = ", ".join(sorted(self.videos)[:4])
-      raise ValueError(f"{self.label} names {len(self.videos)} videos ({names}): keep the frames of one")
+    self._check_videos()
     fields = fields | {"notes": (*fields.get("notes", ()), *self.notes)}
     timed = self.times and not self._named
     frames = np.array(self._frames, float if timed else np.int64)
@@ -188,9 +196,7 @@ class Collector:
       frames = numbers[np.searchsorted(every, frames)]
       fields = {"fps": rate} | fields
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
-    if len(joints) and not (joints[..., 2] > 0).any() and (np.nan_to_num(joints[..., :2]) != 0).any():
-      zero = "every joint has score 0, which means not detected"
-      raise ValueError(f"{self.label}: {zero}: write the detector's scores, or leave them out")
+    self._check_scores(joints)
     layout = self.layout
     if self._counted and layout is not None:
       seen = np.where((joints[..., 2:] > 0) & (joints[..., :2] != 0), joints[..., :2], np.nan)
@@ -209,6 +215,27 @@ class Collector:
           number[of_video], joints[of_video, :, :2], joints[of_video, :, 2], layout,
           None if person is None else person[of_video], **own | {"sequence": fields.get("sequence") or video}))
     return found
+
+  def _check_videos(self) -> None:
+    """Raises ValueError for several videos, unless their number only counts the frames."""
+    movies = {name for name in self._names if name.lower().endswith(names.MOVIES)}
+    are_many = len(self.videos) > 1 and len(self._frames) > min(len(self.videos), len(self.listed))
+    if len(movies) > 1 or are_many and not self._named:
+      found = sorted(movies or self.videos)
+      raise ValueError(f"{self.label} names {len(found)} videos ({', '.join(found[:4])}): keep the frames of one")
+
+  def _check_scores(self, joints: np.ndarray) -> None:
+    """Raises ValueError for joints [n j 3] whose third number is no score, and for depths of 3D poses."""
+    scores = joints[..., 2][joints[..., 2] > 0]
+    if len(joints) and not len(scores) and (np.nan_to_num(joints[..., :2]) != 0).any():
+      zero = "every joint has score 0, which means not detected"
+      raise ValueError(f"{self.label}: {zero}: write the detector's scores, or leave them out")
+    if len(scores) and np.median(scores) > MOST_SCORE:
+      what = f"numbers like {np.median(scores):.4g} where scores are expected, after x and y"
+      raise ValueError(f"{self.label} has {what}: 3D poses? give their 2D; scores before x and y? put them last")
+    if self.depths and np.mean(np.array(self.depths) > 2) > 0.95:  # a 2D detector's z is negative before the hips
+      least = np.median(self.depths)
+      raise ValueError(f"{self.label} has z of {least:.4g} and more for all joints: 3D poses? give their 2D output")
 
 
 _find = functools.lru_cache(64)(joint_names.find)  # each frame of a file has the same names

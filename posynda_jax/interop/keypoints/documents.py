@@ -1,12 +1,12 @@
 """Keypoints in JSON files: OpenPose and ControlNet, AlphaPose, COCO, MMPose, MediaPipe, TF.js, Ultralytics, and lists.
 
 `read` takes all forms but COCO's annotations (`coco`). A file holds frames: a list of them, one a line, or an object of
-them by name. A frame holds people, and a person joints, under any of the names in _HOLDERS or as lists in lists.
+them by name. A frame holds people, and a person joints, under any of the names in HOLDERS or as lists in lists.
 Readers are `(path, layout or None) -> list of Detections`. They hold one frame at a time and skip the fields that they
 do not need. A missing field is a ValueError that names the file and the frame.
 """
 
-import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +20,10 @@ from posynda_jax.interop.keypoints.json_stream import Reader
 _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
 _OTHER = "not of this format, see --format"
 LISTS = ("frames", "data", "results", "instance_info", "predictions")  # fields of a file with a list of its frames
-_ARRAYS = ("keypoints", "scores", "keypoint_scores")  # fields of a file with one array each over all frames
 _IMAGE = ("image", "image_path", "img_name", "file_name", "filename")  # which also name videos
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _PEOPLE = ("people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections")
-_HOLDERS = _PEOPLE + (  # fields with people or joints, the first of which counts
+HOLDERS = _PEOPLE + (  # fields with people or joints, the first of which counts
     "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
     "poseLandmarks", "pose", "skeleton",
 )
@@ -45,10 +44,11 @@ def _first(entry: dict, names) -> Any:
   return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
-def _is_joint(value: Any) -> bool:
+def is_joint(value: Any) -> bool:
   """Whether a value is one joint: {x, y}, {position: {x, y}} or a few numbers."""
-  if isinstance(value, dict):
-    return {"x", "y"} <= set(value) and not isinstance(value["x"], list) or isinstance(value.get("position"), dict)
+  if isinstance(value, dict):  # a person may have the x and y of a box
+    is_point = {"x", "y"} <= set(value) and not isinstance(value["x"], list) or isinstance(value.get("position"), dict)
+    return is_point and not any(name in value for name in HOLDERS)
   return isinstance(value, list) and 2 <= len(value) <= _MOST_AXES and all(
       one is None or fields.is_number(one) for one in value)
 
@@ -61,25 +61,26 @@ def _is_of_people(scores: Any, count: int) -> bool:
 def _people(value: Any, context: dict, where: str) -> Iterator[tuple[Any, dict]]:
   """(joints, the fields around them) of each person in a frame, however deep they are."""
   if isinstance(value, dict):
-    name = next((name for name in _HOLDERS if value.get(name) is not None), None)
-    named = {key: joint for key, joint in value.items() if _is_joint(joint)} if name is None else {}
+    name = next((name for name in HOLDERS if value.get(name) is not None), None)
+    named = {key: joint for key, joint in value.items() if is_joint(joint)} if name is None else {}
     if name is not None:
       yield from _people(value[name], context | value, where)
     elif isinstance(value.get("x"), list):
       yield value, context
     elif joint_names.find(list(named)):
       joints = (joint if isinstance(joint, dict) else dict(zip("xys", joint)) for joint in named.values())
-      yield [joint | {"name": key} for key, joint in zip(named, joints)], context | value
-    elif not any(name in value for name in _HOLDERS):
+      scores = next((one for one in joint_names.scores_of(context | value) if isinstance(one, dict)), {})
+      yield [{"s": scores.get(key, 1)} | joint | {"name": key} for key, joint in zip(named, joints)], context | value
+    elif not any(name in value for name in HOLDERS):
       raise ValueError(f"{where} has no 'keypoints' but {', '.join(map(repr, list(value)[:5])) or 'nothing'}: {_OTHER}")
   elif isinstance(value, list):
     first = next((one for one in value if one is not None), None)
-    if _is_joint(first) or fields.is_number(first) or isinstance(first, str):
+    if is_joint(first) or fields.is_number(first) or isinstance(first, str):
       yield value, context
     else:
-      scores = {name: context[name] for name in joint_names.SCORES if _is_of_people(context.get(name), len(value))}
+      scores = [name for name in joint_names.score_words(context) if _is_of_people(context[name], len(value))]
       for i, one in enumerate(value):
-        yield from _people(one, context | {name: lists[i] for name, lists in scores.items()}, where)
+        yield from _people(one, context | {name: context[name][i] for name in scores}, where)
   elif value is not None:
     raise ValueError(f"{where} is a {type(value).__name__}, expected a list of people: {_OTHER}")
 
@@ -93,6 +94,8 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
   scores = None if isinstance(joints[0], dict) else _scores(joints, context)
   names = fields.first(context, fields.NAMES, of=list) or collector.joints
   if isinstance(joints[0], dict):
+    depths = [z for joint in joints if fields.is_number(z := joint.get("position", joint).get("z"))]
+    collector.depths += [min(depths)] if depths else []
     joints = collector.place([_point(joint, where) for joint in joints], [str(_name_of(joint)) for joint in joints])
   elif names:
     is_flat = not isinstance(joints[0], list)  # x, y, score of all joints in one list
@@ -126,20 +129,24 @@ def _name_of(joint: dict) -> Any:
 def _scores(joints: list, context: dict) -> list | None:
   """The list of the joints' scores in fields around them: boxes' have another length, flags yield to joints' own."""
   is_flat = not isinstance(joints[0], list)
-  lists = {name: context[name] for name in joint_names.SCORES if isinstance(context.get(name), list)}
-  for values in map(np.ravel, lists.values()):
+  lists = [one for one in joint_names.scores_of(context) if isinstance(one, list)]
+  for values in map(np.ravel, lists):
     axes = len(joints) / max(len(values), 1) if is_flat else len(joints[0]) * (len(values) == len(joints))
     if values.dtype.kind != "U" and (axes == 2 or 3 <= axes <= _MOST_AXES and not set(values) <= {0, 1, 2}):
       return values.tolist()
   has_own = len(joints) % 3 == 0 if is_flat else len(joints[0]) > 2
-  return None if has_own else next((lists[name] for name in joint_names.SCORES[:4] if name in lists), None)
+  return None if has_own else next((one for one in joint_names.scores_of(context, 6) if isinstance(one, list)), None)
 
 
 def _point(joint: dict, where: str) -> list:
   """x, y, score of a joint {x, y, ...}."""
   at = joint.get("position", joint)
-  score = next((joint[name] for name in joint_names.SCORES if isinstance(joint.get(name), int | float)), 1)
+  score = next((one for one in joint_names.scores_of(joint) if isinstance(one, int | float) or _is_numeral(one)), 1)
   return [field(at, "x", where), field(at, "y", where), score]
+
+
+def _is_numeral(value: Any) -> bool:
+  return isinstance(value, str) and re.fullmatch(r"-?\d*\.?\d+(e-?\d+)?", value) is not None
 
 
 def _landmarks(joints: list[list]) -> list[list]:
@@ -179,7 +186,7 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
     return float(time) if fields.is_number(time) else time
   joints = entry.get("keypoints") or [{}]
   is_person = isinstance(joints, dict) or not isinstance(joints[0], dict) and (
-      fields.is_number(joints[0]) or _is_joint(joints[0]))
+      fields.is_number(joints[0]) or is_joint(joints[0]))
   return 0 if is_person else place
 
 
@@ -207,9 +214,9 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
   for key in reader.members():
     if key in LISTS and reader.is_list:
       yield from ((None, entry, int(key == "instance_info")) for entry in reader.elements())
-    elif key in _ARRAYS and reader.is_list:
+    elif reader.is_list and (key == "keypoints" or joint_names.score_words([key])):
       arrays[key] = [np.array(one, np.float32) for one in reader.elements()]
-    elif key in _HOLDERS:
+    elif key in HOLDERS:
       whole[key] = reader.value()
     elif key == "meta_info":
       _name_mmpose_layout(collector, reader.value())
@@ -222,18 +229,18 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
       listed = list(map(str, reader.elements()))
       about["late"] = bool(listed) and collector.has_any and not collector.joints  # after frames that were read without
       collector.joints = listed or collector.joints
-    elif _is_name(key):
+    elif is_name(key):
       yield key, reader.value(), 0
     else:
       reader.value()
   if whole:
     yield None, about | whole, 0
-  scores = arrays.get("scores", arrays.get("keypoint_scores"))
+  scores = next(joint_names.scores_of(arrays), None)
   for place, joints in enumerate(arrays.get("keypoints", ())):
     yield None, {"instances": joints.tolist(), "scores": None if scores is None else scores[place].tolist()}, 0
 
 
-def _is_name(key: str) -> bool:
+def is_name(key: str) -> bool:
   """Whether a key of the whole document names a frame."""
   return any(sign.isdigit() or sign in "./" for sign in key)
 
@@ -245,56 +252,3 @@ def _name_mmpose_layout(collector: Collector, meta: Any) -> None:
       what = f"the 17 joints of {name!r}, known are {', '.join(_MMPOSE_17)}"
       raise ValueError(f"{collector.label} has {what}: name the layout with --layout")
     collector.name_layout(_MMPOSE_17[name])
-
-
-def recognise(path) -> str | None:
-  """The format's name, by the first frame that shows it; None for an unknown format."""
-  reader, name = Reader(path), None
-  if not reader.is_object:
-    name = "mmpose_inferencer"  # an empty list is an image without people
-    for element in itertools.islice(reader.elements(), 100_000):  # half an hour without people
-      name = "mediapipe"
-      if element:
-        return _name(element)
-    return name
-  for key in reader.members():
-    if key in _BY_KEY:
-      return _BY_KEY[key]
-    if key in LISTS + _ARRAYS and reader.is_list:
-      return next((_name(frame) for frame in reader.elements() if frame), "json") or "json"
-    value = reader.value()
-    if key in _HOLDERS:
-      return _name({key: value})
-    if _is_name(key):
-      name = "alphapose"
-      if value:
-        return "alphapose" if (found := _name(value)) and ("." in key or "/" in key) else found
-  return name
-
-
-_BY_KEY = {  # a key of the whole document -> format
-    "meta_info": "mmpose", "instance_info": "mmpose", "version": "openpose", "people": "openpose",
-    "bodies": "openpose", "annotations": "coco_annotations", "categories": "coco_annotations", "data": "skeletons",
-}
-_BY_FIELD = {  # a field of a frame or a person -> format, the first of which counts
-    "people": "openpose", "bodies": "openpose", "pose_keypoints_2d": "openpose", "landmarks": "mediapipe",
-    "pose_landmarks": "mediapipe", "poseLandmarks": "mediapipe", "landmark": "mediapipe",
-    "instances": "mmpose_inferencer", "keypoint_scores": "mmpose_inferencer",
-}
-
-
-def _name(element: Any) -> str | None:
-  """The format's name by one frame or person; "json" for one that no detector writes so, None for neither."""
-  if isinstance(element, list):
-    if element and isinstance(element[0], dict) and {"x", "y"} <= set(element[0]):
-      return "mediapipe"
-    return next((_name(one) or "json" for one in element if isinstance(one, dict | list)), "json" if element else None)
-  if not isinstance(element, dict):
-    return None
-  if "image_id" in element:
-    return "alphapose" if isinstance(element["image_id"], str) or "idx" in element else "coco_results"
-  if isinstance(element.get("keypoints"), dict):
-    return "ultralytics"
-  known = next((name for field, name in _BY_FIELD.items() if field in element), None)
-  is_person = known is None and any(field in element for field in _HOLDERS)
-  return "json" if is_person or len([1 for one in element.values() if _is_joint(one)]) >= 6 else known

@@ -21,7 +21,8 @@ PERSON = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 JOINT = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
 NAMES = rf"{_JOINT}s?(names|labels)|bodyparts"  # of a list of all joints' names
 NUMBER = (int, float)
-VIDEO = "(video|clip|camera|cam|trial)(name|id|path|file)?"
+VIDEO = "(video|vid|clip|camera|cam|view|trial|take|sequence|session|recording)(name|id|path|file)?"
+MOVIES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mts")
 
 
 def matches(key: str, pattern: str) -> bool:
@@ -31,10 +32,15 @@ def matches(key: str, pattern: str) -> bool:
 
 def first(entry: dict, *patterns: str, of: type | tuple[type, ...]) -> Any:
   """The value of the first pattern's first key with a value of type `of` that is not empty; None without one."""
-  keys = tuple(entry)
-  is_small = len(keys) <= MAX_KEYS and max(map(len, keys), default=0) <= MAX_KEY  # as joints and people are
-  order = _order_of_many(keys, patterns) if is_small else _order(keys, patterns)
+  order = keys(entry, *patterns)
   return next((entry[key] for key in order if entry[key] not in (None, "") and is_a(entry[key], of)), None)
+
+
+def keys(entry: Iterable[str], *patterns: str) -> list[str]:
+  """The keys of an entry that match, in the order of the patterns."""
+  names = tuple(entry)
+  is_small = len(names) <= MAX_KEYS and max(map(len, names), default=0) <= MAX_KEY  # as joints and people are
+  return _order_of_many(names, patterns) if is_small else _order(names, patterns)
 
 
 def _order(keys: tuple[str, ...], patterns: tuple[str, ...]) -> list[str]:

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import documents, fields, json_stream, numbering
+from posynda_jax.interop.keypoints import documents, fields, json_stream, numbering, recognition
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 MAX_FILES = 150_000
@@ -141,7 +141,7 @@ def recognise(path) -> str | None:
     return "yolo"
   videos, _ = _videos(path, ".json")
   file = next(iter(videos.values()))[0][1]
-  name = documents.recognise(file)
+  name = recognition.recognise(file)
   if name in ("alphapose", "coco_results", "coco_annotations", "skeletons"):
     whole = f"{file.name} in it is a whole video's {name} output"
     raise ValueError(f"{path} is a folder, but {whole}: give the file itself")

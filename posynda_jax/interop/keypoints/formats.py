@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 
 from posynda_jax.data import safe_pickle
-from posynda_jax.interop.keypoints import arrays, coco, documents, folders, json_stream, tables
+from posynda_jax.interop.keypoints import arrays, coco, documents, folders, json_stream, recognition, tables
 from posynda_jax.interop.keypoints.detections import Detections
 
 FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
@@ -19,7 +19,8 @@ FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "mhformer": arrays.mhformer, "openpose": folders.read, "alphapose": documents.read,
     "coco_results": documents.read,  # HRNet and ViTPose write it
     "coco_annotations": coco.read, "ultralytics": folders.read, "skeletons": documents.read,
-    "keypoints_scores": arrays.keypoints_scores, "csv": tables.read, "mmpose": folders.read,
+    "keypoints_scores": arrays.keypoints_scores, "csv": tables.read, "data_frame": tables.read_json,
+    "mmpose": folders.read,
     "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": folders.read, "plain": arrays.plain,
     "json": folders.read,  # frames in lists or objects that no detector writes so
 }
@@ -42,7 +43,7 @@ def _recognise(path: pathlib.Path) -> str | None:
     return arrays.recognise(path)
   head = _head(path)
   if head[:1] in (b"{", b"["):
-    return documents.recognise(path)
+    return recognition.recognise(path)
   if head.startswith(b"\x1f\x8b"):
     raise ValueError(f"{path} is packed by gzip: unpack it with gunzip or tar, and give what was in it")
   if head[:1].isdigit() and path.suffix == ".txt":

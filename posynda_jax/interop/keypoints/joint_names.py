@@ -2,15 +2,18 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from posynda_jax.geometry import layouts, skeleton
+from posynda_jax.interop.keypoints import fields
 
 SCORES = (  # words for the score of a joint, the first of which counts
-    "keypoint_scores", "scores", "score", "confidence", "confidences", "conf", "visibility", "visible",
-    "inFrameLikelihood", "likelihood", "vis", "probability", "prob", "presence", "accuracy", "accu", "certainty", "s",
-    "c", "v", "p",
+    "keypoint_scores", "keypoints_scores", "keypoint_score", "scores", "score", "confidence", "confidences", "conf",
+    "visibility", "visible", "inFrameLikelihood", "likelihood", "vis", "probability", "prob", "presence", "accuracy",
+    "accu", "certainty", "s", "c", "v", "p",
 )
+_SCORES = tuple(word.replace("_", "").lower() for word in SCORES)  # as patterns of `fields`
 LEAST = 6  # known names from which names decide
 _SIDES = {"l": "left", "r": "right", "left": "left", "right": "right"}
 _LIMBS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -21,6 +24,16 @@ _SAME = {  # other words for a joint
 }
 _COCO = ("nose", *(f"{side}_{limb}" for limb in _LIMBS for side in ("left", "right")))
 _FACE = ("eye_inner", "eye", "eye_outer")  # of MediaPipe's 33, as its mouth, hands and feet
+
+
+def score_words(names: Iterable[str], most: int | None = None) -> list[str]:
+  """Those of an entry's fields that have one of the first `most` words of SCORES, in any case, in their order."""
+  return fields.keys(names, *_SCORES[:most])
+
+
+def scores_of(entry: dict, most: int | None = None) -> Iterator[Any]:
+  """The values of these fields."""
+  return (entry[name] for name in score_words(entry, most))
 
 
 def _named(layout: str, more: dict[int, str]) -> tuple[str, ...]:
@@ -70,12 +83,13 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
   own = set(plain) - {""}
   counts = {
       one: len(own & set(known)) for one, (known, needed) in _NAMES.items()
-      if own.issuperset(needed) or is_sure and one == layout}
+      if own.issuperset(needed) or one == layout}
   best = max(counts, key=lambda one: (counts[one], one == layout))
   known = _NAMES[best][0]
   if layout not in (None, best) and len(names) == len(known) and own >= set(known) - {""}:
-    raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out")
-  if counts[best] >= LEAST and layout in (None, best):
+    raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out; or earlier "
+                     f"frames name fewer joints: give --layout={best}")
+  if counts[best] >= (1 if is_sure else LEAST) and layout in (None, best):
     if twice := {name for name in plain if name in known and plain.count(name) > 1}:
       raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")
     places = {name: i for i, name in enumerate(plain) if name}

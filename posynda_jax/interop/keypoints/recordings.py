@@ -234,7 +234,8 @@ def _check_units(points: np.ndarray, resolution: tuple[float, float], label: str
   seen = points[np.isfinite(points).all(-1)]
   if (largest := np.abs(seen).max()) <= 2:
     shares = f"no coordinate beyond {largest:.3g}: shares of the image"
-    raise ValueError(f"{label} has {shares}, expected px; multiply by its size")
+    or_3d = "; or 3D poses in metres? give their 2D" if (seen < 0).mean() > 0.25 else ""
+    raise ValueError(f"{label} has {shares}, expected px; multiply by its size{or_3d}")
   inside = ((seen >= 0) & (seen <= resolution)).all(-1).mean()
   if inside < 0.5:
     outside = "{:.0f}% of its joints outside {:g}x{:g} px".format(100 * (1 - inside), *resolution)

@@ -6,6 +6,7 @@
 
 import array
 import csv
+import itertools
 import os
 import re
 import sys
@@ -18,9 +19,10 @@ from posynda_jax.interop.keypoints.detections import Collector, Detections, note
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 _FRAMES = (fields.FRAME, fields.IMAGE, fields.TIME, r"(unnamed0|index)?")  # the last: of pandas
 _AXES = {"x": 0, "y": 1} | dict.fromkeys(joint_names.SCORES, 2)
-_AXES |= dict.fromkeys(("z", "depth", "w", "h", "width", "height"), 3)
+_AXES |= dict.fromkeys(("z", "depth"), 3) | dict.fromkeys(("w", "h", "width", "height"), 4)
 _FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
 _WORDS = dict.fromkeys(("", "none", "null", "na", "n/a", "-"), "nan") | {"true": "1", "false": "0"}  # in cells
+_Z = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?").fullmatch  # a cell of z
 _COMMENT = re.compile(r"#(?![,;\t])|\"?sep=([,;\t| ])\"?\s*$")
 
 
@@ -35,6 +37,27 @@ def read(path, layout=None) -> list[Detections]:
       return _read(path, layout, _rows(file))
   except csv.Error as error:
     raise ValueError(f"{path} is no table of text ({error}): not CSV, or damaged") from error
+
+
+def read_json(path, layout=None) -> list[Detections]:
+  """The detections of a table that pandas' `to_json(orient="split")` wrote. Raises as `read`."""
+  reader, head, index = json_stream.Reader(path), [], []
+  for key in reader.members():
+    if key == "columns":
+      head = ["_".join(map(str, name)) if isinstance(name, list) else str(name) for name in reader.value()]
+    elif key == "index":
+      index = reader.value()
+    elif key == "data":
+      rows = ([place, *row] for place, row in itertools.zip_longest(index, reader.elements()))
+      lines = (",".join(map(_cell, row)) for row in itertools.chain([["index", *head]], rows))
+      return _read(path, layout, csv.reader(lines))
+    else:
+      reader.value()
+  raise ValueError(f"{path} has 'columns' and no 'data' after it: expected what pandas' orient='split' writes")
+
+
+def _cell(value) -> str:
+  return "" if value is None else str(value).replace(",", " ").replace('"', " ")
 
 
 def _rows(file):
@@ -106,7 +129,9 @@ def _read(path, layout, rows) -> list[Detections]:
   people = [column for column in fields.places(names, *fields.PERSON) if column not in long][:1]
   videos = fields.places(names, fields.VIDEO)[:1]
   slots = [pairs["", ""]] if long else [pairs[one, joint] for one in individuals for joint in joints]
-  cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos], slots)
+  depths = [axes[3] for axes in slots if 3 in axes]
+  cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos, *depths], slots)
+  videos += [i for i in frames if cells[i] and all(cell.lower().endswith(fields.MOVIES) for cell in cells[i])]
   frames = [i for i in frames if long or fields.matches(names[i], fields.FRAME) or len({*cells[i]}) > 1]
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
@@ -118,6 +143,7 @@ def _read(path, layout, rows) -> list[Detections]:
   found = found or joint_names.Places(None, tuple(range(len(joint_list))))
   places = [-1 if place is None else place for place in found.of]
   collector = Collector(path, layout or found.layout)
+  collector.depths = [min(map(float, row)) for row in zip(*(cells[column] for column in depths)) if all(map(_Z, row))]
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   of_video = {*cells[videos[0]]} - {""} if videos else ()
   if len(of_video) > 1 and not isinstance(numbers[0], str):  # images' names tell videos apart
