@@ -200,6 +200,20 @@ def test_an_archive_in_an_archive_is_refused(tmp_path):
     read(tmp_path / "outer.zip")
 
 
+@pytest.mark.parametrize("names, message", [
+    (["[Content_Types].xml", "xl/workbook.xml"], "a.zip is a spreadsheet or another office document: save its"),
+    (["walk/README.md", "walk/keypoints.csv"], "a.zip has no .json file but README.md, keypoints.csv: give the"),
+    ([f"frame_{t}.npz" for t in range(5)], "no .json file but frame_0.npz, .* and 2 more: give one file with"),
+])
+def test_an_archive_of_other_files_says_what_it_holds_and_what_to_give(names, message, tmp_path):
+  with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+    for name in names:
+      archive.writestr(name, "a")
+  with pytest.raises(ValueError, match=message) as error:
+    read(tmp_path / "a.zip")
+  assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", NPZ)
 def test_a_program_in_an_npz_does_not_run(name, tmp_path):
   path = write(name, tmp_path / f"{name}.npz", detect(2))

@@ -37,7 +37,12 @@ def files(path, ending: str) -> list[pathlib.Path]:
   if inside:
     listed = ", ".join(sorted(entry.name for entry in inside)[:8])
     raise ValueError(f"{path} has {ending} files in several folders ({listed}): give one of them")
-  raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
+  others = sorted((entry.name for entry in found), key=numbering.natural)
+  what = f" but {', '.join(others[:3])}" + f" and {len(others) - 3} more" * (len(others) > 3) if others else ""
+  are_arrays = bool(others) and all(name.lower().endswith((".npy", ".npz")) for name in others)
+  give = "one file with the array (T, joints, 2 or 3) of all frames" if are_arrays else "the file of keypoints itself"
+  raise ValueError(f"{path} has no {ending} file{what}: give " + f"{give}, or " * bool(others) +
+                   "the folder that the detector wrote into")
 
 
 def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]], tuple[str, ...]]:
