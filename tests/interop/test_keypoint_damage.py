@@ -63,6 +63,11 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
   with pytest.raises(ValueError, match="is a folder, alphapose is a file"):
     read(tmp_path / "empty", format="alphapose")
   write("alphapose", tmp_path / "empty" / "alphapose-results.json", detect(2))
+  for words in ("0a1b2c3d", "e4f5a6b7", "9c8d7e6f"):
+    (tmp_path / "random").mkdir(exist_ok=True)
+    (tmp_path / "random" / f"frame_{words}.json").write_text('{"people": []}')
+  with pytest.raises(ValueError, match="whose names hold no frame number .*: rename them as frame_0001.json"):
+    read(tmp_path / "random")
   whole = "alphapose-results.json in it is a whole video's alphapose output: give the file itself"
   with pytest.raises(ValueError, match=whole):
     read(tmp_path / "empty")

@@ -1,12 +1,14 @@
 """Keypoint files whose keys, columns and names of frames nobody laid down: read right, refused, or with a warning."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.interop import detector_files as files
-from tests.interop.detector_files import H, W
+from tests.interop.detector_files import H, W, expected
 from tests.interop.keypoint_formats import read, read_one
-from tests.interop.test_odd_forms import ALL, COCO, MIXED, NAMES, SCORES, THERE, check, points
+from tests.interop.test_odd_forms import ALL, COCO, MIXED, NAMES, SCORES, SEEN, THERE, check, points
 
 COLUMNS = [f"{name}_{axis}" for name in NAMES for axis in "xyc"]
 OTHER = COCO + [300, 0, 0]  # a second person, or a second video
@@ -30,6 +32,31 @@ def test_a_frame_is_found_under_any_name(key, tmp_path):
 def test_totals_and_durations_are_no_frames(beside, tmp_path):
   document = [beside | {"frame_id": t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+@pytest.mark.parametrize("names", [np.array, lambda names: np.array(names, "S"), lambda names: np.array(names, object)])
+def test_names_of_images_in_an_array_number_its_rows(names, tmp_path):
+  order = sorted(ALL, key=lambda t: f"{t + 8}.jpg")  # 10.jpg before 8.jpg
+  imgname = names([f"walk/{t + 8}.jpg" for t in order])
+  np.savez(tmp_path / "a.npz", keypoints=COCO[order][..., :2], scores=COCO[order][..., 2], imgname=imgname)
+  found = read_one(tmp_path / "a.npz")
+  np.testing.assert_allclose(found.record["keypoints_px"], expected(SEEN, "simple")[0], atol=1e-3)
+  np.savez(tmp_path / "b.npz", keypoints=COCO, imgname=np.array([f"{v}/{t}.jpg" for v in "ab" for t in range(4)]))
+  assert [one.report["sequence"] for one in read(tmp_path / "b.npz", layout="coco17")] == ["a", "b"]
+
+
+def test_names_without_a_frame_number_follow_the_list_or_the_ids_and_are_said(tmp_path):
+  names = [f"{word}.jpg" for word in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")]
+  people = [{"image": name, "keypoints": COCO[t].tolist()} for t, name in enumerate(names)]
+  found = check(files.write_json(tmp_path / "a.json", people))
+  assert any("hold no frame number" in one for one in found.report["warnings"])
+  path = files.write_coco_annotations(tmp_path / "b.json", [[person] for person in SEEN])
+  document = json.loads(path.read_text())
+  for image, name in zip(sorted(document["images"], key=lambda image: image["id"]), names, strict=True):
+    image["file_name"] = name
+  document["images"] = document["images"][::-1]
+  found = read_one(files.write_json(path, document))
+  np.testing.assert_allclose(found.record["keypoints_px"], expected(SEEN, "simple")[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("times", [[0.03, 0.02, 0.025] * 3, [0] * 9, [20, 21, 20] * 3])

@@ -179,6 +179,8 @@ class Collector:
     if len(self.videos) > 1 and not self._named:
       names = ", ".join(sorted(self.videos)[:4])
       raise ValueError(f"{self.label} names {len(self.videos)} videos ({names}): keep the frames of one")
+    if self._named and len(self._names) > 1 and not numbering.have_numbers(self._names):
+      self.notes["images' names hold no frame number: their order in the file, or of their ids, counts"] = None
     fields = fields | {"notes": (*fields.get("notes", ()), *self.notes)}
     timed = self.times and not self._named
     frames = np.array(self._frames, float if timed else np.int64)

@@ -12,7 +12,7 @@ _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
 # Patterns for a key without signs.
 TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
 FRAME = r"(video)?frame(s|no|nr|num|nums|number|numbers|id|ids|idx|index|indexes|indices|count|counter|name)?"
-IMAGE = r"(image|img|file)(s|id|ids|name|path|filename)?"
+IMAGE = r"(image|img|file)(s|ids?|names?|paths?|filenames?)?|path"
 # Of one frame, in the order in which they count: totals such as frame_count stand beside numbers, and ms is a duration.
 FRAME_OF_ENTRY = (
     "imageid", "(video)?frame(id|idx|index|number|no|nr)?", "imagename|(video)?frame(name|num|count|counter)")

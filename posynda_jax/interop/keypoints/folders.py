@@ -53,11 +53,17 @@ def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]
   if pathlib.Path(path).is_file():
     return {"": [(0, pathlib.Path(path))]}, ()
   found = {file.name: file for file in files(path, ending)}
+  notes = ()
+  if len(found) > 1 and not numbering.have_numbers(found):
+    if sum(any(map(str.isdigit, name)) for name in found) > len(found) / 2:  # the digits are random
+      names = f"files whose names hold no frame number ({', '.join([*found][:2])}, ...)"
+      raise ValueError(f"{path} has {names}: rename them as frame_0001{ending}, in the order of the video")
+    notes = ("names of files hold no number: they were read in the order of the alphabet",)
   videos = numbering.videos(found)
   alone = [next(iter(frames)) for frames in videos.values() if len(frames) == 1]
   kept = {video: frames for video, frames in videos.items() if len(frames) > 1} or videos
   skipped = ", ".join(alone[:5]) if len(kept) < len(videos) else ""
-  notes = (f"skipped, because no other name is like theirs: {skipped}",) if skipped else ()
+  notes += (f"skipped, because no other name is like theirs: {skipped}",) if skipped else ()
   names = [""] if len(kept) == 1 else list(kept)
   return {
       name: sorted((frame, found[file]) for file, frame in frames.items())
