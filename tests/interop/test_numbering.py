@@ -107,3 +107,21 @@ def test_times_of_any_unit_become_frames(unit):
 def test_ids_of_images_are_no_frames(numbers):
   with pytest.raises(ValueError, match="file has .* frames numbered from .*: ids of images"):
     numbering.count(np.array(numbers), "file")
+
+
+@pytest.mark.parametrize("before, at, after", [
+    ("0:00:00.960000", "0:00:01", "0:00:01.040000"), ("00:00:00,960", "00:00:01,000", "00:00:01,040"),
+    ("23:59:59.96", "1 day, 0:00:00", "1 day, 0:00:00.04"), ("0 days 00:59:59.96", "0 days 01:00:00", "1:00:00.04"),
+    ("2024-02-29T23:59:59.960", "2024-03-01T00:00:00", "2024-03-01T00:00:00.040"),
+    ("2024-05-01 10:00:00.96Z", "2024-05-01 10:00:01+00:00", "2024-05-01 10:00:01.04 UTC")])
+def test_a_time_as_text_is_seconds(before, at, after):
+  assert np.diff([*map(numbering.as_time, (before, at, after))]).tolist() == pytest.approx([0.04, 0.04], abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["00:00:01:05", "1:2:3", "12:30", "2024-13-45T10:00:00", "a 0:00:01", "0001.jpg", ""])
+def test_other_text_is_no_time(text):
+  assert numbering.as_time(text) is None
+
+
+def test_times_of_a_known_unit_are_not_guessed():
+  assert numbering.from_times([0, 2, 4, 6], "file", 1) == (pytest.approx([0, 1, 2, 3]), None)

@@ -1,5 +1,6 @@
 """Keypoint files whose keys, columns and names of frames nobody laid down: read right, refused, or with a warning."""
 
+import datetime
 import json
 
 import numpy as np
@@ -32,6 +33,22 @@ def test_a_frame_is_found_under_any_name(key, tmp_path):
 def test_totals_and_durations_are_no_frames(beside, tmp_path):
   document = [beside | {"frame_id": t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+@pytest.mark.parametrize("form", ["{}", "1 days {}", "2024-05-01T1{}", "2024-05-01 1{}+02:00"])
+@pytest.mark.parametrize("kind", ["entries", "keys", "table", "array"])
+def test_times_as_text_are_frames_with_their_rate(form, kind, tmp_path):
+  times = [datetime.timedelta(microseconds=40_000 * (t + 20)) for t in THERE]  # the full second has no decimals
+  times, rows = [form.format(time) for time in times], COCO[THERE]
+  if kind == "table":
+    path = write_table(tmp_path / "a.csv", ["time", *COLUMNS], [[time, *row.ravel()] for time, row in zip(times, rows)])
+  elif kind == "array":
+    np.savez(path := tmp_path / "a.npz", keypoints=rows[..., :2], scores=rows[..., 2], timestamps=np.array(times))
+  else:
+    entries = [{"keypoints": row.tolist()} for row in rows]
+    path = files.write_json(tmp_path / "a.json", dict(zip(times, entries)) if kind == "keys" else [
+        {"time": time} | entry for time, entry in zip(times, entries)])
+  assert check(path, THERE, fps=None).record["fps"] == pytest.approx(25, rel=1e-5)
 
 
 @pytest.mark.parametrize("names", [np.array, lambda names: np.array(names, "S"), lambda names: np.array(names, object)])

@@ -193,7 +193,8 @@ def _numbers(data: dict, length: int, path) -> tuple[list[int] | list[str], floa
   for pattern in (fields.FRAME, fields.IMAGE, fields.TIME):
     for name in (name for name in data if fields.matches(str(name), pattern)):
       numbers = np.asarray(data[name])
-      if pattern != fields.TIME and numbers.shape == (length,) and (texts := _texts(numbers)):
+      if numbers.shape == (length,) and (texts := _texts(numbers)) and (
+          pattern != fields.TIME or all(numbering.as_time(one) is not None for one in texts)):
         return texts, None
       if numbers.shape == (length,) and numbers.dtype.kind in "fiu":
         if pattern == fields.TIME and (np.diff(numbers.astype(float)) > 0).all():

@@ -50,7 +50,7 @@ class Collector:
   def __init__(self, label, layout: str | None = None):
     self.label, self.layout = label, layout  # `label` names the file in errors
     self.resolution: tuple[float, float] | None = None
-    self.times = False  # whether frames are time stamps in s, ms, µs or ns
+    self.times, self.unit = False, None  # whether frames are time stamps, and how many are in a second; None: unknown
     self.listed: set[int | float] = set()  # frames of the file, also those without people
     self.videos: set[str] = set()  # that fields of the file name
     self.joints: list[str] = []  # names of all joints, where the file lists them once
@@ -99,7 +99,11 @@ class Collector:
     return f"{self.label}, frame {' '.join(str(frame).split())[:80]}"
 
   def list_frame(self, frame):
-    """The frame as a number or an image's name, counted as one of the file. Raises ValueError for another value."""
+    """The frame as a number or an image's name, counted as one of the file. A time as text becomes seconds. Raises
+    ValueError for another value.
+    """
+    if isinstance(frame, str) and (time := numbering.as_time(frame)) is not None:
+      self.times, self.unit, frame = True, 1, time
     if isinstance(frame, float) and frame.is_integer() and not self.times:
       frame = int(frame)
     if isinstance(frame, str):
@@ -186,9 +190,9 @@ class Collector:
     frames = np.array(self._frames, float if timed else np.int64)
     if timed:
       every = np.unique([*self.listed])
-      numbers, rate = numbering.from_times(every, self.label)
+      numbers, rate = numbering.from_times(every, self.label, self.unit)
       frames = numbers[np.searchsorted(every, frames)]
-      fields = {"fps": rate} | fields
+      fields = fields | {"fps": fields.get("fps") or rate}
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
     if len(joints) and not (joints[..., 2] > 0).any() and (np.nan_to_num(joints[..., :2]) != 0).any():
       zero = "every joint has score 0, which means not detected"

@@ -6,6 +6,7 @@ The frame is the number that varies from name to name, wherever it stands: 440 o
 """
 
 import collections
+import datetime
 import os
 import re
 import string
@@ -19,6 +20,9 @@ _HASH = re.compile(r"(?:_(?:jpe?g|png))?\.rf\.[0-9a-f]{8,}")  # that Roboflow ad
 _WORD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-z]+", re.IGNORECASE)  # a UUID is one word
 _HEX = re.compile(r"[0-9a-f-]{6,}", re.IGNORECASE)
 _MANY = 20  # forms of names or of hex digits, from which most need not be different for them to be random
+_TIME = re.compile(  # 0:00:01.04, 1 day, 0:00:01, 2024-05-01T10:00:00.04+02:00
+    r"(?:(\d{4}-\d\d-\d\d)[T ]|(\d{1,6}) days?,? )?(\d\d?):(\d\d):(\d\d(?:[.,]\d+)?)(?: ?(?:Z|UTC|[-+]\d\d:?\d\d))?")
+_DAY_0 = datetime.date(1900, 1, 1)  # which Python gives to times without a date
 _LEAST_STEPS = 3  # that show that only every n-th frame was detected
 _LONGEST = 1000  # step between numbers of successive frames
 _LEAST_STAMP, _MOST_STAMP = 8, 125  # ms between frames of 125 and 8 frames a second
@@ -82,6 +86,19 @@ def _without_hashes(stems: dict[str, str]) -> dict[str, str]:
         1 < len(forms) > min(2 / 3 * len(known), _MANY)):
       stems = stems | {name: stems[name][: word.start()] + stems[name][word.end() :] for name, word in words.items()}
   return stems
+
+
+def as_time(text: str) -> float | None:
+  """Seconds, from any start, of a time h:m:s or a date and time of ISO 8601; None for other text."""
+  if not (found := _TIME.fullmatch(text.strip())):
+    return None
+  date, days, *clock = found.groups()
+  try:
+    whole = (datetime.date.fromisoformat(date) - _DAY_0).days if date else int(days or 0)
+  except ValueError:  # no day of the calendar
+    return None
+  hours, minutes, seconds = (float(part.replace(",", ".")) for part in clock)
+  return 86400.0 * whole + 3600 * hours + 60 * minutes + seconds
 
 
 def _base16(stems: list[str]) -> np.ndarray | None:
@@ -202,8 +219,9 @@ def _frame_column(table: np.ndarray) -> int:
   return min(reversed(varying), key=num_videos)
 
 
-def from_times(times, label) -> tuple[np.ndarray, float | None]:
-  """(frames from 0, frame rate) of time stamps [n] in any order. The usual step tells s, ms, µs or ns.
+def from_times(times, label, unit: float | None = None) -> tuple[np.ndarray, float | None]:
+  """(frames from 0, frame rate) of time stamps [n] in any order, of which a second has `unit`; None: the usual step
+  tells s, ms, µs or ns.
 
   Raises ValueError for stamps that lie too far apart.
   """
@@ -218,7 +236,7 @@ def from_times(times, label) -> tuple[np.ndarray, float | None]:
     span = f"time stamps from {distinct[0]:g} to {distinct[-1]:g}, most {usual:g} apart"
     raise ValueError(f"{label} has {span}: not of one video? number the frames one by one")
   frames = np.cumsum(np.r_[0, counts]).astype(np.int64)
-  unit = next((unit for unit in _UNITS if usual / unit <= 1), _UNITS[-1])
+  unit = unit or next((unit for unit in _UNITS if usual / unit <= 1), _UNITS[-1])
   rate = unit * float(counts.sum() / steps.sum())
   return frames[np.searchsorted(distinct, times)], rate if rate > 1 else None  # by ones: numbers of frames
 

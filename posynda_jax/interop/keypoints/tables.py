@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import fields, joint_names, json_stream
+from posynda_jax.interop.keypoints import fields, joint_names, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections, notes_on_unknown
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
@@ -159,7 +159,9 @@ def _cells(path, rows, wanted: list[int], slots) -> tuple[dict[int, list[str]], 
 
 
 def _frames(path, name: str, cells: list[str]) -> tuple[list, bool]:
-  """(number or image's name of each row's frame, whether the numbers are times)."""
+  """(number, time as text or image's name of each row's frame, whether they are times)."""
+  if cells and all(numbering.as_time(cell) is not None for cell in cells):
+    return cells, True
   try:
     numbers = [sum(60.0**i * float(part) for i, part in enumerate(cell.split(":", 2)[::-1])) for cell in cells]
   except ValueError as error:
