@@ -21,9 +21,10 @@ def write_table(path, head, rows):
 
 
 @pytest.mark.parametrize("key", [
-    "frame_no", "frameNum", "Frame", "frameID", "FRAME-NUMBER", "frame_count", "ts", "t", "time_s", "timeSec"])
+    "frame_no", "frameNum", "Frame", "frameID", "FRAME-NUMBER", "frame_count", "img_id", "imageIndex", "ts", "t",
+    "time_s", "timeSec"])
 def test_a_frame_is_found_under_any_name(key, tmp_path):
-  step = 1 if key.lower().startswith("frame") else 0.04
+  step = 0.04 if key.startswith("t") else 1
   document = [{key: step * t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
 
@@ -33,6 +34,23 @@ def test_a_frame_is_found_under_any_name(key, tmp_path):
 def test_totals_and_durations_are_no_frames(beside, tmp_path):
   document = [beside | {"frame_id": t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+PLACES = [5, 0, 7, 2, 1, 6]  # THERE, not in order
+
+
+@pytest.mark.parametrize("key, name", [
+    ("img_path", "frames/{:06}.png"), ("path", "frames/{:06}.png"), ("image", "{:06}"), ("image", "a/frame_{}"),
+    ("frame_path", "{}.jpg"), ("img_id", "{}.jpg")])
+def test_a_name_of_an_image_is_found_under_any_name_and_sorted_by_its_number(key, name, tmp_path):
+  people = [{"name": "Ann", key: name.format(t), "keypoints": COCO[t].tolist()} for t in PLACES]
+  found = read_one(files.write_json(tmp_path / "a.json", people))
+  np.testing.assert_allclose(found.record["keypoints_px"][THERE], expected(SEEN, "simple")[0][THERE], atol=1e-3)
+
+
+def test_the_frame_goes_before_the_id_of_the_image(tmp_path):
+  people = [{"image_id": 7 - t, "frame": t, "keypoints": COCO[t].ravel().tolist()} for t in THERE]
+  check(files.write_json(tmp_path / "a.json", people), THERE)
 
 
 @pytest.mark.parametrize("form", ["{}", "1 days {}", "2024-05-01T1{}", "2024-05-01 1{}+02:00"])
@@ -214,6 +232,7 @@ def test_videos_that_names_of_images_tell_apart_are_two(tmp_path):
 @pytest.mark.parametrize("rows, message", [
     ([[f"{v}.mp4", t, *one[t].ravel()] for v, one in (("a", COCO), ("b", OTHER)) for t in ALL], "keep the rows of one"),
     ([["a.mp4", t, *(COCO[t] * [100 / W, 100 / H, 1]).ravel()] for t in ALL], "percentages of the image"),
+    ([[v, f"{t}.jpg", *one[t].ravel()] for v, one in (("a", COCO), ("b", OTHER)) for t in ALL], "keep the rows of one"),
     ([["a.mp4", 0, *COCO[t].ravel()] for t in ALL], "8 people at one place in frame 0: are they frames"),
 ])
 def test_a_table_of_videos_of_percentages_and_of_one_time_is_refused(rows, message, tmp_path):

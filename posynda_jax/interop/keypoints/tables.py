@@ -58,7 +58,9 @@ def _head(path, rows) -> list[tuple[str, str]]:
   if "bodyparts" not in levels:
     return [("", name) for name in axes]
   columns = [*zip(levels.get("individuals", [""] * len(axes)), levels["bodyparts"], axes)]
-  return [("", "frame"), *((individual, f"{part}_{axis}") for individual, part, axis in columns[1:])]
+  index = next((i for i, (_, part, axis) in enumerate(columns) if i and (part or axis)), 1)  # 3 where people labelled
+  names = [*[""] * (index - 2), "video", "frame"][-index:]
+  return [*(("", name) for name in names), *((one, f"{part}_{axis}") for one, part, axis in columns[index:])]
 
 
 def _split(name: str) -> tuple[str, int | None, int]:
@@ -108,6 +110,7 @@ def _read(path, layout, rows) -> list[Detections]:
   slots = [pairs["", ""]] if long else [pairs[one, joint] for one in individuals for joint in joints]
   cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos], slots)
   frames = [i for i in frames if long or fields.matches(names[i], fields.FRAME) or len({*cells[i]}) > 1]
+  frames.sort(key=lambda i: (not fields.matches(names[i], fields.FRAME), len({*cells[i]}) == 1))  # totals come last
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
   if (num_names := len(set(joints))) > MAX_NAMES:
@@ -120,9 +123,11 @@ def _read(path, layout, rows) -> list[Detections]:
   collector = Collector(path, layout or found.layout)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   of_video = {*cells[videos[0]]} - {""} if videos else ()
-  if len(of_video) > 1 and not isinstance(numbers[0], str):  # images' names tell videos apart
-    column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
-    raise ValueError(f"{path} has {len(of_video)} videos in column {column} ({shown}): keep the rows of one")
+  if len(of_video) > 1:
+    are_images = isinstance(numbers[0], str) and not collector.times
+    if not are_images or len({*zip(numbers, cells[videos[0]])}) > len({*numbers}):  # else their names tell videos apart
+      column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
+      raise ValueError(f"{path} has {len(of_video)} videos in column {column} ({shown}): keep the rows of one")
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
   notes += unknown
   notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
