@@ -52,6 +52,13 @@ def deeplabcut(*seen, individuals=("",)):
   return text(["scorer", *["DLC"] * 51 * n], [*head[n < 2:], ["coords", *["x", "y", "likelihood"] * 17 * n], *rows])
 
 
+def labelled():
+  """DeepLabCut's CollectedData: the columns before the joints are a folder, the video and the image."""
+  head = [["bodyparts", "", "", *np.repeat(COCO, 3)], ["coords", "", "", *["x", "y", "likelihood"] * 17]]
+  rows = [["labeled-data", "walk", f"img{t:03}.png", *SEEN[i].ravel()] for i, t in enumerate(FRAMES)]
+  return text(["scorer", "", "", *["me"] * 51], [*head, *rows])
+
+
 COMMAS = wide(sep=";").replace(".", ",")
 CASES = {  # name -> (text of the file, part of its notes)
     "right first": (wide(order=[0, 2, 1, 4, 3, *range(5, 17)]), ""), "sorted names": (wide(order=BY_NAME), ""),
@@ -89,6 +96,7 @@ CASES = {  # name -> (text of the file, part of its notes)
         [[t, *(cell for x, y, c in body.tolist() for cell in (x, 1, y, c))] for t, body in zip(FRAMES, SEEN)]), ""),
     "semicolons": (wide(sep=";"), ""), "decimal commas": (COMMAS, ""), "tabs": (wide(sep="\t").replace(".", ","), ""),
     "crlf": (wide().replace("\n", "\r\n"), ""), "sep=": ("sep=;\n" + COMMAS, ""), "deeplabcut": (deeplabcut(SEEN), ""),
+    "labelled": (labelled(), ""), "a total first": (wide("frame_count,frame", keys=[f"900,{n}" for n in FRAMES]), ""),
     "comments": ("# fps: 30\n# a\n" + wide() + "# b\n", ""), "repeated": (wide() + wide().splitlines()[-1], ""),
     **{code: (beside("größe", "1").encode(code), "") for code in ("utf-8-sig", "utf-16", "latin-1")},
 }  # fmt: skip

@@ -63,6 +63,11 @@ def test_a_folder_or_file_of_nothing_known_says_what_is(tmp_path):
   with pytest.raises(ValueError, match="is a folder, alphapose is a file"):
     read(tmp_path / "empty", format="alphapose")
   write("alphapose", tmp_path / "empty" / "alphapose-results.json", detect(2))
+  for words in ("0a1b2c3d", "e4f5a6b7", "9c8d7e6f"):
+    (tmp_path / "random").mkdir(exist_ok=True)
+    (tmp_path / "random" / f"frame_{words}.json").write_text('{"people": []}')
+  with pytest.raises(ValueError, match="whose names hold no frame number .*: rename them as frame_0001.json"):
+    read(tmp_path / "random")
   whole = "alphapose-results.json in it is a whole video's alphapose output: give the file itself"
   with pytest.raises(ValueError, match=whole):
     read(tmp_path / "empty")
@@ -198,6 +203,20 @@ def test_an_archive_in_an_archive_is_refused(tmp_path):
     archive.write(inner, "inner.zip")
   with pytest.raises(ValueError, match="outer.zip holds another archive, inner.zip: unpack it"):
     read(tmp_path / "outer.zip")
+
+
+@pytest.mark.parametrize("names, message", [
+    (["[Content_Types].xml", "xl/workbook.xml"], "a.zip is a spreadsheet or another office document: save its"),
+    (["walk/README.md", "walk/keypoints.csv"], "a.zip has no .json file but README.md, keypoints.csv: give the"),
+    ([f"frame_{t}.npz" for t in range(5)], "no .json file but frame_0.npz, .* and 2 more: give one file with"),
+])
+def test_an_archive_of_other_files_says_what_it_holds_and_what_to_give(names, message, tmp_path):
+  with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+    for name in names:
+      archive.writestr(name, "a")
+  with pytest.raises(ValueError, match=message) as error:
+    read(tmp_path / "a.zip")
+  assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", NPZ)

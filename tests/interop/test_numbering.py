@@ -1,9 +1,13 @@
 """Frame numbers of names and of numbers that a detector wrote."""
 
+import uuid
+
 import numpy as np
 import pytest
 
 from posynda_jax.interop.keypoints import numbering
+
+UUIDS = [str(uuid.UUID(bytes=np.random.default_rng(i).bytes(16))) for i in range(30)]
 
 
 @pytest.mark.parametrize("names, frames", [
@@ -14,18 +18,27 @@ from posynda_jax.interop.keypoints import numbering
     ([f"img_{i:04}_t{i / 30:.2f}.png" for i in range(40)], list(range(40))),  # a time beside the frame
     (["0.jpg", "1.jpg", "10.jpg"], [0, 1, 10]),
     ([f"walk_{i:04}_jpg.rf.{i * 7919:032x}.jpg" for i in (3, 4, 9)], [3, 4, 9]),  # Roboflow
+    ([f"data/{word[:8]}-frame_{i:04}.jpg" for i, word in enumerate(UUIDS)], list(range(30))),  # Label Studio
+    *(([form.format(word, i) for i, word in enumerate(UUIDS)], list(range(30))) for form in (
+        "{}_{}.jpg", "frame{1}-{0}.png")),
+    ([f"face{i:04}.jpg" for i in range(3, 9)], list(range(3, 9))),  # hex digits, but not random
+    ([f"frame_{i:04x}.jpg" for i in range(150, 180)], list(range(150, 180))),  # counts in base 16
+    ([f"frame{i:x}.jpg" for i in range(5, 40)], list(range(5, 40))),
 ])
 def test_the_number_that_varies_is_the_frame(names, frames):
   assert numbering.videos(names[::-1]) == {"": dict(zip(names, frames))}
 
 
 def test_names_without_a_number_of_their_own_follow_their_order():
-  assert numbering.videos(["b.jpg", "a.jpg", "c.jpg"]) == {"": {"a.jpg": 0, "b.jpg": 1, "c.jpg": 2}}
-  assert numbering.videos(["clip_2.jpg", f"{10**30}.jpg"]) == {"": {"clip_2.jpg": 1, f"{10**30}.jpg": 0}}
+  for names in (["b.jpg", "a.jpg", "c.jpg"], ["clip_2.jpg", f"{10**30}.jpg"], [f"{word}.jpg" for word in UUIDS],
+                [word.replace("-", "") for word in UUIDS], [f"frame_{word[:8]}.png" for word in UUIDS]):
+    assert numbering.videos(names) == {"": {name: i for i, name in enumerate(names)}}
+    assert numbering.have_numbers(names) == (names[0] == "clip_2.jpg")
 
 
 @pytest.mark.parametrize("names, videos", [
     ([f"{v}_{i:012}_keypoints.json" for v in "ab" for i in range(3)], ["a", "b"]),
+    ([f"{v}{i}.jpg" for v in "ab" for i in range(10)], ["a", "b"]),  # not in base 16
     ([f"v{v}_{i:03}_cam2.json" for v in (1, 2) for i in range(3)], ["v1__cam2", "v2__cam2"]),
     ([f"cam{v}/{i:03}.png" for v in (1, 2) for i in range(3)], ["cam1", "cam2"]),
     ([f"{v}/{i:03}.jpg" for v in ("run", "walk") for i in range(3)], ["run", "walk"]),
@@ -48,6 +61,11 @@ def test_names_that_differ_elsewhere_are_of_several_videos(names, videos):
 ])
 def test_a_time_in_names_runs_on_over_its_seconds(names):
   assert numbering.videos(names[::-1]) == {"": {name: i for i, name in enumerate(names)}}
+
+
+def test_frames_may_lack_between_two_seconds_of_names_in_milliseconds():
+  names = {f"frame_00-00-{t // 30:02}-{t % 30 * 1000 // 30:03}.json": t - 20 for t in [*range(20, 28), *range(32, 44)]}
+  assert numbering.videos([*names][::-1]) == {"": names}
 
 
 @pytest.mark.parametrize("names", [
@@ -89,3 +107,21 @@ def test_times_of_any_unit_become_frames(unit):
 def test_ids_of_images_are_no_frames(numbers):
   with pytest.raises(ValueError, match="file has .* frames numbered from .*: ids of images"):
     numbering.count(np.array(numbers), "file")
+
+
+@pytest.mark.parametrize("before, at, after", [
+    ("0:00:00.960000", "0:00:01", "0:00:01.040000"), ("00:00:00,960", "00:00:01,000", "00:00:01,040"),
+    ("23:59:59.96", "1 day, 0:00:00", "1 day, 0:00:00.04"), ("0 days 00:59:59.96", "0 days 01:00:00", "1:00:00.04"),
+    ("2024-02-29T23:59:59.960", "2024-03-01T00:00:00", "2024-03-01T00:00:00.040"),
+    ("2024-05-01 10:00:00.96Z", "2024-05-01 10:00:01+00:00", "2024-05-01 10:00:01.04 UTC")])
+def test_a_time_as_text_is_seconds(before, at, after):
+  assert np.diff([*map(numbering.as_time, (before, at, after))]).tolist() == pytest.approx([0.04, 0.04], abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["00:00:01:05", "1:2:3", "12:30", "2024-13-45T10:00:00", "a 0:00:01", "0001.jpg", ""])
+def test_other_text_is_no_time(text):
+  assert numbering.as_time(text) is None
+
+
+def test_times_of_a_known_unit_are_not_guessed():
+  assert numbering.from_times([0, 2, 4, 6], "file", 1) == (pytest.approx([0, 1, 2, 3]), None)

@@ -1,12 +1,15 @@
 """Keypoint files whose keys, columns and names of frames nobody laid down: read right, refused, or with a warning."""
 
+import datetime
+import json
+
 import numpy as np
 import pytest
 
 from tests.interop import detector_files as files
-from tests.interop.detector_files import H, W
+from tests.interop.detector_files import H, W, expected
 from tests.interop.keypoint_formats import read, read_one
-from tests.interop.test_odd_forms import ALL, COCO, MIXED, NAMES, SCORES, THERE, check, points
+from tests.interop.test_odd_forms import ALL, COCO, MIXED, NAMES, SCORES, SEEN, THERE, check, points
 
 COLUMNS = [f"{name}_{axis}" for name in NAMES for axis in "xyc"]
 OTHER = COCO + [300, 0, 0]  # a second person, or a second video
@@ -18,9 +21,10 @@ def write_table(path, head, rows):
 
 
 @pytest.mark.parametrize("key", [
-    "frame_no", "frameNum", "Frame", "frameID", "FRAME-NUMBER", "frame_count", "ts", "t", "time_s", "timeSec"])
+    "frame_no", "frameNum", "Frame", "frameID", "FRAME-NUMBER", "frame_count", "img_id", "imageIndex", "ts", "t",
+    "time_s", "timeSec"])
 def test_a_frame_is_found_under_any_name(key, tmp_path):
-  step = 1 if key.lower().startswith("frame") else 0.04
+  step = 0.04 if key.startswith("t") else 1
   document = [{key: step * t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
 
@@ -30,6 +34,64 @@ def test_a_frame_is_found_under_any_name(key, tmp_path):
 def test_totals_and_durations_are_no_frames(beside, tmp_path):
   document = [beside | {"frame_id": t, "people": [{"keypoints": COCO[t].tolist()}]} for t in THERE]
   check(files.write_json(tmp_path / "a.json", document), THERE)
+
+
+PLACES = [5, 0, 7, 2, 1, 6]  # THERE, not in order
+
+
+@pytest.mark.parametrize("key, name", [
+    ("img_path", "frames/{:06}.png"), ("path", "frames/{:06}.png"), ("image", "{:06}"), ("image", "a/frame_{}"),
+    ("frame_path", "{}.jpg"), ("img_id", "{}.jpg")])
+def test_a_name_of_an_image_is_found_under_any_name_and_sorted_by_its_number(key, name, tmp_path):
+  people = [{"name": "Ann", key: name.format(t), "keypoints": COCO[t].tolist()} for t in PLACES]
+  found = read_one(files.write_json(tmp_path / "a.json", people))
+  np.testing.assert_allclose(found.record["keypoints_px"][THERE], expected(SEEN, "simple")[0][THERE], atol=1e-3)
+
+
+def test_the_frame_goes_before_the_id_of_the_image(tmp_path):
+  people = [{"image_id": 7 - t, "frame": t, "keypoints": COCO[t].ravel().tolist()} for t in THERE]
+  check(files.write_json(tmp_path / "a.json", people), THERE)
+
+
+@pytest.mark.parametrize("form", ["{}", "1 days {}", "2024-05-01T1{}", "2024-05-01 1{}+02:00"])
+@pytest.mark.parametrize("kind", ["entries", "keys", "table", "array"])
+def test_times_as_text_are_frames_with_their_rate(form, kind, tmp_path):
+  times = [datetime.timedelta(microseconds=40_000 * (t + 20)) for t in THERE]  # the full second has no decimals
+  times, rows = [form.format(time) for time in times], COCO[THERE]
+  if kind == "table":
+    path = write_table(tmp_path / "a.csv", ["time", *COLUMNS], [[time, *row.ravel()] for time, row in zip(times, rows)])
+  elif kind == "array":
+    np.savez(path := tmp_path / "a.npz", keypoints=rows[..., :2], scores=rows[..., 2], timestamps=np.array(times))
+  else:
+    entries = [{"keypoints": row.tolist()} for row in rows]
+    path = files.write_json(tmp_path / "a.json", dict(zip(times, entries)) if kind == "keys" else [
+        {"time": time} | entry for time, entry in zip(times, entries)])
+  assert check(path, THERE, fps=None).record["fps"] == pytest.approx(25, rel=1e-5)
+
+
+@pytest.mark.parametrize("names", [np.array, lambda names: np.array(names, "S"), lambda names: np.array(names, object)])
+def test_names_of_images_in_an_array_number_its_rows(names, tmp_path):
+  order = sorted(ALL, key=lambda t: f"{t + 8}.jpg")  # 10.jpg before 8.jpg
+  imgname = names([f"walk/{t + 8}.jpg" for t in order])
+  np.savez(tmp_path / "a.npz", keypoints=COCO[order][..., :2], scores=COCO[order][..., 2], imgname=imgname)
+  found = read_one(tmp_path / "a.npz")
+  np.testing.assert_allclose(found.record["keypoints_px"], expected(SEEN, "simple")[0], atol=1e-3)
+  np.savez(tmp_path / "b.npz", keypoints=COCO, imgname=np.array([f"{v}/{t}.jpg" for v in "ab" for t in range(4)]))
+  assert [one.report["sequence"] for one in read(tmp_path / "b.npz", layout="coco17")] == ["a", "b"]
+
+
+def test_names_without_a_frame_number_follow_the_list_or_the_ids_and_are_said(tmp_path):
+  names = [f"{word}.jpg" for word in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")]
+  people = [{"image": name, "keypoints": COCO[t].tolist()} for t, name in enumerate(names)]
+  found = check(files.write_json(tmp_path / "a.json", people))
+  assert any("hold no frame number" in one for one in found.report["warnings"])
+  path = files.write_coco_annotations(tmp_path / "b.json", [[person] for person in SEEN])
+  document = json.loads(path.read_text())
+  for image, name in zip(sorted(document["images"], key=lambda image: image["id"]), names, strict=True):
+    image["file_name"] = name
+  document["images"] = document["images"][::-1]
+  found = read_one(files.write_json(path, document))
+  np.testing.assert_allclose(found.record["keypoints_px"], expected(SEEN, "simple")[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("times", [[0.03, 0.02, 0.025] * 3, [0] * 9, [20, 21, 20] * 3])
@@ -170,6 +232,7 @@ def test_videos_that_names_of_images_tell_apart_are_two(tmp_path):
 @pytest.mark.parametrize("rows, message", [
     ([[f"{v}.mp4", t, *one[t].ravel()] for v, one in (("a", COCO), ("b", OTHER)) for t in ALL], "keep the rows of one"),
     ([["a.mp4", t, *(COCO[t] * [100 / W, 100 / H, 1]).ravel()] for t in ALL], "percentages of the image"),
+    ([[v, f"{t}.jpg", *one[t].ravel()] for v, one in (("a", COCO), ("b", OTHER)) for t in ALL], "keep the rows of one"),
     ([["a.mp4", 0, *COCO[t].ravel()] for t in ALL], "8 people at one place in frame 0: are they frames"),
 ])
 def test_a_table_of_videos_of_percentages_and_of_one_time_is_refused(rows, message, tmp_path):

@@ -132,7 +132,11 @@ def plain(path, layout=None) -> list[Detections]:
   if layout is None:
     known = "|".join(layouts.LAYOUTS)
     raise ValueError(f"{path} is a plain array {points.shape}: name its joint order with --layout={known}")
-  (found,) = _of_array(data, points, path, layout)
+  return [_as_shares(found, layout, points) for found in _of_array(data, points, path, layout)]
+
+
+def _as_shares(found: Detections, layout: str, points) -> Detections:
+  """Detections of an array of `points`, as shares if they are, and with MoveNet's y and x exchanged."""
   seen = found.points[np.isfinite(found.points)]
   normalised = found.normalised and bool(((seen >= 0) & (seen <= 1)).mean() > 0.98)
   last = np.shape(next((one for one in points if np.size(one) > 1), ()))[-1:]
@@ -141,8 +145,8 @@ def plain(path, layout=None) -> list[Detections]:
     down = np.median(down[np.isfinite(down).all(-1)], 0)
     if down[0] > 2 * abs(down[1]):
       note = "read as y, x, score, as MoveNet writes it: as x, y the person would lie on the side"
-      found = dataclasses.replace(found, points=found.points[..., ::-1], notes=(note,))
-  return [dataclasses.replace(found, normalised=normalised)]
+      found = dataclasses.replace(found, points=found.points[..., ::-1], notes=(*found.notes, note))
+  return dataclasses.replace(found, normalised=normalised)
 
 
 def mediapipe(path, layout=None) -> list[Detections]:
@@ -182,11 +186,16 @@ def _name_of_scores(data: dict) -> str | None:
   return None
 
 
-def _numbers(data: dict, length: int, path) -> tuple[list[int], float | None]:
-  """(numbers of the frames, frame rate or None), as an array of frames or of times that go up says; from 0 else."""
-  for pattern in (fields.FRAME, "imageids?", fields.TIME):
+def _numbers(data: dict, length: int, path) -> tuple[list[int] | list[str], float | None]:
+  """(numbers of the frames or names of their images, frame rate or None), as an array of frames, of images or of times
+  that go up says; from 0 else.
+  """
+  for pattern in (fields.FRAME, fields.IMAGE, fields.TIME):
     for name in (name for name in data if fields.matches(str(name), pattern)):
       numbers = np.asarray(data[name])
+      if numbers.shape == (length,) and (texts := _texts(numbers)) and (
+          pattern != fields.TIME or all(numbering.as_time(one) is not None for one in texts)):
+        return texts, None
       if numbers.shape == (length,) and numbers.dtype.kind in "fiu":
         if pattern == fields.TIME and (np.diff(numbers.astype(float)) > 0).all():
           frames, rate = numbering.from_times(numbers, path)
@@ -194,6 +203,13 @@ def _numbers(data: dict, length: int, path) -> tuple[list[int], float | None]:
         if pattern != fields.TIME and (numbers == np.round(numbers)).all():
           return numbers.clip(-1, numbering.MAX_FRAME + 1).astype(np.int64).tolist(), None
   return list(range(length)), None
+
+
+def _texts(values: np.ndarray) -> list[str]:
+  """Values [n] as text; empty if they are none, or all the same."""
+  listed = values.tolist() if values.dtype.kind in "OSU" else []
+  listed = [one.decode(errors="replace") if isinstance(one, bytes) else one for one in listed]
+  return listed if all(isinstance(one, str) for one in listed) and len({*listed}) > 1 else []
 
 
 def _of_array(data: dict, value, path, layout: str, **more) -> list[Detections]:

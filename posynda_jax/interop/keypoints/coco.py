@@ -1,5 +1,6 @@
 """Keypoints in COCO's annotation files, which many programs for labelling write."""
 
+from posynda_jax.interop.keypoints import fields
 from posynda_jax.interop.keypoints.detections import Collector, Detections
 from posynda_jax.interop.keypoints.documents import field
 from posynda_jax.interop.keypoints.json_stream import Reader
@@ -24,8 +25,9 @@ def read(path, layout=None) -> list[Detections]:
   sizes = {images[field(entry, "image_id", path)][1] for entry in found if entry["image_id"] in images}
   if len(sizes) > 1:
     raise ValueError(f"{path} has images of {len(sizes)} sizes: keep those of one video")
-  for name, _ in images.values():
-    collector.name(name)
+  has_numbers = all(fields.is_a(number, int) for number in images)
+  for number in sorted(images) if has_numbers else images:  # the order of names without numbers
+    collector.name(images[number][0])
   for entry in found:
     if entry["image_id"] not in images:
       raise ValueError(f"{path}: annotation of image {entry['image_id']!r}, which `images` does not list")

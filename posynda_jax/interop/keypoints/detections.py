@@ -52,7 +52,7 @@ class Collector:
   def __init__(self, label, layout: str | None = None):
     self.label, self.layout = label, layout  # `label` names the file in errors
     self.resolution: tuple[float, float] | None = None
-    self.times = False  # whether frames are time stamps in s, ms, µs or ns
+    self.times, self.unit = False, None  # whether frames are time stamps, and how many are in a second; None: unknown
     self.listed: set[int | float] = set()  # frames of the file, also those without people
     self.videos: set[str] = set()  # that fields of the file name
     self.depths: list[float] = []  # least z of each skeleton, where joints have one
@@ -102,7 +102,11 @@ class Collector:
     return f"{self.label}, frame {' '.join(str(frame).split())[:80]}"
 
   def list_frame(self, frame):
-    """The frame as a number or an image's name, counted as one of the file. Raises ValueError for another value."""
+    """The frame as a number or an image's name, counted as one of the file. A time as text becomes seconds. Raises
+    ValueError for another value.
+    """
+    if isinstance(frame, str) and (time := numbering.as_time(frame)) is not None:
+      self.times, self.unit, frame = True, 1, time
     if isinstance(frame, float) and frame.is_integer() and not self.times:
       frame = int(frame)
     if isinstance(frame, str):
@@ -125,12 +129,10 @@ class Collector:
     try:
       values = np.asarray(keypoints, np.float32)
       if scores is not None and values.shape[1:] == (3,):
-        if set(values[:, 2]) <= {0, 1, 2}:  # flags
-          values = values[:, :2]
-        elif not np.array_equal(values[:, 2], np.asarray(scores, np.float32).ravel(), equal_nan=True):
+        own, are_flags = values[:, 2], set(values[:, 2]) <= {0, 1, 2}
+        if not are_flags and not np.array_equal(own, np.asarray(scores, np.float32).ravel(), equal_nan=True):
           raise ValueError(f"{len(values)} joints of 3 numbers and a score apart: 3D poses? give its 2D output")
-        else:
-          scores = None
+        values = values[:, :2]
       is_flat_pairs = values.ndim == 1 and not self._is_known(values.size / 3) and self._is_known(values.size / 2)
       if is_flat_pairs and values.size % 3 == 1 and self._is_known(values.size // 3) and min(
           values[3::3].max(), values[2::3].max()) <= 1 < values.max():
@@ -187,14 +189,16 @@ class Collector:
     and where third numbers are no scores.
     """
     self._check_videos()
+    if self._named and len(self._names) > 1 and not numbering.have_numbers(self._names):
+      self.notes["images' names hold no frame number: their order in the file, or of their ids, counts"] = None
     fields = fields | {"notes": (*fields.get("notes", ()), *self.notes)}
     timed = self.times and not self._named
     frames = np.array(self._frames, float if timed else np.int64)
     if timed:
       every = np.unique([*self.listed])
-      numbers, rate = numbering.from_times(every, self.label)
+      numbers, rate = numbering.from_times(every, self.label, self.unit)
       frames = numbers[np.searchsorted(every, frames)]
-      fields = {"fps": rate} | fields
+      fields = fields | {"fps": fields.get("fps") or rate}
     joints = np.stack(self._joints) if self._joints else np.zeros((0, 17, 3), np.float32)
     self._check_scores(joints)
     layout = self.layout

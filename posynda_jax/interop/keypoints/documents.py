@@ -20,8 +20,6 @@ from posynda_jax.interop.keypoints.json_stream import Reader
 _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
 _OTHER = "not of this format, see --format"
 LISTS = ("frames", "data", "results", "instance_info", "predictions")  # fields of a file with a list of its frames
-_IMAGE = ("image", "image_path", "img_name", "file_name", "filename")  # which also name videos
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _PEOPLE = ("people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections")
 HOLDERS = _PEOPLE + (  # fields with people or joints, the first of which counts
     "pose_keypoints_2d", "pose_keypoints", "joints", "keypoints", "landmark", "landmarks", "pose_landmarks",
@@ -178,7 +176,8 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
     collector.videos.add(str(video))
   if (frame := fields.first(entry, *fields.FRAME_OF_ENTRY, of=object)) is not None:
     return frame - first if fields.is_number(frame) else frame
-  if str(image := _first(entry, _IMAGE)).lower().endswith(_IMAGES):
+  images = (fields.first(entry, keys, of=(str, int), form=form) for keys, form in fields.IMAGE_OF_ENTRY)
+  if (image := next((one for one in images if one is not None), None)) is not None:
     return str(image)
   times = (fields.first(entry, fields.TIME_OF_ENTRY, of=of) for of in (fields.NUMBER, str))
   if (time := next((one for one in times if one is not None), None)) is not None:

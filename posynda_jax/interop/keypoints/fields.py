@@ -12,10 +12,14 @@ _JOINT = "(joint|keypoint|kpt?|landmark|lm|bodypart|part|point|marker)"
 # Patterns for a key without signs.
 TIME = r"(time|timestamp|ts|t|seconds?|secs?|milliseconds?|ms)(s|secs?|seconds?|ms|msec|us|ns)?"
 FRAME = r"(video)?frame(s|no|nr|num|nums|number|numbers|id|ids|idx|index|indexes|indices|count|counter|name)?"
-IMAGE = r"(image|img|file)(s|id|ids|name|path|filename)?"
+IMAGE = r"(image|img|file)(s|ids?|names?|paths?|filenames?)?|path"
 # Of one frame, in the order in which they count: totals such as frame_count stand beside numbers, and ms is a duration.
 FRAME_OF_ENTRY = (
-    "imageid", "(video)?frame(id|idx|index|number|no|nr)?", "imagename|(video)?frame(name|num|count|counter)")
+    "(video)?frame(id|idx|index|number|no|nr)?", "(image|img)(id|idx|index|number|num|no|nr)",
+    "imagename|(video)?frame(name|num|count|counter)")
+IMAGE_OF_ENTRY = (  # (names of fields, form of their values): of images, and of numbers where the field says image
+    ("(image|img|frame|file)?(name|path|file|filename|url)?", r"(?i)\.(jpe?g|png|bmp|webp|tiff?)$"),
+    ("(image|img)(name|path|file|filename)?", r"(?i)^(.*/)?((frame|image|img)[-_ ]?)?\d+$"))
 TIME_OF_ENTRY = "(time|timestamp|ts|t)(s|secs?|seconds?|ms|msec|us|ns)?"
 PERSON = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 JOINT = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
@@ -30,10 +34,13 @@ def matches(key: str, pattern: str) -> bool:
   return len(key) <= MAX_KEY and re.fullmatch(pattern, re.sub(r"[\W_]", "", key.lower())) is not None
 
 
-def first(entry: dict, *patterns: str, of: type | tuple[type, ...]) -> Any:
-  """The value of the first pattern's first key with a value of type `of` that is not empty; None without one."""
+def first(entry: dict, *patterns: str, of: type | tuple[type, ...], form: str = "") -> Any:
+  """The value of the first pattern's first key with a value of type `of` that is not empty, and whose text has the
+  `form`; None without one.
+  """
   order = keys(entry, *patterns)
-  return next((entry[key] for key in order if entry[key] not in (None, "") and is_a(entry[key], of)), None)
+  values = (entry[key] for key in order if entry[key] not in (None, "") and is_a(entry[key], of))
+  return next((value for value in values if not form or re.search(form, str(value))), None)
 
 
 def keys(entry: Iterable[str], *patterns: str) -> list[str]:

@@ -37,7 +37,12 @@ def files(path, ending: str) -> list[pathlib.Path]:
   if inside:
     listed = ", ".join(sorted(entry.name for entry in inside)[:8])
     raise ValueError(f"{path} has {ending} files in several folders ({listed}): give one of them")
-  raise ValueError(f"{path} has no {ending} file: give the folder that the detector wrote into")
+  others = sorted((entry.name for entry in found), key=numbering.natural)
+  what = f" but {', '.join(others[:3])}" + f" and {len(others) - 3} more" * (len(others) > 3) if others else ""
+  are_arrays = bool(others) and all(name.lower().endswith((".npy", ".npz")) for name in others)
+  give = "one file with the array (T, joints, 2 or 3) of all frames" if are_arrays else "the file of keypoints itself"
+  raise ValueError(f"{path} has no {ending} file{what}: give " + f"{give}, or " * bool(others) +
+                   "the folder that the detector wrote into")
 
 
 def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]], tuple[str, ...]]:
@@ -48,11 +53,17 @@ def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]
   if pathlib.Path(path).is_file():
     return {"": [(0, pathlib.Path(path))]}, ()
   found = {file.name: file for file in files(path, ending)}
+  notes = ()
+  if len(found) > 1 and not numbering.have_numbers(found):
+    if sum(any(map(str.isdigit, name)) for name in found) > len(found) / 2:  # the digits are random
+      names = f"files whose names hold no frame number ({', '.join([*found][:2])}, ...)"
+      raise ValueError(f"{path} has {names}: rename them as frame_0001{ending}, in the order of the video")
+    notes = ("names of files hold no number: they were read in the order of the alphabet",)
   videos = numbering.videos(found)
   alone = [next(iter(frames)) for frames in videos.values() if len(frames) == 1]
   kept = {video: frames for video, frames in videos.items() if len(frames) > 1} or videos
   skipped = ", ".join(alone[:5]) if len(kept) < len(videos) else ""
-  notes = (f"skipped, because no other name is like theirs: {skipped}",) if skipped else ()
+  notes += (f"skipped, because no other name is like theirs: {skipped}",) if skipped else ()
   names = [""] if len(kept) == 1 else list(kept)
   return {
       name: sorted((frame, found[file]) for file, frame in frames.items())

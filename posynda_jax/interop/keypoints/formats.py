@@ -24,6 +24,7 @@ FORMATS = {  # name -> reader, `(path, layout or None) -> list of Detections`
     "mmpose_inferencer": folders.read, "yolo": folders.yolo, "mediapipe": folders.read, "plain": arrays.plain,
     "json": folders.read,  # frames in lists or objects that no detector writes so
 }
+_OFFICE = {"[Content_Types].xml", "content.xml"}  # of Excel, and of LibreOffice
 
 
 def _head(path) -> bytes:
@@ -64,9 +65,13 @@ def _is_packed(path: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def _unpacked(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder, while it is used, with the files of a zip archive. Raises ValueError for a damaged or too large one."""
+  """A folder, while it is used, with the files of a zip archive. Raises ValueError for a damaged or too large one, and
+  for an office document.
+  """
   with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
     members = [one for one in archive.infolist() if not one.filename.startswith("__MACOSX/")]
+    if _OFFICE & {member.filename for member in members}:
+      raise ValueError(f"{path} is a spreadsheet or another office document: save its table as CSV and give that")
     size = sum(member.file_size for member in members)
     if size > json_stream.MAX_BYTES or len(members) > folders.MAX_FILES:
       limit = f"more than {json_stream.MAX_BYTES:,} or {folders.MAX_FILES:,}: it is refused; cut the video into pieces"

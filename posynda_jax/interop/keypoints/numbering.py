@@ -2,11 +2,14 @@
 
 The frame is the number that varies from name to name, wherever it stands: 440 of `cam1.0440.json`, 7 of
 `walk_007_cam2.png`. Names that differ elsewhere belong to several videos. Several numbers may be one time, as in
-`frame_12.533s.json`.
+`frame_12.533s.json`. Random words, as programs for labelling put before names, are no part of them.
 """
 
 import collections
+import datetime
+import os
 import re
+import string
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,6 +17,12 @@ import numpy as np
 MAX_FRAME = 10**9
 _TAILS = re.compile(r"(?:_keypoints|_rendered|_predictions?)?(?:\.[A-Za-z][A-Za-z0-9]{0,4})?$")  # endings of names
 _HASH = re.compile(r"(?:_(?:jpe?g|png))?\.rf\.[0-9a-f]{8,}")  # that Roboflow adds
+_WORD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-z]+", re.IGNORECASE)  # a UUID is one word
+_HEX = re.compile(r"[0-9a-f-]{6,}", re.IGNORECASE)
+_MANY = 20  # forms of names or of hex digits, from which most need not be different for them to be random
+_TIME = re.compile(  # 0:00:01.04, 1 day, 0:00:01, 2024-05-01T10:00:00.04+02:00
+    r"(?:(\d{4}-\d\d-\d\d)[T ]|(\d{1,6}) days?,? )?(\d\d?):(\d\d):(\d\d(?:[.,]\d+)?)(?: ?(?:Z|UTC|[-+]\d\d:?\d\d))?")
+_DAY_0 = datetime.date(1900, 1, 1)  # which Python gives to times without a date
 _LEAST_STEPS = 3  # that show that only every n-th frame was detected
 _LONGEST = 1000  # step between numbers of successive frames
 _LEAST_STAMP, _MOST_STAMP = 8, 125  # ms between frames of 125 and 8 frames a second
@@ -29,33 +38,87 @@ def natural(name: str) -> list:
 def videos(names: Iterable[str]) -> dict[str, dict[str, int]]:
   """{video: {name: frame}} of the names of files or images; one video has the name "".
 
-  Names without numbers, and names that repeat a frame, are numbered from 0 in natural order. Folders count where two of
-  them hold the same name.
+  Names of which hardly two are alike but for numbers are numbered from 0 in their own order, and names that repeat a
+  frame in natural order. Folders count where two of them hold the same name.
   """
-  by_text, paths = collections.defaultdict(dict), {name: name.replace("\\", "/") for name in names}
-  files = {name: path.rpartition("/")[2] for name, path in paths.items()}
-  if len(set(files.values())) < len(files):
-    files = {name: path.replace("/", "_") for name, path in paths.items()}
-  stems = {name: _TAILS.sub("", _HASH.sub("", file)) for name, file in files.items()}
-  if (times := _seconds(list(stems.values()))) is not None:
-    return {"": dict(zip(stems, times.tolist(), strict=True))}
+  by_text, stems = collections.defaultdict(dict), _stems(names)
+  for read in (_seconds, _base16):
+    if (frames := read(list(stems.values()))) is not None:
+      return {"": dict(zip(stems, frames.tolist(), strict=True))}
+  stems = _without_hashes(stems)
   for name, stem in stems.items():
     by_text[re.sub(r"\d+", "#", stem)][name] = [int(number[-18:]) for number in re.findall(r"\d+", stem)]
+  if len(by_text) == len(stems) or len(by_text) > max(2 / 3 * len(stems), _MANY):  # hardly two names are alike
+    return {"": {name: i for i, name in enumerate(stems)}}
   found: dict[str, dict[str, int]] = {}
   for text, numbers in by_text.items():
-    found |= _split(text, numbers)
-  if all(len(frames) == 1 for frames in found.values()):  # no two names are alike: one video in natural order
-    found = {"": {name: i for i, name in enumerate(sorted(sum(map(list, found.values()), []), key=natural))}}
+    found |= _split(text, numbers, stems)
+  if all(len(frames) == 1 for frames in found.values()):
+    found = {"": {name: i for i, name in enumerate(sorted(stems, key=lambda name: natural(stems[name])))}}
   if len(found) == 1:
     return {"": next(iter(found.values()))}
   return dict(sorted(found.items()))
 
 
-def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]]:
+def have_numbers(names: Iterable[str]) -> bool:
+  """Whether most names hold a number, apart from random words, and differ without these."""
+  stems = _without_hashes(_stems(names)).values()
+  return sum(map(bool, map(re.compile(r"\d").search, stems))) > len(stems) / 2 < len(set(stems))
+
+
+def _stems(names: Iterable[str]) -> dict[str, str]:
+  """{name: its text without folders and endings}; with folders where two of them hold the same name."""
+  paths = {name: name.replace("\\", "/") for name in names}
+  files = {name: path.rpartition("/")[2] for name, path in paths.items()}
+  if len(set(files.values())) < len(files):
+    files = {name: path.replace("/", "_") for name, path in paths.items()}
+  return {name: _TAILS.sub("", _HASH.sub("", file)) for name, file in files.items()}
+
+
+def _without_hashes(stems: dict[str, str]) -> dict[str, str]:
+  """{name: text} without a first or last word of random hex digits, another one in each name, as Label Studio's."""
+  for place in (0, -1):
+    words = {name: words[place] for name, stem in stems.items() if (words := [*_WORD.finditer(stem)])}
+    words = {name: word for name, word in words.items() if _HEX.fullmatch(word[0])}
+    known = {word[0].lower() for word in words.values()}
+    forms = {re.sub(r"\d", "#", word) for word in known}  # of face01 and face02 there is one
+    if len({*map(len, known)}) == 1 and len(words) >= 0.9 * len(stems) and len(known) > 0.9 * len(words) and (
+        1 < len(forms) > min(2 / 3 * len(known), _MANY)):
+      stems = stems | {name: stems[name][: word.start()] + stems[name][word.end() :] for name, word in words.items()}
+  return stems
+
+
+def as_time(text: str) -> float | None:
+  """Seconds, from any start, of a time h:m:s or a date and time of ISO 8601; None for other text."""
+  if not (found := _TIME.fullmatch(text.strip())):
+    return None
+  date, days, *clock = found.groups()
+  try:
+    whole = (datetime.date.fromisoformat(date) - _DAY_0).days if date else int(days or 0)
+  except ValueError:  # no day of the calendar
+    return None
+  hours, minutes, seconds = (float(part.replace(",", ".")) for part in clock)
+  return 86400.0 * whole + 3600 * hours + 60 * minutes + seconds
+
+
+def _base16(stems: list[str]) -> np.ndarray | None:
+  """The frames [names] of names that count in base 16, as 0099, 009a and 009b; None for others."""
+  start, end = (len(os.path.commonprefix(texts).rstrip(string.digits)) for texts in (
+      stems, [stem[::-1] for stem in stems]))
+  digits = [stem[start : len(stem) - end] for stem in stems]
+  if not all(one and set(one) <= set(string.hexdigits) for one in digits) or (
+      len({one[-1].isdigit() for one in digits}) < 2):  # the last digit counts beyond 9
+    return None
+  numbers = [int(one, 16) for one in digits]
+  is_count = len(set(numbers)) == len(numbers) and max(numbers) - min(numbers) < 2 * len(numbers)
+  return np.array(numbers) if is_count and max(numbers) <= MAX_FRAME else None
+
+
+def _split(text: str, numbers: dict[str, list[int]], stems: dict[str, str]) -> dict[str, dict[str, int]]:
   """{video: {name: frame}} of names that differ in their numbers alone."""
   table = np.array(list(numbers.values()), np.int64).reshape(len(numbers), -1)
   if not table.size:
-    return {text: {name: i for i, name in enumerate(sorted(numbers, key=natural))}}
+    return {text: {name: i for i, name in enumerate(numbers)}}
   if (clock := _clock(table)) is not None:
     return {"": dict(zip(numbers, clock.tolist(), strict=True))}
   column = _frame_column(table)
@@ -69,7 +132,7 @@ def _split(text: str, numbers: dict[str, list[int]]) -> dict[str, dict[str, int]
     found[video.strip("_-. ")][name] = int(row[column])
   for video, frames in found.items():
     if len(set(frames.values())) < len(frames) or max(frames.values()) > MAX_FRAME:
-      found[video] = {name: i for i, name in enumerate(sorted(frames, key=natural))}
+      found[video] = {name: i for i, name in enumerate(sorted(frames, key=lambda name: natural(stems[name])))}
   return found
 
 
@@ -92,8 +155,8 @@ def _seconds(stems: list[str]) -> np.ndarray | None:
 def _clock(table: np.ndarray) -> np.ndarray | None:
   """The frames [names] of numbers [names columns] that are a time, as 12.533 and 13.001 s; None for others.
 
-  Each number goes up where the next one starts again, without a gap. Videos that all count from one number are no time,
-  unless they have steps as milliseconds have.
+  Each number goes up where the next one starts again, without a gap, or with one that fits milliseconds. Videos that
+  all count from one number are no time, unless they have steps as milliseconds have.
   """
   varying = [column for column in range(table.shape[1]) if len(np.unique(table[:, column])) > 1]
   order = np.lexsort(table[:, varying[::-1]].T) if len(varying) > 1 else []
@@ -111,13 +174,24 @@ def _clock(table: np.ndarray) -> np.ndarray | None:
     carries = inside & (np.diff(rows[:, column]) != 0)
     for count in counts if weight == 1 else _CLOCK[:2]:
       steps = np.diff(whole := rows[:, column] * weight * count + time)
-      if rows[:, column + 1].max() < count and inside.any() and 0 < steps[inside].min() and (
-          steps[carries].max(initial=0) <= 1.5 * np.median(steps[inside])):
+      if rows[:, column + 1].max() < count and inside.any() and 0 < steps[inside].min() and _run_on(
+          steps[carries], steps[inside], counts is _CLOCK and weight * count % 1000 == 0):
         time, weight = whole, weight * count
         break
     else:
       return None
   return from_times(time, "names")[0][np.argsort(order)]
+
+
+def _run_on(across: np.ndarray, inside: np.ndarray, are_ms: bool) -> bool:
+  """Whether steps `across` two numbers of a time are like those `inside` of one. Milliseconds may lack up to a second
+  where their steps are even.
+  """
+  close = 1.5 * np.median(inside)
+  usual = inside[inside <= close].mean()
+  gaps = across[across > close]
+  fit = np.abs(gaps - usual * np.round(gaps / usual)) <= 2
+  return not len(gaps) or are_ms and _LEAST_STAMP <= usual <= _MOST_STAMP and bool((fit & (gaps < 1000)).all())
 
 
 def _is_one_video(table: np.ndarray, column: int) -> bool:
@@ -145,8 +219,9 @@ def _frame_column(table: np.ndarray) -> int:
   return min(reversed(varying), key=num_videos)
 
 
-def from_times(times, label) -> tuple[np.ndarray, float | None]:
-  """(frames from 0, frame rate) of time stamps [n] in any order. The usual step tells s, ms, µs or ns.
+def from_times(times, label, unit: float | None = None) -> tuple[np.ndarray, float | None]:
+  """(frames from 0, frame rate) of time stamps [n] in any order, of which a second has `unit`; None: the usual step
+  tells s, ms, µs or ns.
 
   Raises ValueError for stamps that lie too far apart.
   """
@@ -161,7 +236,7 @@ def from_times(times, label) -> tuple[np.ndarray, float | None]:
     span = f"time stamps from {distinct[0]:g} to {distinct[-1]:g}, most {usual:g} apart"
     raise ValueError(f"{label} has {span}: not of one video? number the frames one by one")
   frames = np.cumsum(np.r_[0, counts]).astype(np.int64)
-  unit = next((unit for unit in _UNITS if usual / unit <= 1), _UNITS[-1])
+  unit = unit or next((unit for unit in _UNITS if usual / unit <= 1), _UNITS[-1])
   rate = unit * float(counts.sum() / steps.sum())
   return frames[np.searchsorted(distinct, times)], rate if rate > 1 else None  # by ones: numbers of frames
 

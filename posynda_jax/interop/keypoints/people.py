@@ -74,7 +74,7 @@ def _check_apart(frames: np.ndarray, boxes: np.ndarray, label) -> None:
   rows = np.flatnonzero(np.diff(frames) == 0)[:1000]
   if np.median([-(_cost(boxes[i].tolist(), boxes[i + 1].tolist()) or 0) for i in rows]) > _OVERLAP:
     raise ValueError(f"{label} has {counts.max()} people at one place in frame {numbers[counts.argmax()]}: are they "
-                     "frames? give each frame its number, or an array (frames, people, joints, 2 or 3)")
+                     "frames? give each its number as `frame`, or an array (frames, people, joints, 2 or 3)")
 
 
 def track(frames: np.ndarray, boxes: np.ndarray, label="detections", own: np.ndarray | None = None) -> np.ndarray:

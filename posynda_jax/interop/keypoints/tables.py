@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from posynda_jax.interop.keypoints import fields, joint_names, json_stream
+from posynda_jax.interop.keypoints import fields, joint_names, json_stream, numbering
 from posynda_jax.interop.keypoints.detections import Collector, Detections, notes_on_unknown
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
@@ -81,7 +81,9 @@ def _head(path, rows) -> list[tuple[str, str]]:
   if "bodyparts" not in levels:
     return [("", name) for name in axes]
   columns = [*zip(levels.get("individuals", [""] * len(axes)), levels["bodyparts"], axes)]
-  return [("", "frame"), *((individual, f"{part}_{axis}") for individual, part, axis in columns[1:])]
+  index = next((i for i, (_, part, axis) in enumerate(columns) if i and (part or axis)), 1)  # 3 where people labelled
+  names = [*[""] * (index - 2), "video", "frame"][-index:]
+  return [*(("", name) for name in names), *((one, f"{part}_{axis}") for one, part, axis in columns[index:])]
 
 
 def _split(name: str) -> tuple[str, int | None, int]:
@@ -133,6 +135,7 @@ def _read(path, layout, rows) -> list[Detections]:
   cells, numbers, values = _cells(path, rows, [*frames, *people, *long, *videos, *depths], slots)
   videos += [i for i in frames if cells[i] and all(cell.lower().endswith(fields.MOVIES) for cell in cells[i])]
   frames = [i for i in frames if long or fields.matches(names[i], fields.FRAME) or len({*cells[i]}) > 1]
+  frames.sort(key=lambda i: (not fields.matches(names[i], fields.FRAME), len({*cells[i]}) == 1))  # totals come last
   persons = _people(cells[people[0]]) if people else [None] * len(values)
   joints = [re.sub(r"\.0+$|^.*\.(?=\D)", "", cell) for cell in cells[long[0]]] if long else joints  # PoseLandmark.NOSE
   if (num_names := len(set(joints))) > MAX_NAMES:
@@ -146,9 +149,11 @@ def _read(path, layout, rows) -> list[Detections]:
   collector.depths = [min(map(float, row)) for row in zip(*(cells[column] for column in depths)) if all(map(_Z, row))]
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   of_video = {*cells[videos[0]]} - {""} if videos else ()
-  if len(of_video) > 1 and not isinstance(numbers[0], str):  # images' names tell videos apart
-    column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
-    raise ValueError(f"{path} has {len(of_video)} videos in column {column} ({shown}): keep the rows of one")
+  if len(of_video) > 1:
+    are_images = isinstance(numbers[0], str) and not collector.times
+    if not are_images or len({*zip(numbers, cells[videos[0]])}) > len({*numbers}):  # else their names tell videos apart
+      column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
+      raise ValueError(f"{path} has {len(of_video)} videos in column {column} ({shown}): keep the rows of one")
   notes = ["times were read as frames"] * collector.times + ["no column has frames: every row is one"] * (not frames)
   notes += unknown
   notes += [f"names of no joint were passed over: {_shown(found.unknown)}"] if found.unknown else []
@@ -185,7 +190,9 @@ def _cells(path, rows, wanted: list[int], slots) -> tuple[dict[int, list[str]], 
 
 
 def _frames(path, name: str, cells: list[str]) -> tuple[list, bool]:
-  """(number or image's name of each row's frame, whether the numbers are times)."""
+  """(number, time as text or image's name of each row's frame, whether they are times)."""
+  if cells and all(numbering.as_time(cell) is not None for cell in cells):
+    return cells, True
   try:
     numbers = [sum(60.0**i * float(part) for i, part in enumerate(cell.split(":", 2)[::-1])) for cell in cells]
   except ValueError as error:
