@@ -40,6 +40,20 @@ def test_people_who_pass_each_other_are_not_mixed(numbers, hidden):
   assert len(first.rows) + len(second.rows) == len(frame)
 
 
+@pytest.mark.parametrize("hidden", [0, 2, 4, 8, 15, 35])
+def test_numbers_that_are_exchanged_when_somebody_comes_back_move_nobody(hidden):
+  frame, who = np.divmod(np.arange(2 * FRAMES), 2)
+  seen = (who == 0) | (frame < 60 - hidden) | (frame >= 60)
+  frame, who = frame[seen], who[seen]
+  sway = 20 * np.sin(frame / 5)[:, None, None] + np.random.default_rng(0).uniform(-1, 1, (17, 2)) * [60, 200]
+  found = Detections(
+      frame, sway + [400, 540] + who[:, None, None] * [700, 0], np.ones((len(frame), 17)), "h36m17",
+      person=np.where(frame < 60, who, 1 - who))
+  first, second = people.find(found, "a.json")
+  assert (who[first.rows] == who[first.rows[0]]).all() and (who[second.rows] == who[second.rows[0]]).all()
+  assert len(first.rows) + len(second.rows) == len(frame)
+
+
 def test_a_crowd_with_numbers_is_refused():
   points = np.random.default_rng(0).uniform(0, 10, (202, 17, 2)) + 20 * np.arange(202)[:, None, None]
   found = Detections(

@@ -19,6 +19,7 @@ MAX_ABSENT = 150  # frames between two sightings at one place that are one perso
 _ALIKE = 1.5  # largest ratio of their sizes
 _RECENT = 5  # frames after a sighting for which its place tells more than a detector's number
 _STILL = 0.3  # largest change of a box, 1 + `_cost`, that needs no other explanation
+_ELSE = 1.5  # cost of a box to which neither place nor number leads: between those of a jump and of two
 _NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
 
 _CROWD = 5  # people in a frame who may be one person in as many frames
@@ -135,7 +136,8 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
   person: where somebody's number jumps and another box is at their place, the number goes to that box from then on.
 
   In such a frame the boxes are assigned to the people seen lately so that boxes change least; a change counts half
-  where the number says the same. Raises ValueError for a crowd.
+  where the number says the same. Somebody who was hidden may come back under another's number: that costs less than if
+  both people jumped. Raises ValueError for a crowd.
   """
   if len(np.unique(frames)) == len(frames):
     return own
@@ -158,17 +160,17 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
     if len(set(given.values())) < len(given) or not all(one is not None and one < _STILL for one in changes):
       lately = [person for person, (seen, _) in last.items() if frame - seen <= _RECENT][-MAX_PEOPLE:]
       known = [*lately, *sorted({person for person in given.values() if person in last} - {*lately})]
-      costs = np.full((len(known), len(given)), 9.0)  # 9: not the same
+      costs = np.full((len(known), len(given)), _ELSE)
       for i, person in enumerate(known):
         for j, row in enumerate(given):
           found, same = change(person, row), given[row] == person
-          if found is None:
-            costs[i, j] = 1 if same else 9
-          elif same or found < 1:
-            costs[i, j] = found / 2 if same else found
+          if same:
+            costs[i, j] = 1 if found is None else found / 2
+          elif found is not None and found < 1:
+            costs[i, j] = found
       taken = {}
       for i, j in zip(*optimize.linear_sum_assignment(costs), strict=True):
-        if costs[i, j] < 9:
+        if costs[i, j] < _ELSE or given[rows[j]] in last:  # else a new person
           taken[rows[j]] = known[i]
       for row in given:
         if row not in taken:  # a new person, under a number of their own where that is free
