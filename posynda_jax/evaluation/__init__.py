@@ -7,7 +7,8 @@ This room imports geometry, runtime, diffusion, data and datasets. Every result 
 - `people`: the bone lengths of each recorded person, for the rule `bones`; `make_observer`, `measure`.
 - `lifting`: `Lifted`, `make_lifter`, `lift_record`, `find_up`, `see_level`, `mean_reprojection`, `rate_warning`.
 - `spread`: what hypotheses and a doubt head are worth; `deviations`, `distance`, `measure`, `Totals`.
-- `trust`: which frames of a lifted video can be believed; `Trust`, `judge`, `CHECKS`.
+- `trust`: which frames of a lifted video can be believed; `Trust`, `judge`, `CHECKS`,
+  `measure_motion`, `is_disordered`.
 - `protocols`: the field's protocols as data; `PROTOCOLS`, `OPEN`, `of_target`, `frame_scores`.
 - `tally`: frame scores summed by label; `Tally`, `table`.
 - `results`: a run's scores as text; `closure`, `both`, `result_table`, `result_text`.

@@ -172,20 +172,34 @@ def _reprojection(video: _Video) -> tuple[np.ndarray, Reason]:
       f"the pose misses its keypoints by {100 * np.nanmean(middle[part]):.1f}% of the person's size")
 
 
+def measure_motion(keypoints: np.ndarray, detected: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+  """(motion [n-1], jerk [n-2]): the mean step of keypoints [T j 2] (px) between the n >= 3 frames that are `detected`
+  [T], and its change, as shares of the person's box and for 1/30 s.
+  """
+  frames = np.flatnonzero(detected)
+  points = keypoints[frames]
+  size = np.maximum(np.linalg.norm(points.max(1) - points.min(1), axis=-1), 1.0)
+  scale = np.median(size) * np.maximum(np.diff(frames) * 30 / fps, 1.0)
+  step = np.diff(points, axis=0)
+  jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
+  return np.linalg.norm(step, axis=-1).mean(-1) / scale, jerk
+
+
+def is_disordered(motion: np.ndarray, jerk: np.ndarray) -> bool:
+  """Whether frames of this `measure_motion` are out of order: their motion changes by more than it is."""
+  return bool(np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(motion[1:]))
+
+
 def _motion(video: _Video) -> tuple[np.ndarray, Reason]:
   frames = np.flatnonzero(video.detected)
   wrong = np.zeros(len(video.detected), bool)
   if len(frames) > 2:
-    scale = np.median(video.size[frames]) * np.maximum(np.diff(frames) * 30 / float(video.record["fps"]), 1.0)
-    step = np.diff(video.keypoints[frames], axis=0)
-    motion = np.linalg.norm(step, axis=-1).mean(-1) / scale
+    motion, jerk = measure_motion(video.keypoints, video.detected, float(video.record["fps"]))
     usual = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(motion, 5, mode="reflect"), 11), -1) if (
         len(motion) > 5) else np.median(motion)
     for at in np.flatnonzero((motion > JUMP) & (motion > SUDDEN * usual)):
       wrong[frames[at] : frames[at + 1] + 1] = True
-    jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
-    if np.median(jerk) > JERK and np.median(jerk) > 1.2 * np.median(motion[1:]):
-      wrong[:] = True
+    wrong |= is_disordered(motion, jerk)
   return wrong, "the motion jumps: frames out of order, or another person's?"
 
 

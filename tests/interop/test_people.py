@@ -1,4 +1,4 @@
-"""People who pass each other keep their own frames, whatever the detector's numbers say."""
+"""People who pass each other keep their own frames, whatever the detector's numbers say, and nobody is two."""
 
 import numpy as np
 import pytest
@@ -37,6 +37,47 @@ def test_people_who_pass_each_other_are_not_mixed(numbers, hidden):
       frame, points[seen], np.ones((len(frame), 17)), "h36m17", person=None if numbers is None else numbers[seen])
   first, second = people.find(found, "a.json")
   assert set(who[first.rows]) == {0} and set(who[second.rows]) == {1}
+  assert len(first.rows) + len(second.rows) == len(frame)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_person_who_is_found_twice_is_one_and_people_who_pass_stay_two(share, numbered):
+  """A second, less sure skeleton 5 to 20 px away in a share of the frames, before or after the first."""
+  rng = np.random.default_rng(1)
+  points, twice = passing(), rng.random((FRAMES, 2)) < share
+  away = rng.uniform(4, 14, (FRAMES, 2, 1, 2)) * rng.choice([-1, 1], (FRAMES, 2, 1, 2))
+  frame, who, double = np.nonzero(np.stack([np.ones_like(twice), twice], -1))
+  order = np.lexsort((rng.random(len(frame)), frame))
+  frame, who, double = frame[order], who[order], double[order].astype(bool)
+  found = Detections(
+      frame, points[frame, who] + double[:, None, None] * away[frame, who], np.where(double, 0.4, 0.9)[:, None].repeat(
+          17, 1), "h36m17", person=np.where(double, 20 + frame, who) if numbered else None)
+  first, second = sorted(people.find(found, "a.json"), key=lambda person: who[person.rows[0]])
+  for number, person in enumerate((first, second)):
+    np.testing.assert_array_equal(person.rows, np.flatnonzero((who == number) & ~double))
+    assert abs(person.doubles - twice[:, number].sum()) < 5  # where they pass, a double is of either
+
+
+def test_of_two_skeletons_that_are_as_sure_the_one_nearer_to_the_frame_before_counts():
+  frame, double = np.divmod(np.arange(1, 60), 2)
+  double = double != frame % 2  # its place in a frame changes
+  points = passing()[0, 0] + double[:, None, None] * [12, 9]
+  (person,) = people.find(Detections(frame, points, np.ones((59, 17)), "h36m17"), "a.json")
+  np.testing.assert_array_equal(person.rows, np.flatnonzero(double == double[0]))
+
+
+@pytest.mark.parametrize("hidden", [0, 2, 4, 8, 15, 35])
+def test_numbers_that_are_exchanged_when_somebody_comes_back_move_nobody(hidden):
+  frame, who = np.divmod(np.arange(2 * FRAMES), 2)
+  seen = (who == 0) | (frame < 60 - hidden) | (frame >= 60)
+  frame, who = frame[seen], who[seen]
+  sway = 20 * np.sin(frame / 5)[:, None, None] + np.random.default_rng(0).uniform(-1, 1, (17, 2)) * [60, 200]
+  found = Detections(
+      frame, sway + [400, 540] + who[:, None, None] * [700, 0], np.ones((len(frame), 17)), "h36m17",
+      person=np.where(frame < 60, who, 1 - who))
+  first, second = people.find(found, "a.json")
+  assert (who[first.rows] == who[first.rows[0]]).all() and (who[second.rows] == who[second.rows[0]]).all()
   assert len(first.rows) + len(second.rows) == len(frame)
 
 

@@ -9,7 +9,7 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
     joint_names  find, spell: joints by their names
     json_stream, recognition             JSON files of any length, and which format they have
     detections   Detections, Collector, of_frames
-    people       find, track, join, choose, describe
+    people       find, find_doubles, track, join, choose, describe
     cleaning     drop_untrusted, fill, find_exchanged, exchange, find_jumps, interpolate, complete
     recordings   Options, Recording, read, from_array, from_detections
     targets      is_own, from_array, from_recordings, describe: targets named `keypoints:FILE`

@@ -6,6 +6,7 @@ Points are px [T j 2], NaN where nothing is known; scores [T j] are 0 there.
 
 import numpy as np
 
+from posynda_jax.evaluation import trust
 from posynda_jax.geometry import skeleton, virtual_camera
 
 # Least score of a joint whose coordinates count, by format. Detectron gives clearly visible hips 0.14.
@@ -152,7 +153,8 @@ def exchange(keypoints, confidence, exchanged, fps: float):
 def find_jumps(keypoints: np.ndarray, seen: np.ndarray, fps: float) -> np.ndarray:
   """Joints of keypoints [T 17 2] that are away for a frame or two [T 17]: from the median of five frames by _JUMP and,
   at _JUMP_SPEED, farther than a body moves from frame to frame. None if more than _JUMPS of the frames `seen` [T] have
-  some. (Of people in CMU's and ACCAD's motion at 30 frames a second, 1 and 4 in 10,000 frames have one.)
+  some, or if frames are out of order, which interpolation would hide from the trust. (Of people in CMU's and ACCAD's
+  motion at 30 frames a second, 1 and 4 in 10,000 frames have one.)
   """
   from scipy import ndimage  # slow to import
 
@@ -165,7 +167,8 @@ def find_jumps(keypoints: np.ndarray, seen: np.ndarray, fps: float) -> np.ndarra
   size = ndimage.median_filter(size, 2 * round(fps / 2) + 1, mode="nearest")  # over a second
   away = np.linalg.norm(points - ndimage.median_filter(points, (5, 1, 1), mode="nearest"), axis=-1)
   jumps[:, known] = (away > max(_JUMP, _JUMP_SPEED / fps) * size[:, None]) & seen[:, None]
-  return jumps & (jumps.any(-1).sum() <= _JUMPS * seen.sum())
+  rare = 0 < jumps.any(-1).sum() <= _JUMPS * seen.sum()
+  return jumps & (rare and not trust.is_disordered(*trust.measure_motion(points, seen, fps)))
 
 
 def interpolate(keypoints, confidence, lost, fps: float):

@@ -2,7 +2,7 @@
 
 People are tracked from frame to frame, nearest boxes first; a detector's own numbers go before distance, but where it
 exchanges them between people, places win. A number that ends where another begins at the same place is the same person.
-If no frame has two detections, all are one person.
+Two skeletons that nearly coincide are one person, found twice. If no frame has two detections, all are one person.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ MAX_ABSENT = 150  # frames between two sightings at one place that are one perso
 _ALIKE = 1.5  # largest ratio of their sizes
 _RECENT = 5  # frames after a sighting for which its place tells more than a detector's number
 _STILL = 0.3  # largest change of a box, 1 + `_cost`, that needs no other explanation
+_ELSE = 1.5  # cost of a box to which neither place nor number leads: between those of a jump and of two
 _NEAR = 0.5  # largest motion between two detections without overlap, as a share of the boxes' diagonal
-
+_DOUBLE = 0.07  # mean distance of the joints of two detections, as a share of the larger box's diagonal, of one person
 _CROWD = 5  # people in a frame who may be one person in as many frames
 _OVERLAP = 0.5  # of `_cost`, negative: boxes of one person in neighbouring frames overlap more
 
@@ -34,6 +35,7 @@ class Person:
   rows: np.ndarray  # [n] indices of the detections, in the order of frames
   number: int | None  # the detector's own; None if people were tracked here
   confidence: float  # mean over the person's frames
+  doubles: int = 0  # frames in which the person was found more than once
 
 
 def find(found: Detections, label) -> list[Person]:
@@ -45,19 +47,31 @@ def find(found: Detections, label) -> list[Person]:
   seen = seen[np.argsort(found.frame[seen], kind="stable")]
   frames, boxes = found.frame[seen], _boxes(found.points[seen])
   _check_apart(frames, boxes, label)
-  own = None if found.person is None else found.person[seen]
-  if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
-    own = None  # a number that repeats in a frame says nothing
-  people = join(
-      frames, boxes, track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own, label)))
   confidence = found.scores.mean(-1)
+  double_of = find_doubles(frames, boxes, found.points[seen], confidence[seen])
+  kept, own = double_of == np.arange(len(seen)), None if found.person is None else found.person[seen]
+  if not kept.all():
+    people = np.full(len(seen), -1)
+    people[kept] = _number(frames[kept], boxes[kept], None if own is None else own[kept], label)[0]
+    kept[find_missing(frames, boxes, people, np.flatnonzero(~kept))] = True
+  doubled = np.isin(np.flatnonzero(kept), double_of[~kept])  # whose double is left out
+  seen, frames, boxes, own = seen[kept], frames[kept], boxes[kept], None if own is None else own[kept]
+  people, own = _number(frames, boxes, own, label)
+  people = join(frames, boxes, people)
   order = np.argsort(people, kind="stable")
   starts = np.unique(people[order], return_index=True)[1]
   made = []
   for rows in np.split(order, starts[1:]):
     number = None if own is None else int(np.bincount(own[rows] - own.min()).argmax() + own.min())
-    made.append(Person(seen[rows], number, float(confidence[seen[rows]].mean())))
+    made.append(Person(seen[rows], number, float(confidence[seen[rows]].mean()), int(doubled[rows].sum())))
   return sorted(made, key=lambda person: -person.confidence * len(person.rows))
+
+
+def _number(frames, boxes, own, label) -> tuple[np.ndarray, np.ndarray | None]:
+  """(a number of the person [n], the detector's `own` numbers, None where they say nothing) of detections."""
+  if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
+    own = None  # a number that repeats in a frame says nothing
+  return track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own, label)), own
 
 
 def _boxes(points: np.ndarray) -> np.ndarray:
@@ -135,7 +149,8 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
   person: where somebody's number jumps and another box is at their place, the number goes to that box from then on.
 
   In such a frame the boxes are assigned to the people seen lately so that boxes change least; a change counts half
-  where the number says the same. Raises ValueError for a crowd.
+  where the number says the same. Somebody who was hidden may come back under another's number: that costs less than if
+  both people jumped. Raises ValueError for a crowd.
   """
   if len(np.unique(frames)) == len(frames):
     return own
@@ -158,17 +173,17 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
     if len(set(given.values())) < len(given) or not all(one is not None and one < _STILL for one in changes):
       lately = [person for person, (seen, _) in last.items() if frame - seen <= _RECENT][-MAX_PEOPLE:]
       known = [*lately, *sorted({person for person in given.values() if person in last} - {*lately})]
-      costs = np.full((len(known), len(given)), 9.0)  # 9: not the same
+      costs = np.full((len(known), len(given)), _ELSE)
       for i, person in enumerate(known):
         for j, row in enumerate(given):
           found, same = change(person, row), given[row] == person
-          if found is None:
-            costs[i, j] = 1 if same else 9
-          elif same or found < 1:
-            costs[i, j] = found / 2 if same else found
+          if same:
+            costs[i, j] = 1 if found is None else found / 2
+          elif found is not None and found < 1:
+            costs[i, j] = found
       taken = {}
       for i, j in zip(*optimize.linear_sum_assignment(costs), strict=True):
-        if costs[i, j] < 9:
+        if costs[i, j] < _ELSE or given[rows[j]] in last:  # else a new person
           taken[rows[j]] = known[i]
       for row in given:
         if row not in taken:  # a new person, under a number of their own where that is free
@@ -181,6 +196,53 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
       mended[row] = person
       last[person] = frame, boxes[row]
   return mended
+
+
+def find_doubles(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+  """For each detection, in the order of frames, the row [n] of a surer one of its frame with which it nearly coincides,
+  else its own row.
+
+  They coincide by the mean distance of the joints that both have, of points [n j 2]. Of two with equal confidence [n],
+  the one nearer to somebody of the frame before counts as surer.
+  """
+  sizes, pairs = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=-1), [np.zeros((0, 2), np.int64)]
+  for step in range(1, min(np.unique(frames, return_counts=True)[1].max(), MAX_PEOPLE)):
+    one = np.flatnonzero(frames[step:] == frames[:-step])
+    distance = np.linalg.norm(points[one] - points[one + step], axis=-1)
+    largest = _DOUBLE * np.maximum(sizes[one], sizes[one + step]) * np.isfinite(distance).sum(-1)
+    pairs.append(np.stack([one, one + step], 1)[np.nansum(distance, -1) < largest])
+  double_of = np.arange(len(frames))
+
+  def away(row):  # from the nearest box of the frame before
+    end = np.searchsorted(frames, frames[row])
+    before = range(np.searchsorted(frames, frames[max(end - 1, 0)]), end)
+    return min((math.dist(boxes[row], boxes[other]) for other in before if double_of[other] == other), default=0.0)
+
+  for one, other in sorted(np.concatenate(pairs).tolist()):
+    if double_of[one] == one and double_of[other] == other:
+      equal = confidence[one] == confidence[other]
+      first = away(one) <= away(other) if equal else confidence[one] > confidence[other]
+      double_of[other if first else one] = one if first else other
+  return double_of
+
+
+def find_missing(frames: np.ndarray, boxes: np.ndarray, people: np.ndarray, doubles: np.ndarray) -> list[int]:
+  """The rows of `doubles` at whose place one of the `people` [n] is missing for up to MAX_LOST frames: somebody who
+  passes another. `people` are -1 at doubles.
+  """
+  order = np.lexsort((frames, people))
+  gap, same = np.diff(frames[order]), np.diff(people[order]) == 0
+  at = np.flatnonzero(same & (people[order[1:]] >= 0) & (gap > 1) & (gap <= MAX_LOST))
+  before, after, found, filled = order[at], order[at + 1], [], set()
+  for row in doubles.tolist():
+    for i in np.flatnonzero((frames[before] < frames[row]) & (frames[row] < frames[after])).tolist():
+      share = (frames[row] - frames[before[i]]) / (frames[after[i]] - frames[before[i]])
+      box = boxes[before[i]] + share * (boxes[after[i]] - boxes[before[i]])
+      if (i, frames[row]) not in filled and -(_cost(boxes[row].tolist(), box.tolist()) or 0) > _OVERLAP:
+        filled.add((i, frames[row]))
+        found.append(row)
+        break
+  return found
 
 
 def join(frames: np.ndarray, boxes: np.ndarray, people: np.ndarray) -> np.ndarray:

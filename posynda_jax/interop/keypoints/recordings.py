@@ -189,6 +189,7 @@ def _recording(
       (report["fps"].startswith("guessed"), f"fps not given: {GUESSED_FPS:g} assumed"),
       (never, f"never seen, placed where a standing person has them: {', '.join(never)}"),
       (exchanged.any(), _exchanged(report["exchanged_frames"])),
+      (doubles := ranked[index].doubles, f"found twice in {doubles:,} frames: the surer skeleton counts"),
       (jumps.any(), f"joints jump away and back in {report['jumps']:,} frames: interpolated"),
       (unsure, "either labelling of the sides may be right: `lift` takes the one that the base reprojects better"),
   )
