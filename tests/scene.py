@@ -47,9 +47,14 @@ def _tiny_model(num_frames: int, inputs: int, doubt: bool) -> tuple[MixSTE, dict
   model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2, inputs=inputs, doubt=doubt)
   shape = (1, num_frames, 17)
   arguments = np.zeros((*shape, inputs)), np.zeros((*shape, 3)), np.zeros(1, np.int32)
-  shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *arguments), np.random.default_rng(1)
+  return model, draw(jax.eval_shape(model.init, jax.random.key(0), *arguments))
 
-  def draw(path, leaf):
-    return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)
 
-  return model, jax.tree_util.tree_map_with_path(draw, shapes)
+def draw(shapes, seed: int = 1):
+  """A tree of these shapes with random numbers everywhere; scales and variances are around 1."""
+  rng = np.random.default_rng(seed)
+
+  def of(path, leaf):
+    return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key in ("scale", "var")), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(of, shapes)

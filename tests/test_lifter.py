@@ -1,6 +1,5 @@
 """Bases by name, file or folder, and the one-call lifter: a base gives the same numbers from every place."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -8,29 +7,20 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import bases, pretraining, tensors_file
+from posynda_jax.adaptation import bases, tensors_file
 from posynda_jax.geometry import camera, skeleton
-from posynda_jax.runtime import checkpoint, files, runs
-from tests import ROOT, scene
+from posynda_jax.runtime import checkpoint, runs
+from tests import ROOT, scene, tiny
 from tests.tolerance import assert_close
 
-CONFIG = {
-    "model": {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"},
-    "pretrain": dataclasses.asdict(pretraining.PretrainConfig()), "clip_fps": 12.5,
-}
-BODY = [0.1 * (i + 1) for i in range(16)]
 INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
   """One base in two places: (run folder, file)."""
-  folder = tmp_path_factory.mktemp("runs") / "base"
-  runs.Run(folder, CONFIG)
-  _, params = scene.tiny_model(3)
-  checkpoint.save_tree(folder / "base", params)
-  files.write_json(folder / "metrics.json", {"body": BODY})
-  tensors_file.save_base(folder.parent / "base.safetensors", params, {**CONFIG, "body": BODY})
+  folder = tiny.save_run(tmp_path_factory.mktemp("runs") / "base")
+  tensors_file.save_base(folder.parent / "base.safetensors", tiny.base().params, tiny.CONFIG)
   return folder, folder.parent / "base.safetensors"
 
 

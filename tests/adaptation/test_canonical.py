@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import base_job, bases, job, sources, step
+from posynda_jax.adaptation import bases, job, sources, step
 from posynda_jax.adaptation.lessons.adversarial import Adversarial
 from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
 from posynda_jax.adaptation.lessons.placed import Synthesis
@@ -14,10 +14,8 @@ from posynda_jax.adaptation.lessons.target_labels import TargetLabels
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.geometry import camera, skeleton, virtual_camera
 from posynda_jax.geometry.measured import make, see
-from posynda_jax.runtime import checkpoint
-from tests import scene
+from tests import scene, tiny
 from tests.adaptation.batches import BODY, FRAMES, batch, clips, run_steps
-from tests.adaptation.conftest import PLAN
 from tests.adaptation.test_job import ARRAY, SMALL, SOURCE, SPLITS, TARGET, keypoints_px
 from tests.tolerance import assert_close
 
@@ -27,10 +25,7 @@ TINY = scene.tiny_model(FRAMES, virtual_camera.CHANNELS)
 
 @pytest.fixture
 def base() -> bases.Base:
-  model, params = TINY
-  config = base_job.describe(PLAN) | {"body": BODY.round(4).tolist()}
-  config["model"] = config["model"] | {"inputs": model.inputs}
-  return bases.Base(model, params, checkpoint.digest(params), config)
+  return tiny.base(virtual_camera.CHANNELS)
 
 
 def test_every_lessons_people_come_to_the_canonical_place_and_size():

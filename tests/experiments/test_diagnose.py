@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 from experiments import diagnose
 from posynda_jax.adaptation import bases, sources
 from posynda_jax.geometry import skeleton
-from tests import scene
+from tests import scene, tiny
 from tests.scripts import error_of
 
 Cell = diagnose.Cell
@@ -47,9 +47,7 @@ def test_another_body_has_its_lengths_keeps_directions_and_stands_on_the_floor()
 @pytest.fixture
 def base(monkeypatch) -> bases.Base:
   """The base that every --base names."""
-  model, params = scene.tiny_model(3)
-  config = {"source": "cmu_mocap/h36m_rig", "clip_fps": 25.0, "pretrain": {"diffusion_steps": 1000}}
-  base = bases.Base(model, params, "0123456789abcdef", config)
+  base = tiny.base(source="cmu_mocap/h36m_rig", clip_fps=25.0)
   monkeypatch.setattr(bases, "load", lambda where: base)
   flags.FLAGS.mark_as_parsed()
   return base
@@ -66,7 +64,7 @@ def test_adapters_are_called_by_label_or_name_and_belong_to_the_base(base, tmp_p
   with flagsaver.as_parsed(adapters=f"{tmp_path}/a,{tmp_path}/a"), pytest.raises(ValueError, match="are called a"):
     diagnose.load_all(base)
   (tmp_path / "config.json").write_text(json.dumps({"base": "fedcba9876543210"}))
-  message = "adapts the base fedcba9876543210, --base is 0123456789abcdef"
+  message = f"adapts the base fedcba9876543210, --base is {base.digest}"
   with flagsaver.as_parsed(adapters=f"{tmp_path}/a"), pytest.raises(ValueError, match=message):
     diagnose.load_all(base)
 
