@@ -96,9 +96,17 @@ def test_the_shipped_base_is_small_and_says_what_it_is():
   assert len(base.body) == 16 and all(0.05 < length < 0.6 for length in base.body)
 
 
-def test_importing_the_lifter_loads_no_training_library_and_nothing_that_windows_lacks():
-  """A module that is None in `sys.modules` cannot be imported. The standard library does without fcntl."""
-  heavy = ("matplotlib", "tensorboardX", "fcntl", "grain", "orbax", "optax")
-  code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import posynda_jax.lifter"
+HEAVY = ("matplotlib", "tensorboardX", "grain", "orbax", "optax")
+
+
+@pytest.mark.parametrize("names, absent", [
+    ("posynda_jax.lifter", (*HEAVY, "fcntl")),  # which Windows lacks; the standard library does without it
+    (", ".join(f"posynda_jax.{name}" for name in ("data.clips", "runtime.checkpoint", "runtime.loop", "runtime.runs")),
+     HEAVY),
+    ("posynda_jax.visuals.page", ("matplotlib",)),
+])
+def test_importing_a_module_loads_no_library_that_it_does_not_need(names, absent):
+  """A module that is None in `sys.modules` cannot be imported."""
+  code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {names}"
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr[-2000:]
