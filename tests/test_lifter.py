@@ -8,12 +8,10 @@ import pytest
 
 from posynda_jax import lifter
 from posynda_jax.adaptation import bases, tensors_file
-from posynda_jax.geometry import camera, skeleton
+from posynda_jax.geometry import skeleton
 from posynda_jax.runtime import checkpoint, runs
 from tests import ROOT, scene, tiny
 from tests.tolerance import assert_close
-
-INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +44,12 @@ def test_an_adaptation_run_is_no_base(tmp_path):
     bases.load(tmp_path)
 
 
-def person(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-  """Poses [T 17 3] of a swaying person 4 m before the camera, and their keypoints [T 17 2] in px."""
-  poses = (scene.motion(num_frames) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
-  return poses, np.asarray(camera.project(poses, np.array([*INTRINSICS, 0, 0, 0, 0, 0], np.float32)))
-
-
 def test_the_lifter_answers_for_every_frame_from_first_to_last_sighting(places):
-  _, keypoints = person(20)
+  _, keypoints = scene.filmed(20)
   scores = np.ones((20, 17, 1), np.float32)
   scores[:2] = scores[7] = 0
-  lifted, same = (
-      lifter.load(place, num_hypotheses=2, batch_size=4)(
-          np.concatenate([keypoints, scores], -1), resolution=RESOLUTION, fps=12.5, intrinsics=INTRINSICS)
-      for place in places
-  )
+  points = np.concatenate([keypoints, scores], -1)
+  lifted, same = (lifter.load(place, num_hypotheses=2, batch_size=4)(points, **scene.VIDEO) for place in places)
   assert lifted.pose.shape == (18, 17, 3) and lifted.hypotheses.shape == (18, 2, 17, 3) and lifted.root.shape == (18, 3)
   np.testing.assert_array_equal(lifted.frame, np.arange(2, 20))
   np.testing.assert_array_equal(np.isnan(lifted.reprojection_px), lifted.frame == 7)
@@ -72,14 +61,14 @@ def test_keypoints_of_another_form_are_refused(places):
   lift = lifter.load(places[0], batch_size=4)
   for keypoints, message in ((np.ones((4, 16, 2)), "has 16 joints, expected 17"), (np.ones((17, 2)), r"(17, 2)")):
     with pytest.raises(ValueError, match=message):
-      lift(keypoints, resolution=RESOLUTION)
+      lift(keypoints, resolution=scene.VIDEO["resolution"])
 
 
 def test_the_shipped_base_lifts_a_standing_person():
   """The body is synthetic and not in the training data; the keypoints are exact and the lens is usual."""
-  poses, keypoints = person(30)
+  poses, keypoints = scene.filmed()
   lifted, refined = (
-      lifter.load(batch_size=16, refine=refine)(keypoints, resolution=RESOLUTION, fps=15, intrinsics=INTRINSICS)
+      lifter.load(batch_size=16, refine=refine)(keypoints, **scene.VIDEO | {"fps": 15})
       for refine in ("none", "body")
   )
   errors = np.linalg.norm(lifted.pose - np.asarray(skeleton.root_centre(poses)), axis=-1)

@@ -16,7 +16,7 @@ from posynda_jax.geometry import camera, skeleton, virtual_camera
 from posynda_jax.geometry.measured import make, see
 from tests import scene, tiny
 from tests.adaptation.batches import BODY, FRAMES, batch, clips, run_steps
-from tests.adaptation.test_job import ARRAY, SMALL, SOURCE, SPLITS, TARGET, keypoints_px
+from tests.adaptation.test_job import ARRAY, KEYPOINTS_PX, SMALL, SOURCE, SPLITS, TARGET
 from tests.tolerance import assert_close
 
 CANONICAL = make(BODY, virtual_camera.CANONICAL, virtual_camera.CHANNELS)
@@ -73,11 +73,10 @@ def test_a_job_scores_saves_and_lifts_through_the_canonical_camera(base, folders
   result.adapted.save(tmp_path / "adapted.safetensors")
   lift = lifter.load(base, tmp_path / "adapted.safetensors")
   assert lift.weights.view == base.view
-  video = {"resolution": (1000, 800), "fps": 12.5, "intrinsics": (900.0, 900.0, 500.0, 400.0)}
-  one = lift(keypoints_px(), **video)
+  one = lift(KEYPOINTS_PX, **scene.VIDEO)
   # The same person in an image of twice the pixels, seen by a lens that is as much longer.
-  twice = video | {"resolution": (2000, 1600), "intrinsics": tuple(2 * x for x in video["intrinsics"])}
-  np.testing.assert_allclose(lift(2 * keypoints_px(), **twice).pose, one.pose, atol=1e-4)
+  twice = scene.VIDEO | {"resolution": (2000, 1600), "intrinsics": tuple(2 * x for x in scene.VIDEO["intrinsics"])}
+  np.testing.assert_allclose(lift(2 * KEYPOINTS_PX, **twice).pose, one.pose, atol=1e-4)
 
 
 def test_the_guard_leaves_a_base_alone_that_does_not_fit_the_2d(base, tmp_path):
