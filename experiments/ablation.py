@@ -12,16 +12,16 @@ from absl import flags
 
 from posynda_jax.adaptation import base_job
 from posynda_jax.evaluation import results
-from posynda_jax.runtime import files, runs
+from posynda_jax.runtime import runs
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, pretrain
+from . import common, pretrain, results_file
 
 TARGETS = flags.DEFINE_list(
     "targets", [f"{name}_mocap/wild_rig_gt" for name in ("cmu", "hdm05", "bandai_namco", "accad")],
     "dataset/config of labelled targets, which are scored on the plan's --eval_split.")
 ROWS = flags.DEFINE_list("rows", [], "Names of the rows to train; all where none is given.")
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+flags.declare_key_flag("json")
 flags.adopt_module_key_flags(pretrain)
 
 
@@ -40,8 +40,7 @@ def main() -> None:
     print(f"{row}: " + ", ".join(f"{target} {its['mpjpe_mm']:.1f}" for target, its in found[row].items()), flush=True)
   print(markdown_table(["training", *TARGETS.value], [
       [row, *map(results.both, scores.values())] for row, scores in found.items()]))
-  if JSON.value:
-    files.write_json(JSON.value, {"plan": base_job.describe(plan), "rows": found, "seconds": seconds})
+  results_file.write({"plan": base_job.describe(plan), "rows": found, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -27,16 +27,16 @@ from scipy import stats
 from posynda_jax.adaptation import account, bases, sources
 from posynda_jax.data import tracks
 from posynda_jax.evaluation import scoring
-from posynda_jax.runtime import files, runs
+from posynda_jax.runtime import runs
 from posynda_jax.runtime.text import markdown_table
 
-from . import common
+from . import common, results_file
 
 RUNS = flags.DEFINE_list("runs", [], "Folders of adaptations.")
 JOIN = flags.DEFINE_list("join", [], "Files that earlier calls wrote with --json.")
 KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run kept.")
 TARGETS = flags.DEFINE_list("spoilt", [], "Targets, dataset/config, that are only spoilt, to see what the guard says.")
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+flags.declare_key_flag("json")
 SHUFFLED = np.random.default_rng(0).permutation(17)
 SPOILT = {  # changes that make right 2D wrong; the guard's remedies do so too
     "as it is": lambda clip: {}, **account.OTHERWISE, **account.ZOOMED,
@@ -118,13 +118,11 @@ def main() -> None:
     print(markdown_table(["target", "seed", "share", "source only", "whole", "guarded"], [
         [row["target"], str(row["seed"]), f"{row['share']:g}",
          *(f"{row[name]['mpjpe_mm']:.1f}" for name in ("source_only", "whole", "guarded"))] for row in rows]))
-    if JSON.value:
-      files.write_json(JSON.value, {"runs": rows})
+    results_file.write({"runs": rows})
     return
   if TARGETS.value:
     rows = [row for name in TARGETS.value for row in refusals_of_spoilt(name, bases.load(common.BASE.value))]
-    if JSON.value:
-      files.write_json(JSON.value, {"rows": rows})
+    results_file.write({"rows": rows})
     return
   rows = [row for path in JOIN.value for row in json.loads(pathlib.Path(path).read_text())["rows"]]
   for folder in RUNS.value:
@@ -133,8 +131,7 @@ def main() -> None:
     raise ValueError("nothing to measure: give --runs=FOLDER,FOLDER or --join=FILE,FILE")
   head = ["measure", "rank correlation with MPJPE", "AUC of worse", "worse"]
   print(markdown_table(head, summarise(rows)), flush=True)
-  if JSON.value:
-    files.write_json(JSON.value, {"rows": rows})
+  results_file.write({"rows": rows})
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from absl import flags
 
 from posynda_jax.geometry import triangulation
 from posynda_jax.interop import qualisys
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, footage
+from . import common, footage, results_file
 
 flags.adopt_module_key_flags(footage)
 FITTED = footage.VIEWS[:3]
@@ -73,8 +72,7 @@ def main() -> None:
       [name, f"{100 * parameters['spread'][name]:.2f}", f"{100 * parameters['bias'][name]:.2f}"] for name in PAIRS]))
   print("correlation {correlation:.2f}; exchanged sides in {swaps:.1%} of the frames, for {swap_frames:.1f} frames of "
         "15 a second".format(**parameters))
-  if footage.JSON.value:
-    files.write_json(footage.JSON.value, parameters)
+  results_file.write(parameters)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@
 
 Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
 bones at the mean length of the source's training subjects. `decompose` splits each error into the source's error at
-home and three parts that add up; with `--detected` a fourth part is what a simulated detector adds. For adapters a part
-is what is left of it.
+home and three parts that add up. For adapters a part is what is left of it.
 
 Actions: the error of every action of a target with its own bodies.
 """
@@ -36,10 +35,9 @@ DATASETS = flags.DEFINE_list(
 RIGS = flags.DEFINE_list("rigs", ["dhp_rig", "wild_rig"], "Rigs that render them.")
 ADAPTERS = flags.DEFINE_list(
     "adapters", [], "RUN/NAME, or LABEL=RUN/NAME, of adapters on the base, beside the bare base.")
-DETECTED = flags.DEFINE_bool("detected", False, "Also render the targets with a simulated detector's 2D.")
 OUT = flags.DEFINE_string("out", None, "JSON file for the results.")
 
-PARTS = ("home", "camera", "motion", "body", "detector", "total")
+PARTS = ("home", "camera", "motion", "body", "total")
 BY_ACTION = protocols.Protocol(
     "by_action", "", "test", (protocols.Score("mpjpe_mm", "mpjpe"), protocols.Score("p_mpjpe_mm", "p_mpjpe")),
     (protocols.Grouping("action", "action"),), ("pooled",),
@@ -48,12 +46,11 @@ BY_ACTION = protocols.Protocol(
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """A test split: a dataset's motion under a rig, with own bodies or the source's mean, and exact or detected 2D."""
+  """A test split: a dataset's motion under a rig, with own bodies or the source's mean."""
 
   dataset: str
   rig: str
   own_body: bool
-  detected: bool = False
 
 
 def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -70,7 +67,7 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
     max_frames = int(views.SHOT_SECONDS * record["fps"])
     motion = record["poses_world_m"] if cell.own_body else with_body(record["poses_world_m"], lengths)
     rendered = views.render_shots(
-        motion, cell.rig, max_frames, detected=cell.detected, dataset=cell.dataset, sequence=record["sequence"])
+        motion, cell.rig, max_frames, detected=False, dataset=cell.dataset, sequence=record["sequence"])
     labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
     found += [{**fields, **labels} for *_, fields in rendered]
   return found
@@ -80,8 +77,7 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
   """Rows {dataset, rig, home, camera, motion, body, total}, where home + camera + motion + body = total.
 
   `camera`: what the rig adds to the source's own test motion. `body`: what the dataset's own bodies add to the
-  source's mean body, beyond what the source's own add. `motion`: what remains. `detector`, if there is such a cell:
-  what detected 2D adds to exact 2D.
+  source's mean body, beyond what the source's own add. `motion`: what remains.
   """
   home, rows = errors[Cell(source, home_rig, True)], []
   for dataset, rig in sorted({(cell.dataset, cell.rig) for cell in errors} - {(source, home_rig)}):
@@ -89,9 +85,7 @@ def decompose(errors: dict[Cell, float], source: str, home_rig: str) -> list[dic
     source_own, source_mean = errors[Cell(source, rig, True)], errors[Cell(source, rig, False)]
     parts = {"home": home, "camera": source_own - home, "motion": mean - source_mean,
              "body": (own - mean) - (source_own - source_mean)}
-    total = errors.get(detected := Cell(dataset, rig, True, True), own)
-    parts |= {"detector": total - own} if detected in errors else {}
-    rows.append({"dataset": dataset, "rig": rig, **parts, "total": total})
+    rows.append({"dataset": dataset, "rig": rig, **parts, "total": own})
   return rows
 
 
@@ -126,7 +120,6 @@ def main() -> None:
   cells = [Cell(source, home_rig, True)]
   for rig in RIGS.value:
     cells += [Cell(it, rig, own) for it in dict.fromkeys([source, *DATASETS.value]) for own in (True, False)]
-    cells += [Cell(it, rig, True, True) for it in DATASETS.value if DETECTED.value]
   rows = []
   for cell in dict.fromkeys(cells):
     rendered = tracks.make_tracks(render_cell(cell, lengths, folders), tracks.LABELLED, base.clip_fps)
@@ -138,7 +131,7 @@ def main() -> None:
       if cell.own_body and cell.dataset != source:
         row["actions"] = found["groups"]["action"]
       rows.append(row)
-      print(f"{cell.dataset:20}{cell.rig:10}{'own' if cell.own_body else 'mean'} body {'detected ' * cell.detected}"
+      print(f"{cell.dataset:20}{cell.rig:10}{'own' if cell.own_body else 'mean'} body "
             f"{name:30} MPJPE {row['mpjpe_mm']:6.1f}  P-MPJPE {row['p_mpjpe_mm']:6.1f}  {row['frames']:,} frames",
             flush=True)
   parts, names = {}, [field.name for field in dataclasses.fields(Cell)]
@@ -147,9 +140,8 @@ def main() -> None:
     parts[name] = decompose({Cell(*map(row.get, names)): row["mpjpe_mm"] for row in its}, source, home_rig)
     print(f"\n{name}: MPJPE in mm\n{markdown(parts[name])}", flush=True)
   protocol = {
-      "base": base.digest, "split": "test", "keypoints_2d": "gt and detected" if DETECTED.value else "gt",
-      "hypotheses": 1, "sampling_steps": 1, "joints": "17 (H36M order, root included)",
-      "clip_fps": base.clip_fps, "seed": config.seed,
+      "base": base.digest, "split": "test", "keypoints_2d": "gt", "hypotheses": 1, "sampling_steps": 1,
+      "joints": "17 (H36M order, root included)", "clip_fps": base.clip_fps, "seed": config.seed,
   }
   if OUT.value:
     files.write_json(OUT.value, {"cells": rows, "parts": parts, "protocol": protocol})
@@ -157,9 +149,8 @@ def main() -> None:
 
 def markdown(parts: list[dict]) -> str:
   """The parts as a table."""
-  columns = [name for name in PARTS if any(name in row for row in parts)]
-  rows = [[f"{row['dataset']}, {row['rig']}", *(f"{row.get(name, 0.0):.1f}" for name in columns)] for row in parts]
-  return markdown_table(["target", *columns], rows)
+  rows = [[f"{row['dataset']}, {row['rig']}", *(f"{row[name]:.1f}" for name in PARTS)] for row in parts]
+  return markdown_table(["target", *PARTS], rows)
 
 
 if __name__ == "__main__":

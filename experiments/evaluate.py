@@ -18,9 +18,9 @@ from absl import flags
 from posynda_jax.adaptation import sources
 from posynda_jax.data import tracks
 from posynda_jax.evaluation import people, protocols, scoring, tally
-from posynda_jax.runtime import files, processes
+from posynda_jax.runtime import processes
 
-from . import common, sampling
+from . import common, results_file, sampling
 
 PROTOCOL = flags.DEFINE_enum("protocol", None, list(protocols.PROTOCOLS), "Protocol; it fixes dataset and split.")
 DATASET = flags.DEFINE_list(
@@ -28,7 +28,7 @@ DATASET = flags.DEFINE_list(
 SPLIT = flags.DEFINE_string("split", "test", "Split to score, in TFDS syntax.")
 ROOT = flags.DEFINE_enum(
     "root", "solve", scoring.ROOTS, "Root of the reprojection; oracle is the dataset's own (ablation).")
-JSON = flags.DEFINE_string("json", None, "Also write the rows to this file.")
+flags.declare_key_flag("json")
 flags.adopt_module_key_flags(sampling)
 AGGREGATIONS = {
     "P-Agg (mean)": "p_agg_mm", "J-Agg (each joint by reprojection)": "j_agg_mm",
@@ -66,8 +66,7 @@ def main() -> None:
   if (folder := pathlib.Path(sampling.name()).expanduser()).is_dir():
     with open(folder / "evaluations.jsonl", "a") as file:
       file.writelines(json.dumps(row) + "\n" for row in rows)
-  if JSON.value:
-    files.write_json(JSON.value, {"evaluations": rows})
+  results_file.write({"evaluations": rows})
 
 
 def _print(row: dict, chosen: protocols.Protocol | None) -> None:

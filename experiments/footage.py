@@ -29,16 +29,14 @@ from posynda_jax.interop import qualisys
 from posynda_jax.interop.keypoints import recordings
 from posynda_jax.interop.keypoints.detections import Detections
 from posynda_jax.interop.video import blazepose, detection, reader
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, own_keypoints
+from . import common, own_keypoints, results_file
 
 WHEEL = flags.DEFINE_string("wheel", None, "Pose2Sim's wheel, or a folder with its Demo_SinglePerson unpacked.")
 COPIES = flags.DEFINE_bool("copies", False, "Compare lifts of copies with those of the videos.")
 CACHE = flags.DEFINE_string("cache", None, "Folder that keeps the detections between calls.")
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
-for flag in ("base", "detector", "model"):
+for flag in ("base", "detector", "model", "json"):
   flags.declare_key_flag(flag)
 VIEWS = ("cam01", "cam02", "cam03", "cam04")
 LIMBS = np.array([11, 13, 15, 12, 14, 16, 23, 25, 27, 24, 26, 28])  # of BlazePose's 33: left before right
@@ -214,8 +212,7 @@ def main() -> None:
           f"{np.mean([row['p_mpjpe_mm'] for row in of_method]):.1f} mm", flush=True)
   for row in found.get("copies", ()):
     print(f"{row['view']} {row['copy']}: joints lie {row['apart_mm']:.1f} mm from the video's own")
-  if JSON.value:
-    files.write_json(JSON.value, json.loads(json.dumps(found)))
+  results_file.write(json.loads(json.dumps(found)))
 
 
 if __name__ == "__main__":

@@ -20,17 +20,15 @@ from posynda_jax.adaptation import sources
 from posynda_jax.data import tracks
 from posynda_jax.evaluation import people, scoring, spread
 from posynda_jax.geometry import metrics, skeleton
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, sampling
+from . import common, results_file, sampling
 
 DATASET = flags.DEFINE_string("dataset", None, "dataset/config of the labelled split.")
 SPLIT = flags.DEFINE_string("split", "test", "Its split.")
 STEPS = flags.DEFINE_list("steps", ["1", "2", "5", "10"], "Values of K.")
 CLIPS = flags.DEFINE_integer("clips", 512, "Clips, spread over the split.", lower_bound=1)
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
-for flag in ("run", "weights", "base", "hypotheses", "batch", "hypothesis_chunk", "data_dir", "manual_dir"):
+for flag in ("run", "weights", "base", "hypotheses", "batch", "hypothesis_chunk", "data_dir", "manual_dir", "json"):
   flags.declare_key_flag(flag)
 RULES = {"frame": "by reprojection", "bones": "by bones"}
 COLUMNS = {
@@ -88,8 +86,7 @@ def main() -> None:
       for row in rows]))
   print(f"{DATASET.value}, split {SPLIT.value}, base {base.digest}, weights {weights.name}, H = "
         f"{sampling.HYPOTHESES.value}, {rows[0]['frames']:,} frames, mm", flush=True)
-  if JSON.value:
-    files.write_json(JSON.value, {"dataset": DATASET.value, "split": SPLIT.value, "base": base.digest, "rows": rows})
+  results_file.write({"dataset": DATASET.value, "split": SPLIT.value, "base": base.digest, "rows": rows})
 
 
 if __name__ == "__main__":

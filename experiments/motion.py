@@ -19,17 +19,15 @@ from posynda_jax.adaptation import sources
 from posynda_jax.evaluation import lifting
 from posynda_jax.geometry import gravity, skeleton
 from posynda_jax.interop.keypoints import recordings
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, own_keypoints
+from . import common, own_keypoints, results_file
 
 DATASET = flags.DEFINE_string("dataset", "cmu_mocap/wild_rig_detected", "dataset/config of a virtual rig.")
 CLIPS = flags.DEFINE_integer("clips", 200, "Clips, spread over the test split.", lower_bound=2)
 ROLLS = flags.DEFINE_list("rolls", ["0", "10", "20"], "Rolls of the camera, in degrees.")
 CUTOFFS = flags.DEFINE_list("cutoffs", ["0", "10", "6", "4", "2"], "Values of lift --smooth, in Hz.")
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
-for flag in ("base", "data_dir", "manual_dir"):
+for flag in ("base", "data_dir", "manual_dir", "json"):
   flags.declare_key_flag(flag)
 
 
@@ -107,9 +105,8 @@ def main() -> None:
                     "acceleration_error": float(np.average(accel, weights=frames))})
   print(markdown_table(["--smooth, Hz", "MPJPE mm", "acceleration error m/s^2"], [
       [f"{row['smooth_hz']:g}", f"{row['mpjpe_mm']:.1f}", f"{row['acceleration_error']:.2f}"] for row in effects]))
-  if JSON.value:
-    found = {"up": rows, "levels": levels, "smooth": effects}
-    files.write_json(JSON.value, {"dataset": DATASET.value, "base": lift.weights.base.digest} | found)
+  found = {"up": rows, "levels": levels, "smooth": effects}
+  results_file.write({"dataset": DATASET.value, "base": lift.weights.base.digest} | found)
 
 
 if __name__ == "__main__":

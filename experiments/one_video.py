@@ -12,10 +12,9 @@ from absl import flags
 
 from posynda_jax.adaptation import bases, job, recipes, sources
 from posynda_jax.evaluation import results
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common
+from . import common, results_file
 
 DATASET = flags.DEFINE_string("dataset", "hdm05_mocap/wild_rig_gt", "dataset/config of the videos.")
 SPLIT = flags.DEFINE_string("split", "test", "A published split of it.")
@@ -25,7 +24,7 @@ RECIPE = flags.DEFINE_enum("recipe", "free", list(recipes.RECIPES), "A recipe wi
 UPDATES = flags.DEFINE_integer("updates", None, "Updates of the adapter.", lower_bound=1)
 CLIPS = flags.DEFINE_integer("clips", None, "Clips an update.", lower_bound=1)
 RATE = flags.DEFINE_float("adapt_rate", None, "Adam rate of the adapter.")
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
+flags.declare_key_flag("json")
 ROWS = ("source_only", "adapted")
 
 
@@ -56,9 +55,8 @@ def main() -> None:
     cells.append([str(number), f"{row['adapted']['frames']:,}", *scores, f"{row['seconds']:.0f}"])
     print(f"video {number}: {scores[0]} -> {scores[1]}", flush=True)
   print(markdown_table(["video", "frames", "as it was", "adapted", "s"], cells))
-  if JSON.value:
-    files.write_json(JSON.value, {"dataset": DATASET.value, "split": SPLIT.value, "base": base.digest,
-                                  "recipe": recipes.describe(recipe), "seed": common.SEED.value, "rows": rows})
+  results_file.write({"dataset": DATASET.value, "split": SPLIT.value, "base": base.digest,
+                      "recipe": recipes.describe(recipe), "seed": common.SEED.value, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -22,14 +22,13 @@ from absl import flags
 from posynda_jax.data import clips, tracks
 from posynda_jax.evaluation import lifting, people
 from posynda_jax.interop.keypoints import recordings
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, sampling
+from . import common, results_file, sampling
 from .bench import report
 
 FRAMES = flags.DEFINE_list("frames", ["10000", "100000"], "Lengths of the videos.")
-JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
+flags.declare_key_flag("json")
 START, FPS, SIZE, FOCAL = 100, 60.0, (1920, 1080), 1450.0
 BATCHES = 24  # of the timed forward pass, fewer of several hypotheses
 
@@ -113,9 +112,8 @@ def main() -> None:
       [f"{row['frames']:,}", f"{row['seconds']:.1f}", f"{row['frames_per_second']:,.0f}", f"{row['of_forward']:.2f}",
        f"{row['peak_mib']:,.0f}"] for row in rows]))
   print(f"Start: {start:.1f} s; forward pass alone: {forward:,.0f} frames a second")
-  if JSON.value:
-    files.write_json(JSON.value, {"machine": report.machine(jax.devices()[0].device_kind), "base": common.BASE.value,
-                                  "start_seconds": start, "forward_frames_per_second": forward, "rows": rows})
+  results_file.write({"machine": report.machine(jax.devices()[0].device_kind), "base": common.BASE.value,
+                      "start_seconds": start, "forward_frames_per_second": forward, "rows": rows})
 
 
 if __name__ == "__main__":

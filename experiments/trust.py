@@ -17,17 +17,15 @@ from posynda_jax import lifter
 from posynda_jax.adaptation import sources
 from posynda_jax.geometry import skeleton
 from posynda_jax.interop.keypoints import recordings
-from posynda_jax.runtime import files
 from posynda_jax.runtime.text import markdown_table
 
-from . import common, own_keypoints
+from . import common, own_keypoints, results_file
 
 DATASET = flags.DEFINE_list("dataset", None, "dataset/config of one or more test splits.")
 SPLIT = flags.DEFINE_string("split", "test", "Their split.")
 CLIPS = flags.DEFINE_integer("clips", 100, "Clips of each, spread over the split.", lower_bound=2)
-JSON = flags.DEFINE_string("json", None, "Write the rows to this file.")
 ALIKE = 1.1  # times the clean clip's error, of a fault that did no harm
-for flag in ("base", "data_dir", "manual_dir", "seed"):
+for flag in ("base", "data_dir", "manual_dir", "seed", "json"):
   flags.declare_key_flag(flag)
 
 
@@ -121,8 +119,7 @@ def main() -> None:
     for doubt in found[dataset][0]["doubts"]:
       print(f"  doubted as it is: {doubt}")
     print(f"{dataset}, split {SPLIT.value}, base {lift.weights.base.digest}\n{markdown_table(head, table)}", flush=True)
-  if JSON.value:
-    files.write_json(JSON.value, found)
+  results_file.write(found)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from posynda_jax.diffusion.mixste import MixSTE
+from posynda_jax.geometry import camera
 
 # A standing person, metres, Y up, hips at 0.95 m (H36M-17 order).
 _STANDING = np.array([
@@ -15,6 +16,7 @@ _STANDING = np.array([
     [0.22, 0.87, 0.05],
     [-0.16, 1.4, 0], [-0.2, 1.12, 0], [-0.22, 0.87, 0.05],
 ], np.float32)
+VIDEO = {"resolution": (1000, 800), "fps": 12.5, "intrinsics": (900.0, 900.0, 500.0, 400.0)}  # of `filmed`
 INTRINSICS = np.array([2.3, 2.3, 0.02, -0.01, -0.2, 0.24, -0.001, -0.0009, -0.0014], np.float32)  # screen-normalised
 
 
@@ -34,6 +36,12 @@ def poses(batch: tuple[int, ...], seed: int = 0, depth: float = 4.0) -> np.ndarr
   return (body + 0.05 * rng.standard_normal(batch + (17, 3)) + place).astype(np.float32)
 
 
+def filmed(num_frames: int = 30) -> tuple[np.ndarray, np.ndarray]:
+  """Poses [T 17 3] of a swaying person 4 m before the camera of VIDEO, and their keypoints [T 17 2] in px."""
+  poses = (motion(num_frames) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
+  return poses, np.asarray(camera.project(poses, np.float32([*VIDEO["intrinsics"], 0, 0, 0, 0, 0])))
+
+
 def tiny_model(num_frames: int = 3, inputs: int = 2, doubt: bool = False) -> tuple[MixSTE, dict]:
   """A denoiser 16 wide, one spatial and one temporal block, and parameters that answer to everything; a tree of the
   caller's own.
@@ -47,9 +55,14 @@ def _tiny_model(num_frames: int, inputs: int, doubt: bool) -> tuple[MixSTE, dict
   model = MixSTE(num_frames=num_frames, width=16, depth=1, num_heads=2, inputs=inputs, doubt=doubt)
   shape = (1, num_frames, 17)
   arguments = np.zeros((*shape, inputs)), np.zeros((*shape, 3)), np.zeros(1, np.int32)
-  shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *arguments), np.random.default_rng(1)
+  return model, draw(jax.eval_shape(model.init, jax.random.key(0), *arguments))
 
-  def draw(path, leaf):
-    return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key == "scale"), leaf.dtype)
 
-  return model, jax.tree_util.tree_map_with_path(draw, shapes)
+def draw(shapes, seed: int = 1):
+  """A tree of these shapes with random numbers everywhere; scales and variances are around 1."""
+  rng = np.random.default_rng(seed)
+
+  def of(path, leaf):
+    return jnp.array(0.2 * rng.standard_normal(leaf.shape) + (path[-1].key in ("scale", "var")), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(of, shapes)

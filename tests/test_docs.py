@@ -14,7 +14,7 @@ import pytest
 
 from experiments.bench import report
 from posynda_jax.adaptation import bases, job, recipes, sources, tensors_file
-from tests import ROOT, scene, test_lifter
+from tests import ROOT, scene, tiny
 
 DOCS = {path.name: path for path in sorted((ROOT / "docs").glob("*.md"))}
 PAGES = {name: path.read_text() for name, path in {"README.md": ROOT / "README.md", **DOCS}.items()}
@@ -134,7 +134,7 @@ def test_the_readmes_python_adapts_lifts_saves_and_loads_again(data, tmp_path, m
   (code,) = re.findall(r"```python\n(.+?)```", PAGES["README.md"], re.S)
   get, Job, base = recipes.get, job.Job, tmp_path / "base.safetensors"
   folders = sources.Folders(data_dir=data.removeprefix("--data_dir="))
-  tensors_file.save_base(base, scene.tiny_model()[1], test_lifter.CONFIG | {"body": test_lifter.BODY})
+  tensors_file.save_base(base, tiny.base().params, tiny.CONFIG)
   monkeypatch.setitem(bases.SHIPPED, bases.DEFAULT, base)
   monkeypatch.setattr(recipes, "get", functools.partial(get, updates=2, clips=8))
   monkeypatch.setattr(job, "Job", functools.partial(Job, folders=folders))

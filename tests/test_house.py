@@ -1,8 +1,11 @@
-"""The house: rooms import in one direction, scripts import relatively, files are short, and ruff passes."""
+"""The house: rooms import in one direction, scripts import relatively, APIs that may change are used in one place each,
+files are short, and ruff passes.
+"""
 
 import ast
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -21,6 +24,7 @@ MAY_IMPORT = {  # room -> the rooms that its files may import
 FOLDERS = ("posynda_jax", "experiments", "data_prep")
 FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for name in (*FOLDERS, "tests", "docs")
          for path in sorted((ROOT / name).rglob("*.py"))}
+OURS = [path for path in FILES if path.parts[0] in FOLDERS]
 
 
 def imports(path: pathlib.Path) -> set[str]:
@@ -55,6 +59,28 @@ def test_the_library_reads_no_flag_and_the_scripts_folders_import_themselves_rel
     if path.parts[0] in FOLDERS:  # they become parts of posynda_jax in the wheel
       absolute = [node for node in ast.walk(FILES[path]) if isinstance(node, ast.ImportFrom) and not node.level]
       assert not [node.module for node in absolute if node.module.split(".")[0] in ("experiments", "data_prep")], path
+
+
+@pytest.mark.parametrize("pattern, count", [(r"jax\.pmap\(", 1), (r"import orbax|from orbax", 1), (r"import fcntl", 0)])
+def test_pmap_and_orbax_are_in_one_file_each(pattern, count):
+  found = [path for path in OURS if re.search(pattern, (ROOT / path).read_text())]
+  assert len(found) == count, found
+
+
+@pytest.mark.parametrize("private", ["jax._src", "pickle._Unpickler", "numpy._core"])
+def test_a_private_api_is_used_in_one_function(private):
+  places = set()
+  for path in OURS:
+    used = [number for number, line in enumerate((ROOT / path).read_text().splitlines(), 1) if private in line]
+    functions = [node for node in FILES[path].body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    for number in used:
+      places.add((path, next((it.name for it in functions if it.lineno <= number <= it.end_lineno), None)))
+  assert len(places) == 1 and all(function for _, function in places), places
+
+
+def test_the_init_of_a_room_is_a_docstring_alone():
+  inits = [path for path in OURS if path.match("posynda_jax/*/__init__.py")]
+  assert not [str(path) for path in inits if len(FILES[path].body) != 1 or not ast.get_docstring(FILES[path])]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

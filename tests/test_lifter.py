@@ -1,6 +1,5 @@
 """Bases by name, file or folder, and the one-call lifter: a base gives the same numbers from every place."""
 
-import dataclasses
 import subprocess
 import sys
 
@@ -8,29 +7,18 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import bases, pretraining, tensors_file
-from posynda_jax.geometry import camera, skeleton
-from posynda_jax.runtime import checkpoint, files, runs
-from tests import ROOT, scene
+from posynda_jax.adaptation import bases, tensors_file
+from posynda_jax.geometry import skeleton
+from posynda_jax.runtime import checkpoint, runs
+from tests import ROOT, scene, tiny
 from tests.tolerance import assert_close
-
-CONFIG = {
-    "model": {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"},
-    "pretrain": dataclasses.asdict(pretraining.PretrainConfig()), "clip_fps": 12.5,
-}
-BODY = [0.1 * (i + 1) for i in range(16)]
-INTRINSICS, RESOLUTION = (900.0, 900.0, 500.0, 400.0), (1000, 800)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
   """One base in two places: (run folder, file)."""
-  folder = tmp_path_factory.mktemp("runs") / "base"
-  runs.Run(folder, CONFIG)
-  _, params = scene.tiny_model(3)
-  checkpoint.save_tree(folder / "base", params)
-  files.write_json(folder / "metrics.json", {"body": BODY})
-  tensors_file.save_base(folder.parent / "base.safetensors", params, {**CONFIG, "body": BODY})
+  folder = tiny.save_run(tmp_path_factory.mktemp("runs") / "base")
+  tensors_file.save_base(folder.parent / "base.safetensors", tiny.base().params, tiny.CONFIG)
   return folder, folder.parent / "base.safetensors"
 
 
@@ -56,21 +44,12 @@ def test_an_adaptation_run_is_no_base(tmp_path):
     bases.load(tmp_path)
 
 
-def person(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-  """Poses [T 17 3] of a swaying person 4 m before the camera, and their keypoints [T 17 2] in px."""
-  poses = (scene.motion(num_frames) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
-  return poses, np.asarray(camera.project(poses, np.array([*INTRINSICS, 0, 0, 0, 0, 0], np.float32)))
-
-
 def test_the_lifter_answers_for_every_frame_from_first_to_last_sighting(places):
-  _, keypoints = person(20)
+  _, keypoints = scene.filmed(20)
   scores = np.ones((20, 17, 1), np.float32)
   scores[:2] = scores[7] = 0
-  lifted, same = (
-      lifter.load(place, num_hypotheses=2, batch_size=4)(
-          np.concatenate([keypoints, scores], -1), resolution=RESOLUTION, fps=12.5, intrinsics=INTRINSICS)
-      for place in places
-  )
+  points = np.concatenate([keypoints, scores], -1)
+  lifted, same = (lifter.load(place, num_hypotheses=2, batch_size=4)(points, **scene.VIDEO) for place in places)
   assert lifted.pose.shape == (18, 17, 3) and lifted.hypotheses.shape == (18, 2, 17, 3) and lifted.root.shape == (18, 3)
   np.testing.assert_array_equal(lifted.frame, np.arange(2, 20))
   np.testing.assert_array_equal(np.isnan(lifted.reprojection_px), lifted.frame == 7)
@@ -82,14 +61,14 @@ def test_keypoints_of_another_form_are_refused(places):
   lift = lifter.load(places[0], batch_size=4)
   for keypoints, message in ((np.ones((4, 16, 2)), "has 16 joints, expected 17"), (np.ones((17, 2)), r"(17, 2)")):
     with pytest.raises(ValueError, match=message):
-      lift(keypoints, resolution=RESOLUTION)
+      lift(keypoints, resolution=scene.VIDEO["resolution"])
 
 
 def test_the_shipped_base_lifts_a_standing_person():
   """The body is synthetic and not in the training data; the keypoints are exact and the lens is usual."""
-  poses, keypoints = person(30)
+  poses, keypoints = scene.filmed()
   lifted, refined = (
-      lifter.load(batch_size=16, refine=refine)(keypoints, resolution=RESOLUTION, fps=15, intrinsics=INTRINSICS)
+      lifter.load(batch_size=16, refine=refine)(keypoints, **scene.VIDEO | {"fps": 15})
       for refine in ("none", "body")
   )
   errors = np.linalg.norm(lifted.pose - np.asarray(skeleton.root_centre(poses)), axis=-1)
@@ -106,9 +85,17 @@ def test_the_shipped_base_is_small_and_says_what_it_is():
   assert len(base.body) == 16 and all(0.05 < length < 0.6 for length in base.body)
 
 
-def test_importing_the_lifter_loads_no_training_library_and_nothing_that_windows_lacks():
-  """A module that is None in `sys.modules` cannot be imported. The standard library does without fcntl."""
-  heavy = ("matplotlib", "tensorboardX", "fcntl", "grain", "orbax", "optax")
-  code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import posynda_jax.lifter"
+HEAVY = ("matplotlib", "tensorboardX", "grain", "orbax", "optax")
+
+
+@pytest.mark.parametrize("names, absent", [
+    ("posynda_jax.lifter", (*HEAVY, "fcntl")),  # which Windows lacks; the standard library does without it
+    (", ".join(f"posynda_jax.{name}" for name in ("data.clips", "runtime.checkpoint", "runtime.loop", "runtime.runs")),
+     HEAVY),
+    ("posynda_jax.visuals.page", ("matplotlib",)),
+])
+def test_importing_a_module_loads_no_library_that_it_does_not_need(names, absent):
+  """A module that is None in `sys.modules` cannot be imported."""
+  code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {names}"
   done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr[-2000:]

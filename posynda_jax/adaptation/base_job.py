@@ -186,7 +186,7 @@ def train_base(
   )
   identity = run.config | started | {"data": checkpoint.describe_data({"source": found})}
   checkpoints = checkpoint.Checkpoints(run.folder / "checkpoints", saving.keep, identity)
-  batches = feed.batches({"source": found}, {"source": plan.batch}, plan.seed)
+  batches = feed.Feed({"source": found}, {"source": plan.batch}, plan.seed)
   settings = loop.LoopSettings(
       plan.pretrain.num_steps, saving.save_every, saving.log_every, run.write_scalars("pretrain"), "pretrain"
   )

@@ -135,7 +135,7 @@ def _train(
   jobs = [task.job for task in tasks.values()]
   first, all_recipes = next(iter(tasks.values())), [job.recipe for job in jobs]
   sizes = dict.fromkeys(("source", "target"), all_recipes[0].clips)
-  batches = sweep.SweepFeed([feed.batches(streams[name], sizes, task.job.seed) for name, task in tasks.items()])
+  batches = sweep.SweepFeed([feed.Feed(streams[name], sizes, task.job.seed) for name, task in tasks.items()])
   init_keys, seed_keys = ([jax.random.key(job.seed + offset) for job in jobs] for offset in range(2))
   state = sweep.init_members(init_keys, first.base.params, all_recipes, first.base.model.num_frames)
   step = parallel.make_parallel_step(functools.partial(

@@ -39,7 +39,7 @@ def train_adapter(
   """(weights, seconds of training) of the recipe's adapter, which is saved as `name` in the run's folder, if any."""
   job, base = task.job, task.base
   streams = open_streams(task, recipe)
-  batches = feed.batches(streams, dict.fromkeys(streams, recipe.clips), job.seed)
+  batches = feed.Feed(streams, dict.fromkeys(streams, recipe.clips), job.seed)
   state = init_state(jax.random.key(job.seed), base.params, recipe, base.model.num_frames)
   step = parallel.make_parallel_step(functools.partial(adapt_step, recipe=recipe, setting=make_setting(task)))
   checkpoints = None

@@ -65,10 +65,6 @@ class ClipSource:
   def __len__(self) -> int:
     return len(self._where)
 
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    """One clip, {field: [...]}, as in `take`."""
-    return {name: value[0] for name, value in self.take([index]).items()}
-
   def take(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
     """A batch of clips, {field: [b ...]}. `valid` is 0 where the cut repeats a frame; `index` [b] is `indices`."""
     where = [self._where[index] for index in indices]

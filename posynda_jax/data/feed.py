@@ -54,8 +54,3 @@ class Feed:
 
 def _take_part(source: ClipSource, part: slice, indices: np.ndarray) -> dict[str, np.ndarray]:
   return source.take(indices[part])
-
-
-def batches(sources: dict[str, ClipSource], sizes: dict[str, int], seed: int) -> Feed:
-  """The feed of this process, from step 0 on."""
-  return Feed(sources, sizes, seed)

@@ -21,8 +21,7 @@ class Errors:
 
   `spread` [17]: standard deviation of a joint's error, as a share of the person's box. `bias`: that of its mean error
   in a clip, as a multiple. `correlation`: of errors, and of difficulties, of successive frames. `misses`: rate of
-  keypoints with six times the error. `swaps`: rate of frames in which the legs, or the arms, exchange sides, and
-  `swap_correlation` of what decides it: 0 makes them last one frame.
+  keypoints with six times the error. `swaps`: rate of frames in which the legs, or the arms, exchange sides.
   """
 
   spread: tuple[float, ...] = _ERROR_SHARE
@@ -30,7 +29,6 @@ class Errors:
   correlation: float = 0.0
   misses: float = 0.02
   swaps: float = 0.01
-  swap_correlation: float = 0.0
 
 
 SIMULATED = Errors()
@@ -62,11 +60,7 @@ def detect(
   spread = box * np.array(errors.spread, np.float32)
   sigma = spread * hardness * jnp.where(miss, 6.0, 1.0)
   confidence = jnp.where(miss, 0.15 / hardness, 1 / (1 + 0.15 * hardness**2))
-  swap_shape = (shape[0], len(_LIMBS))
-  if errors.swap_correlation:
-    swapped = _normal(swap_key, swap_shape, errors.swap_correlation) < jax.scipy.stats.norm.ppf(errors.swaps)
-  else:
-    swapped = jax.random.bernoulli(swap_key, errors.swaps, swap_shape)
+  swapped = jax.random.bernoulli(swap_key, errors.swaps, (shape[0], len(_LIMBS)))
   for limb, joints in enumerate(_LIMBS):
     order = np.arange(17)
     order[list(joints)] = joints[3:] + joints[:3]

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from posynda_jax.adaptation import recipes, step
+from posynda_jax.data import tracks
 from posynda_jax.geometry import camera, skeleton
 from posynda_jax.geometry.measured import Measured
 from posynda_jax.runtime import parallel
@@ -29,6 +30,12 @@ def target_clips(poses) -> dict:
       "keypoints": np.asarray(camera.project(poses, intrinsics)), "intrinsics": intrinsics,
       "confidence": np.ones(poses.shape[:3], np.float32), "valid": np.ones(poses.shape[:2], np.float32),
   }
+
+
+def track(poses, **info) -> tracks.Track:
+  """A labelled track of absolute camera-frame poses [T 17 3] (m)."""
+  arrays = {name: value[0] for name, value in target_clips(poses[None]).items()}
+  return tracks.Track(arrays | {"poses": np.asarray(poses, np.float32)}, info)
 
 
 def clips(num: int, seed: int = 0, labelled: bool = False) -> dict:

@@ -1,29 +1,17 @@
-"""A base with random weights in a run folder, and the embedded data, for jobs that run in the tests' own process."""
+"""The tiny base in a run folder, and the embedded data, for jobs that run in the tests' own process."""
 
-import dataclasses
 import pathlib
 
 import pytest
 
-from posynda_jax.adaptation import base_job, sources
-from posynda_jax.runtime import checkpoint, files, runs
-from tests import scene
-from tests.adaptation.batches import BODY, FRAMES
-
-PLAN = dataclasses.replace(
-    base_job.get("smoke"),
-    model={"num_frames": FRAMES, "width": 16, "depth": 1, "num_heads": 2, "drop_path": 0.0, "dtype": "float32"},
-)
+from posynda_jax.adaptation import sources
+from tests import tiny
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> pathlib.Path:
-  """The run folder of `scene.tiny_model`, as a pretraining leaves it."""
-  folder = tmp_path_factory.mktemp("base") / "tiny"
-  runs.Run(folder, base_job.describe(PLAN))
-  checkpoint.save_tree(folder / "base", scene.tiny_model(FRAMES)[1])
-  files.write_json(folder / "metrics.json", {"body": BODY.round(4).tolist()})
-  return folder
+  """The run folder of the tiny base."""
+  return tiny.save_run(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from posynda_jax.adaptation import account, adapters, bases
-from posynda_jax.data import clips, tracks
+from posynda_jax.data import clips
 from posynda_jax.evaluation import scoring
 from posynda_jax.geometry import skeleton
 from tests import scene
-from tests.adaptation.batches import FRAMES, target_clips
+from tests.adaptation.batches import FRAMES, track
 from tests.tolerance import assert_close
 
 POSES = scene.poses((6 * FRAMES,), 2)
@@ -20,8 +20,7 @@ CONFIG = scoring.SamplingConfig(batch_size=4)
 
 def target(num: int = 3) -> clips.ClipSource:
   """Clips of a few videos."""
-  arrays = {name: value[0] for name, value in target_clips(POSES[None]).items()}
-  return clips.ClipSource([tracks.Track(arrays, {}) for _ in range(num)], FRAMES)
+  return clips.ClipSource([track(POSES)] * num, FRAMES)
 
 
 def test_a_true_lifter_reprojects_and_has_the_persons_own_bones():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from posynda_jax.adaptation import base_job, bases
-from tests.adaptation.conftest import PLAN
+from tests.tiny import PLAN
 from tests.tolerance import assert_close
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posynda_jax import lifter
-from posynda_jax.adaptation import base_job, bases, job, sources, step
+from posynda_jax.adaptation import bases, job, sources, step
 from posynda_jax.adaptation.lessons.adversarial import Adversarial
 from posynda_jax.adaptation.lessons.labelled import Labelled, Purpose
 from posynda_jax.adaptation.lessons.placed import Synthesis
@@ -14,11 +14,9 @@ from posynda_jax.adaptation.lessons.target_labels import TargetLabels
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.geometry import camera, skeleton, virtual_camera
 from posynda_jax.geometry.measured import make, see
-from posynda_jax.runtime import checkpoint
-from tests import scene
+from tests import scene, tiny
 from tests.adaptation.batches import BODY, FRAMES, batch, clips, run_steps
-from tests.adaptation.conftest import PLAN
-from tests.adaptation.test_job import ARRAY, SMALL, SOURCE, SPLITS, TARGET, keypoints_px
+from tests.adaptation.test_job import ARRAY, KEYPOINTS_PX, SMALL, SOURCE, SPLITS, TARGET
 from tests.tolerance import assert_close
 
 CANONICAL = make(BODY, virtual_camera.CANONICAL, virtual_camera.CHANNELS)
@@ -27,10 +25,7 @@ TINY = scene.tiny_model(FRAMES, virtual_camera.CHANNELS)
 
 @pytest.fixture
 def base() -> bases.Base:
-  model, params = TINY
-  config = base_job.describe(PLAN) | {"body": BODY.round(4).tolist()}
-  config["model"] = config["model"] | {"inputs": model.inputs}
-  return bases.Base(model, params, checkpoint.digest(params), config)
+  return tiny.base(virtual_camera.CHANNELS)
 
 
 def test_every_lessons_people_come_to_the_canonical_place_and_size():
@@ -78,11 +73,10 @@ def test_a_job_scores_saves_and_lifts_through_the_canonical_camera(base, folders
   result.adapted.save(tmp_path / "adapted.safetensors")
   lift = lifter.load(base, tmp_path / "adapted.safetensors")
   assert lift.weights.view == base.view
-  video = {"resolution": (1000, 800), "fps": 12.5, "intrinsics": (900.0, 900.0, 500.0, 400.0)}
-  one = lift(keypoints_px(), **video)
+  one = lift(KEYPOINTS_PX, **scene.VIDEO)
   # The same person in an image of twice the pixels, seen by a lens that is as much longer.
-  twice = video | {"resolution": (2000, 1600), "intrinsics": tuple(2 * x for x in video["intrinsics"])}
-  np.testing.assert_allclose(lift(2 * keypoints_px(), **twice).pose, one.pose, atol=1e-4)
+  twice = scene.VIDEO | {"resolution": (2000, 1600), "intrinsics": tuple(2 * x for x in scene.VIDEO["intrinsics"])}
+  np.testing.assert_allclose(lift(2 * KEYPOINTS_PX, **twice).pose, one.pose, atol=1e-4)
 
 
 def test_the_guard_leaves_a_base_alone_that_does_not_fit_the_2d(base, tmp_path):

@@ -17,7 +17,7 @@ from posynda_jax.adaptation.lessons.pseudo_labels import PseudoLabels
 from posynda_jax.adaptation.recipes import Recipe
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import process
-from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
+from posynda_jax.geometry import measured, skeleton, virtual_camera
 from posynda_jax.interop.keypoints import recordings, targets
 from posynda_jax.runtime import loop
 from tests import scene
@@ -26,23 +26,10 @@ from tests.geometry.test_virtual_camera import VIEW
 from tests.tolerance import assert_close
 
 SMALL = {"clips": 8, "updates": 4, "adapter": AdapterConfig(rank=2, scale=0.5)}
-VIDEO = {"resolution": (1000, 800), "fps": 12.5, "intrinsics": (900.0, 900.0, 500.0, 400.0), "layout": "h36m17"}
 SOURCE, TARGET = "synthetic_motion/source", "synthetic_motion/target_gt"
 SPLITS = {"source_split": "train[:5%]", "target_split": "train[:2%]", "test_split": "test[:2%]"}
-
-
-def keypoints_px(num_frames: int = 30) -> np.ndarray:
-  """Keypoints [T 17 2] of a swaying person 4 m before the camera of VIDEO."""
-  poses = (scene.motion(num_frames) * [1, -1, -1] + [0, 0.95, 4]).astype(np.float32)
-  return np.asarray(camera.project(poses, np.float32([*VIDEO["intrinsics"], 0, 0, 0, 0, 0])))
-
-
-ARRAY = targets.from_array(keypoints_px(), recordings.Options(**VIDEO))
-
-
-def poses_of(lift: lifter.Lifter) -> np.ndarray:
-  video = {name: value for name, value in VIDEO.items() if name != "layout"}
-  return lift(keypoints_px(), **video).pose
+KEYPOINTS_PX = scene.filmed()[1]
+ARRAY = targets.from_array(KEYPOINTS_PX, recordings.Options(**scene.VIDEO, layout="h36m17"))
 
 
 def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lifts_the_same(tiny_base, tmp_path):
@@ -62,7 +49,8 @@ def test_an_array_of_keypoints_adapts_a_base_in_memory_and_the_saved_adapter_lif
   jax.tree.map(np.testing.assert_array_equal, loaded.adapter, result.adapted.adapter)
   assert (loaded.config, loaded.body, loaded.view) == (SMALL["adapter"], result.adapted.body, ())
   saved, adapted, bare = (
-      poses_of(lifter.load(*weights, batch_size=4)) for weights in ((base, path), (result.adapted,), (base,))
+      lifter.load(*weights, batch_size=4)(KEYPOINTS_PX, **scene.VIDEO).pose
+      for weights in ((base, path), (result.adapted,), (base,))
   )
   assert_close(saved, adapted)
   assert np.abs(adapted - bare).max() > 1e-4

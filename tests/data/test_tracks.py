@@ -39,7 +39,8 @@ def test_every_frame_of_a_record_is_in_exactly_one_clip_of_tracks_at_the_asked_r
   found = tracks.make_tracks(records, tracks.LABELLED, 15.0)
   np.testing.assert_array_equal(found[1].arrays["poses"], records[0]["poses_camera_m"][1::4])
   source = clips.ClipSource(found, 9)
-  roots = np.concatenate([source[i]["poses"][source[i]["valid"] > 0, 0, 0] for i in range(len(source))])
+  every = source.take(range(len(source)))
+  roots = every["poses"][every["valid"] > 0, 0, 0]
   expected = np.concatenate([one["poses_camera_m"][:, 0, 0] for one in records])
   np.testing.assert_array_equal(np.sort(roots), np.sort(expected))
 
@@ -59,7 +60,7 @@ def test_an_unlabelled_target_never_reads_3d():
       return super().__getitem__(key)
 
   (track,) = tracks.make_tracks([Guarded(record())], tracks.UNLABELLED, 50.0)
-  assert set(clips.ClipSource([track], 9)[0]) == {*tracks.UNLABELLED, "index"}
+  assert set(clips.ClipSource([track], 9).take([0])) == {*tracks.UNLABELLED, "index"}
   bare = {name: value for name, value in record().items() if name != "poses_camera_m"}
   with pytest.raises(ValueError, match="walk has no 3D poses"):
     tracks.make_tracks([bare], tracks.LABELLED, 50.0)

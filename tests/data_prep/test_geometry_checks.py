@@ -8,10 +8,10 @@ import pytest
 from data_prep import geometry_checks
 from posynda_jax.datasets.synthetic_motion import body, families
 from posynda_jax.geometry import camera, camera_tables, skeleton
+from tests.datasets import dummy
 
 LENS = np.array(camera_tables.H36M_INTRINSICS["54138969"][1], np.float32)
-FLIP = np.arange(17)
-FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
+FLIP = dummy.mirrored(skeleton.JOINTS)
 
 
 def walker(family: str = "locomotion", seed: int = 0) -> np.ndarray:

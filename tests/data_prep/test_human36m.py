@@ -7,17 +7,17 @@ import tarfile
 import numpy as np
 import pytest
 
-from data_prep import geometry_checks, human36m
+from data_prep import human36m
 from posynda_jax.datasets import load
 from posynda_jax.datasets.human36m import files, views
 from posynda_jax.geometry import camera, skeleton
+from tests.datasets import dummy
 from tests.datasets import dummy_human36m as dummy_data
 from tests.datasets.planted import edit, listed, run_module
 from tests.tolerance import assert_close
 
 CPN = dummy_data.CPN
-FLIP = np.arange(17)
-FLIP[geometry_checks.FLIPPED[0]] = geometry_checks.FLIPPED[1]
+FLIP = dummy.mirrored(skeleton.JOINTS)
 TO_DHP = np.argsort(skeleton.ORDERS["dhp17"])
 
 

@@ -1,6 +1,7 @@
 """Lifting of unlabelled records: frames stay in order, people stand in their place, and errors are in px."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,15 +43,19 @@ def wrong_wrist(keypoints, noisy, t):
   return flat_denoiser(keypoints, noisy, t).at[..., 13, :].set(0.1)
 
 
-@pytest.fixture(scope="module")
-def lift():
-  return lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig(num_hypotheses=2, select="frame"))
+@functools.cache
+def program(denoise, **config):
+  return lifting.make_lifter(lambda weights: denoise, SamplingConfig(**config))
+
+
+def lift(record: dict, denoise=flat_denoiser, **config) -> lifting.Lifted:
+  return lifting.lift_record(program(denoise, **config), (), Measured(), record, 12.5, num_frames=9, batch_size=4)
 
 
 @pytest.mark.parametrize("num_frames, fps", [(1, 25.0), (23, 12.5), (2, 100.0), (23, 25.0), (50, 60.0)])
-def test_lifting_keeps_frames_in_order_and_finds_their_place(lift, num_frames, fps):
+def test_lifting_keeps_frames_in_order_and_finds_their_place(num_frames, fps):
   record, poses = flat_scene(num_frames, fps)
-  lifted = lifting.lift_record(lift, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lift(record, num_hypotheses=2, select="frame")
   assert_close(lifted.pose, np.asarray(skeleton.root_centre(poses)))
   np.testing.assert_allclose(lifted.root, poses[:, 0], atol=1e-3)
   assert lifted.hypotheses.shape == (num_frames, 2, 17, 3)
@@ -75,8 +80,7 @@ def test_poses_of_a_levelled_record_are_in_the_axes_of_its_own_camera():
   up = gravity.pitched(15)
   tilted = (poses @ gravity.levelling(up)).astype(np.float32)
   record |= {"keypoints_px": np.array(camera.project(tilted, record["intrinsics"])), "up": up}
-  program = lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig(num_hypotheses=2))
-  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lift(record, num_hypotheses=2)
   for found in (lifted.pose, lifted.hypotheses[:, 1]):
     np.testing.assert_allclose(found, np.asarray(skeleton.root_centre(tilted)), atol=1e-3)
   np.testing.assert_allclose(lifted.root, tilted[:, 0], atol=5e-3)
@@ -85,9 +89,7 @@ def test_poses_of_a_levelled_record_are_in_the_axes_of_its_own_camera():
 
 def test_a_camera_that_looks_down_steeply_is_not_levelled():
   record, _ = flat_scene(23, 25.0)
-  program = lifting.make_lifter(lambda weights: flat_denoiser, SamplingConfig())
-  plain, steep = (lifting.lift_record(program, (), Measured(), record | up, 12.5, 9, 4)
-                  for up in ({}, {"up": gravity.pitched(80)}))
+  plain, steep = (lift(record | up) for up in ({}, {"up": gravity.pitched(80)}))
   assert steep.up is None
   np.testing.assert_array_equal(steep.pose, plain.pose)
 
@@ -112,9 +114,9 @@ def test_an_excerpt_is_whole_clips_spread_over_the_record(num_frames, fps):
   np.testing.assert_array_equal(pieces[-1], record["keypoints_px"][-stride * 9 :])
 
 
-def test_a_person_of_known_height_has_it_and_projects_as_before(lift):
+def test_a_person_of_known_height_has_it_and_projects_as_before():
   record, _ = flat_scene(23, 25.0)
-  lifted = lifting.lift_record(lift, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lift(record, num_hypotheses=2, select="frame")
   scaled = lifting.scale_to_height(lifted, 1.2)
   assert lifting.height(scaled) == pytest.approx(1.2) and lifting.height(lifted) > 1.5
   joints, scaled_joints = (one.pose + one.root[:, None] for one in (lifted, scaled))
@@ -133,8 +135,7 @@ def test_a_doubt_head_comes_with_every_joint():
     return jnp.concatenate([flat_denoiser(keypoints, noisy, t), stated], -1)
 
   record, _ = flat_scene(23, 25.0)
-  program = lifting.make_lifter(lambda weights: doubting, SamplingConfig())
-  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lift(record, doubting)
   assert_close(lifted.deviation[:, 1:, 0], np.broadcast_to(across[1:], (23, 16)))
   assert_close(lifted.sigma_m[:, 1:], np.sqrt(2 * lifted.deviation[:, 1:, 0] ** 2 + 0.04**2))
   assert (lifted.sigma_m[:, 0] == 0).all()
@@ -145,18 +146,14 @@ def test_the_reprojection_error_is_in_px_weighs_by_confidence_and_shows_bad_fram
   record["confidence"][4] = 0  # an interpolated frame
   record["valid"][4] = False
   record["keypoints_px"][7, 13] += [60, 0]  # a wrist that this denoiser does not follow
-  program = lifting.make_lifter(lambda weights: wrong_wrist, SamplingConfig())
-
-  def lift():
-    return lifting.lift_record(program, (), Measured(), record, 12.5, 9, 4)
-
-  errors = lift().reprojection_px
+  lifted = lift(record, wrong_wrist)
+  errors = lifted.reprojection_px
   assert np.isnan(errors[4]) and np.isfinite(np.delete(errors, 4)).all() and np.nanargmax(errors) == 7
-  assert np.isfinite(lift().root[4]).all() and lift().root[4, 2] > 1
-  assert lifting.mean_reprojection([lift()]) == {"reprojection_px": pytest.approx(np.nanmean(errors)), "frames": 9}
+  assert np.isfinite(lifted.root[4]).all() and lifted.root[4, 2] > 1
+  assert lifting.mean_reprojection([lifted]) == {"reprojection_px": pytest.approx(np.nanmean(errors)), "frames": 9}
   record["confidence"][:, 13] = 1e-6
   record["confidence"][4] = 0
-  assert np.nanmax(lift().reprojection_px) < 0.05
+  assert np.nanmax(lift(record, wrong_wrist).reprojection_px) < 0.05
 
 
 @pytest.mark.parametrize("fps, clip_fps, warned", [
@@ -173,8 +170,7 @@ def test_every_second_track_is_lifted_in_the_mirror_image():
     return flat_denoiser(keypoints, noisy, t).at[..., 1:, 0].add(0.1)
 
   record, poses = flat_scene(23, 25.0)
-  program = lifting.make_lifter(lambda weights: to_the_right, SamplingConfig())
-  lifted = lifting.lift_record(program, (), Measured(), record, 12.5, num_frames=9, batch_size=4)
+  lifted = lift(record, to_the_right)
   off = lifted.pose[:, 1:, 0] - np.asarray(skeleton.root_centre(poses))[:, 1:, 0]
   assert_close(off[1:-1], np.zeros_like(off[1:-1]))
   assert_close(off[[0, 22]], np.full((2, 16), 0.1))  # no other track around them

@@ -7,10 +7,10 @@ import pytest
 from posynda_jax.data import clips, tracks
 from posynda_jax.diffusion import hypotheses
 from posynda_jax.evaluation import people, scoring
-from posynda_jax.geometry import camera, skeleton
+from posynda_jax.geometry import skeleton
 from posynda_jax.geometry.measured import Measured
 from tests import scene
-from tests.adaptation.batches import answering
+from tests.adaptation.batches import answering, track
 from tests.tolerance import assert_close
 
 PARENT = np.array(skeleton.PARENTS[1:])
@@ -23,12 +23,7 @@ def recorded(num_frames: int, name: str, scale: float) -> tracks.Track:
   rotation = np.stack([np.stack([np.cos(turn), np.sin(turn)], -1), np.stack([-np.sin(turn), np.cos(turn)], -1)], -2)
   poses = np.array(np.broadcast_to(one, (num_frames, 17, 3)))
   poses[..., [0, 2]] = np.einsum("fij,kj->fki", rotation, one[:, [0, 2]])
-  poses = (poses + [0, 0, 4]).astype(np.float32)
-  arrays = {
-      "keypoints": np.asarray(camera.project(poses, scene.INTRINSICS[None])), "intrinsics": scene.INTRINSICS,
-      "confidence": np.ones((num_frames, 17), np.float32), "valid": np.ones(num_frames, np.float32), "poses": poses,
-  }
-  return tracks.Track(arrays, {"subject": "s", "sequence": name})
+  return track(poses + [0, 0, 4], subject="s", sequence=name)
 
 
 def test_bones_that_some_frames_hide_are_seen_in_others_and_every_person_has_their_own():

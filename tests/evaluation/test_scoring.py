@@ -5,27 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from posynda_jax.data import clips, tracks
+from posynda_jax.data import clips
 from posynda_jax.evaluation import protocols, results, scoring
-from posynda_jax.geometry import camera, metrics, skeleton, virtual_camera
+from posynda_jax.geometry import metrics, skeleton, virtual_camera
 from posynda_jax.geometry.measured import Measured, make
 from tests import scene
-from tests.adaptation.batches import answering
+from tests.adaptation.batches import answering, track
 from tests.geometry.test_virtual_camera import VIEW
 from tests.geometry.test_virtual_camera import clips as viewed_clips
 from tests.tolerance import assert_close
 
-
-def make_track(num_frames: int) -> tracks.Track:
-  poses = scene.poses((num_frames,), num_frames)
-  arrays = {
-      "keypoints": np.asarray(camera.project(poses, scene.INTRINSICS[None])), "intrinsics": scene.INTRINSICS,
-      "confidence": np.ones((num_frames, 17), np.float32), "valid": np.ones(num_frames, np.float32), "poses": poses,
-  }
-  return tracks.Track(arrays, {"subject": "s"})
-
-
-SOURCE = clips.ClipSource([make_track(47), make_track(20)], 9)
+SOURCE = clips.ClipSource([track(scene.poses((frames,), frames), subject="s") for frames in (47, 20)], 9)
 MANY = scoring.SamplingConfig(num_hypotheses=3, select="frame", sampling_steps=2)
 
 

@@ -36,17 +36,11 @@ def test_errors_have_the_spread_the_bias_and_the_correlation_that_are_asked_for(
     assert biased + 0.6 * own - 0.05 < together < biased + own + 0.05
 
 
-def test_exchanged_sides_last_as_their_correlation_says():
-  still = detector.Errors(spread=(0.0,) * 17, misses=0.0, swaps=0.2)
-  lasting = dataclasses.replace(still, swap_correlation=0.9)
-  runs = {}
-  for name, errors in (("still", still), ("lasting", lasting)):
-    keys = jax.random.split(jax.random.key(1), CLIPS)
-    found = np.asarray(jax.jit(jax.vmap(lambda key, it=errors: detector.detect(key, BODY, it)[0]))(keys))
-    legs = np.abs(found[:, :, 3] - BODY[:, 3]).max(-1) > 1
-    assert 0.15 < legs.mean() < 0.25
-    runs[name] = legs.sum() / (np.diff(np.pad(legs.astype(int), ((0, 0), (1, 0))), axis=1) == 1).sum()
-  assert runs["lasting"] > 2 * runs["still"]
+def test_the_legs_exchange_sides_in_as_many_frames_as_is_asked_for():
+  errors = detector.Errors(spread=(0.0,) * 17, misses=0.0, swaps=0.2)
+  keys = jax.random.split(jax.random.key(1), CLIPS)
+  found = np.asarray(jax.jit(jax.vmap(lambda key: detector.detect(key, BODY, errors)[0]))(keys))
+  assert 0.15 < (np.abs(found[:, :, 3] - BODY[:, 3]).max(-1) > 1).mean() < 0.25
 
 
 def test_the_real_errors_are_the_fitted_ones():

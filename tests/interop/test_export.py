@@ -21,7 +21,7 @@ from posynda_jax.geometry import camera, measured, skeleton, virtual_camera
 from posynda_jax.interop import serving
 from posynda_jax.peft import lora
 from posynda_jax.runtime import checkpoint
-from tests import LIGHT, scene
+from tests import LIGHT, scene, tiny
 from tests.scripts import run_well
 from tests.tolerance import assert_close
 
@@ -31,18 +31,13 @@ FIELDS = {"num_frames": FRAMES, "width": 16, "depth": 1, "num_heads": 2}
 
 
 def make_weights(model, rule: str = lora.ATTENTION):
-  """(base, adapter) with every leaf random and positive variances, so that each leaf changes the poses."""
-  rng, shape = np.random.default_rng(1), (1, FRAMES, 17)
-
-  def draw(path, leaf) -> np.ndarray:
-    return rng.normal(0, 0.2, leaf.shape).astype(np.float32) + (path[-1].key == "var")
-
+  """(base, adapter) with every leaf random, so that each leaf changes the poses."""
+  shape = (1, FRAMES, 17)
   inputs = np.zeros(shape + (getattr(model, "inputs", 2),)), np.zeros(shape + (3,)), np.zeros(1)
   variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs))
-  base = {name: variables[name] for name in variables if name in ("params", "batch_stats")}
-  base = jax.tree_util.tree_map_with_path(draw, base)
+  base = scene.draw({name: variables[name] for name in variables if name in ("params", "batch_stats")})
   adapter = {"lora": lora.init(jax.random.key(0), base, rank=2, rule=rule), "bias": jnp.zeros((17, 3))}
-  return base, jax.tree_util.tree_map_with_path(draw, adapter)
+  return base, scene.draw(adapter)
 
 
 def keypoints(batch: int) -> np.ndarray:
@@ -113,10 +108,8 @@ def run(*arguments: str, cwd) -> str:
 
 def test_the_example_beside_the_file_needs_only_jax(tmp_path):
   """Pixels to metres by the example of an exported base, in a process that refuses to import this package."""
-  model, output = MixSTE(**FIELDS), tmp_path / "model.jaxexport"
-  params, _ = make_weights(model)
-  config = {"model": FIELDS, "pretrain": {"diffusion_steps": 1000}, "clip_fps": 12.5, "source": "test"}
-  tensors_file.save_base(tmp_path / "base.safetensors", params, config)
+  (model, params), output = scene.tiny_model(FRAMES), tmp_path / "model.jaxexport"
+  tensors_file.save_base(tmp_path / "base.safetensors", params, tiny.CONFIG)
   said = run_well("export", f"--base={tmp_path / 'base.safetensors'}", f"--output={output}")
   assert "cpu, cuda, tpu" in said
   with zipfile.ZipFile(output) as archive:

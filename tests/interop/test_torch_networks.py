@@ -224,7 +224,7 @@ def test_golden_half_precision_and_double_checkpoints_are_read_as_float32(tmp_pa
 @pytest.mark.parametrize("name", ["mixste_small", "mixste_orig_small", "lora_small"])
 def test_golden_exports_load_strictly_into_pytorch_modules(tmp_path, name):
   torch = pytest.importorskip("torch", reason="PyTorch is not installed: strict loading into its modules is not tested")
-  from experiments import torch_models
+  from experiments.bench import torch_models
 
   torch.set_num_threads(1)
   arrays = golden.load(name)

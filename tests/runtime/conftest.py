@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
-from tests import LIGHT, ROOT, scene
+from tests import LIGHT, ROOT
+from tests.runtime import tiny_jobs
 from tests.runtime.starts import Start
 from tests.scripts import run_well
 
@@ -37,13 +37,8 @@ def start(tmp_path) -> Callable[..., Start]:
 @pytest.fixture(scope="session")
 def command(tmp_path_factory, smoke_base) -> list[str]:
   """A source-free adaptation of the smoke base to own keypoints: 12 updates, saved every 2."""
-  path, poses = tmp_path_factory.mktemp("own") / "walk.npy", scene.poses((60,))
-  np.save(path, 500 + 1150 * poses[..., :2] / poses[..., 2:])
-  return [
-      sys.executable, "-m", "experiments.adapt", smoke_base, "--recipe=free", f"--target=keypoints:{path}",
-      "--layout=h36m17", "--resolution=1000x1000", "--fps=25", "--intrinsics=1150,1150,500,500", "--clips=8",
-      "--rank=2", "--updates=12", "--save_every=2", "--log_every=1",
-  ]
+  own = tiny_jobs.own_keypoints(tmp_path_factory.mktemp("own"))
+  return [sys.executable, "-m", "experiments.adapt", smoke_base, *own]
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +47,11 @@ def whole(command, tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp("whole") / "run"
   run_well("adapt", *command[3:], f"--workdir={folder}")
   return folder
+
+
+@pytest.fixture(scope="module")
+def alone(request, tmp_path_factory, data, smoke_base) -> tuple[pathlib.Path, list[str]]:
+  """The folder of the module's FLAGS in one process on one device, and the flags that adapt the same elsewhere."""
+  folder, flags = tmp_path_factory.mktemp("alone") / "run", [*request.module.FLAGS, data, smoke_base]
+  run_well("adapt", *flags, f"--workdir={folder}")
+  return folder, flags

@@ -12,7 +12,9 @@ import jax
 import numpy as np
 import orbax.checkpoint
 
+from posynda_jax.adaptation import bases
 from posynda_jax.runtime import runs
+from tests.tolerance import assert_close
 
 
 @dataclasses.dataclass
@@ -93,3 +95,14 @@ def tree_bytes(folder: pathlib.Path) -> dict[str, bytes]:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
     leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore(folder.absolute(), like))
   return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
+def assert_same(one: pathlib.Path, other: pathlib.Path, updates: int) -> None:
+  """Two runs have the same adapter, protocol and scores, up to the rounding of so many updates."""
+  adapters = [bases.load_weights(folder).adapter for folder in (one, other)]
+  assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(adapters[0]["lora"])) > 5e-3
+  assert_close(*adapters, updates=updates)
+  metrics = [runs.read_metrics(folder) for folder in (one, other)]
+  assert metrics[0]["protocol"] == metrics[1]["protocol"]
+  for row in ("source_only", "adapted"):
+    assert_close(*(without_seconds(found[row]) for found in metrics), updates=updates)

@@ -39,9 +39,9 @@ def test_only_the_newest_checkpoint_that_has_another_is_damaged(fault, tmp_path)
 
 @pytest.mark.long
 def test_a_few_endings_end_as_unbroken_runs(tmp_path):
-  flags = (f"--folder={tmp_path}", "--endings=8", "--jobs=pretrain,adapt", f"--json={tmp_path}/counts.json")
+  flags = (f"--folder={tmp_path}", "--endings=24", "--jobs=pretrain,adapt", f"--json={tmp_path}/counts.json")
   done = subprocess.run(
       [sys.executable, "-m", "tests.runtime.endings", *flags], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
   counts = json.loads((tmp_path / "counts.json").read_text())
-  assert counts["endings"] >= 8 and set(counts["outcomes"]) == {"same"}
+  assert counts["endings"] >= 24 and set(counts["outcomes"]) == {"same"}

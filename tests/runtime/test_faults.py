@@ -1,6 +1,6 @@
 """Runs that are killed, stopped, damaged and refused end with the adapter and the metrics of the unbroken run.
 
-The short test meets most faults once. `-m long` adds disks and locks; test_kills.py kills at random moments.
+The short test meets most faults once. `-m long` adds disks and locks; test_endings.py kills at random moments.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import pytest
 
 from posynda_jax.runtime import runs
 from tests.runtime.starts import is_saving, result
+from tests.scripts import SMOKE
 
 SLEEPER = """
 import time
@@ -71,6 +72,24 @@ def test_a_run_that_meets_every_fault_ends_as_the_unbroken_one(command, whole, s
     assert (folder / name).stat().st_size > 1000
   logged = runs.read_scalars(folder)["adapted/loss"]
   assert sorted(logged) == list(range(1, 13)) and not list(folder.glob("**/*orbax-checkpoint-tmp*"))
+
+
+@pytest.mark.long
+def test_a_run_that_is_ended_in_each_of_its_trainings_ends_as_the_unbroken_one(start, tmp_path, data):
+  """The base is killed, the adapter is killed while it is saved, and the ceiling is stopped."""
+  adapt = [sys.executable, "-m", "experiments.adapt", SMOKE, data, "--ceiling", "--save_every=2"]
+  start(*adapt, f"--workdir={tmp_path}/whole").finish()
+  folder = tmp_path / "run"
+  steps = folder / "checkpoints"
+  for sign in ((folder / "base" / "checkpoints" / "2").is_dir, lambda: is_saving(steps / "adapted", 4)):
+    killed = start(*adapt, f"--workdir={folder}")
+    assert killed.wait_for(sign) and killed.kill()
+  stopped = start(*adapt, f"--workdir={folder}")
+  assert stopped.wait_for((steps / "ceiling" / "2").is_dir)
+  stopped.signal(signal.SIGTERM)
+  assert "Stopped" in stopped.finish()
+  start(*adapt, f"--workdir={folder}").finish()
+  assert result(folder) == result(tmp_path / "whole")
 
 
 @contextlib.contextmanager

@@ -8,28 +8,16 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
-from posynda_jax.adaptation import bases
-from posynda_jax.runtime import runs
 from tests import LIGHT, ROOT
+from tests.runtime.starts import assert_same
 from tests.scripts import SMOKE, run
-from tests.tolerance import assert_close
 
 UPDATES, KILLS = 200, (50, 100, 150)
 FLAGS = (SMOKE, f"--updates={UPDATES}", "--log_every=10", "--save_every=5")
 ENVIRONMENT = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": LIGHT}
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, data, smoke_base) -> tuple[pathlib.Path, list[str]]:
-  """The folder of the unbroken run of one process, and the flags of the same training elsewhere."""
-  folder, flags = tmp_path_factory.mktemp("supervised") / "alone", [*FLAGS, data, smoke_base]
-  done = run("adapt", *flags, f"--workdir={folder}")
-  assert done.returncode == 0, done.stderr[-3000:]
-  return folder, flags
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +44,6 @@ def kill_one(folder: pathlib.Path, number: int) -> bool:
   return bool(found.stdout)
 
 
-def assert_same(one: pathlib.Path, other: pathlib.Path) -> None:
-  """The same adapter and scores, up to the order of sums."""
-  adapters = [bases.load_weights(folder).adapter for folder in (one, other)]
-  assert np.abs(adapters[0]["bias"]).max() > 0
-  assert_close(*adapters, updates=UPDATES)
-  scores = [runs.read_metrics(folder)["adapted"] | {"seconds": 0} for folder in (one, other)]
-  assert_close(*scores, updates=UPDATES)
-
-
 def test_four_processes_of_which_one_is_killed_every_fifty_steps_end_as_one_unbroken_process(
     alone, supervise, tmp_path
 ):
@@ -85,7 +64,7 @@ def test_four_processes_of_which_one_is_killed_every_fifty_steps_end_as_one_unbr
       subprocess.run(["pkill", "-9", "-f", f"workdir={tmp_path}/four"])
       supervisor.kill()
   assert len(killed) == len(KILLS) and log.read_text().count("starting all again") >= len(KILLS)
-  assert_same(folder, tmp_path / "four")
+  assert_same(folder, tmp_path / "four", UPDATES)
 
 
 def test_a_training_goes_on_with_another_number_of_processes(alone, supervise, tmp_path):
@@ -103,4 +82,4 @@ def test_a_training_goes_on_with_another_number_of_processes(alone, supervise, t
       supervisor.wait()
   done = run("adapt", *flags)
   assert done.returncode == 0 and "Resuming adapted at step" in done.stdout, done.stderr[-3000:]
-  assert_same(folder, tmp_path / "elastic")
+  assert_same(folder, tmp_path / "elastic", UPDATES)

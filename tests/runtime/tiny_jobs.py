@@ -11,6 +11,8 @@ import numpy as np
 from tests import LIGHT, scene, scripts
 from tests.runtime.starts import Start, free_port, tree_bytes, without_seconds
 
+OFTEN = ("--save_every=2", "--log_every=1")
+
 
 class Forked:
   """A script in a process forked from one that holds the libraries, used as a `subprocess.Popen`."""
@@ -57,23 +59,29 @@ class Job:
     return begun
 
 
+def own_keypoints(folder: pathlib.Path) -> tuple[str, ...]:
+  """Flags of a source-free adaptation to keypoints that are written to `folder`: 12 updates, saved every 2."""
+  poses = scene.poses((60,))
+  np.save(folder / "walk.npy", 500 + 1150 * poses[..., :2] / poses[..., 2:])
+  return (
+      f"--target=keypoints:{folder / 'walk.npy'}", "--layout=h36m17", "--resolution=1000x1000", "--fps=25",
+      "--intrinsics=1150,1150,500,500", "--recipe=free", "--clips=8", "--rank=2", "--updates=12", *OFTEN,
+  )
+
+
 def make_jobs(folder: pathlib.Path) -> dict[str, Job]:
   """The kinds of jobs, on embedded data and on keypoints that are written to `folder`."""
-  data, base, keypoints = f"--data_dir={folder / 'data'}", folder / "base", folder / "walk.npy"
+  data, base = f"--data_dir={folder / 'data'}", folder / "base"
   if not (base / "metrics.json").exists():
     scripts.run_well("pretrain", scripts.SMOKE.replace("smoke", "smoke_base"), data, f"--workdir={base}")
-  poses = scene.poses((60,))
-  np.save(keypoints, 500 + 1150 * poses[..., :2] / poses[..., 2:])
-  often = ("--save_every=2", "--log_every=1")
-  own = (f"--target=keypoints:{keypoints}", "--layout=h36m17", "--resolution=1000x1000", "--fps=25",
-         "--intrinsics=1150,1150,500,500", "--recipe=free", f"--base={base}", "--clips=8", "--rank=2", "--updates=12")
   embedded = (scripts.SMOKE, data, f"--base={base}", "--save_every=1", "--log_every=1")
   rows = (data, f"--base={base}", "--source=synthetic_motion/source", "--split=train[:2%]", "--target_split=train[:2%]",
           "--test_split=test[:2%]", "--clips=8", "--updates=4", "--save_every=1", "--table=3", "--only=LoRA|embedding")
   return {
-      "pretrain": Job("pretrain", scripts.SMOKE.replace("smoke", "smoke_base"), data, *often),
-      "adapt": Job("adapt", *own, *often), "sweep": Job("adapt", *embedded, "--sweep=seed=0,1"),
-      "tables": Job("tables", *rows), "two processes": Job("adapt", *embedded, processes=2),
+      "pretrain": Job("pretrain", scripts.SMOKE.replace("smoke", "smoke_base"), data, *OFTEN),
+      "adapt": Job("adapt", f"--base={base}", *own_keypoints(folder)),
+      "sweep": Job("adapt", *embedded, "--sweep=seed=0,1"), "tables": Job("tables", *rows),
+      "two processes": Job("adapt", *embedded, processes=2),
   }
 
 

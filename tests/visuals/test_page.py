@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -129,8 +127,3 @@ def test_a_sequence_that_cannot_be_shown_is_refused_in_one_line(tmp_path):
       page.save_page(tmp_path / "a.html", PoseSequence(**given | change))
     assert "\n" not in str(error.value)
   assert not list(tmp_path.iterdir())
-
-
-def test_the_page_is_made_without_matplotlib():
-  code = "import sys, posynda_jax.visuals.page; assert 'matplotlib' not in sys.modules"
-  subprocess.run([sys.executable, "-c", code], check=True, env={"JAX_PLATFORMS": "cpu"})

@@ -11,7 +11,7 @@ import pytest
 from posynda_jax.adaptation import adapters, recipes
 from posynda_jax.runtime import checkpoint, files, runs
 from posynda_jax.visuals import output, pose_sequence
-from tests import scene
+from tests import scene, tiny
 from tests.scripts import run_well
 from tests.visuals.sequences import K, swaying
 
@@ -75,20 +75,14 @@ def test_a_lifted_file_is_read_unchanged_and_other_files_are_refused_in_one_line
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory):
   """Folder of an adaptation run with random weights: a base, an adapter and a ceiling."""
-  folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
-  model = {"num_frames": 3, "width": 16, "depth": 1, "num_heads": 2, "dtype": "float32"}
-  runs.Run(folder / "base", {"model": model, "pretrain": {"diffusion_steps": 1000}, "clip_fps": 12.5})
-  _, params = scene.tiny_model(3)
-  checkpoint.save_tree(folder / "base" / "base", params)
-  recipe = recipes.get("posynda")
+  folder, recipe, base = tmp_path_factory.mktemp("runs"), recipes.get("posynda"), tiny.base()
   runs.Run(folder / "run", {
-      "recipe": recipes.describe(recipe), "base": checkpoint.digest(params), "base_folder": str(folder / "base"),
+      "recipe": recipes.describe(recipe), "base": base.digest, "base_folder": str(tiny.save_run(folder / "base")),
       "target": "synthetic_motion/target_gt",
   })
-  shapes = jax.eval_shape(lambda: adapters.init(jax.random.key(0), params, recipe.adapter))
-  for name in ("adapted", "ceiling"):
-    draw = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), shapes)
-    checkpoint.save_tree(folder / "run" / name, draw)
+  shapes = jax.eval_shape(lambda: adapters.init(jax.random.key(0), base.params, recipe.adapter))
+  for seed, name in enumerate(("adapted", "ceiling")):
+    checkpoint.save_tree(folder / "run" / name, scene.draw(shapes, seed))
   measured = {name: {"body": [], "view": []} for name in ("source_only", "adapted", "ceiling")}
   files.write_json(folder / "run" / "measured.json", measured)
   return folder / "run"
