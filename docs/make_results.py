@@ -148,6 +148,21 @@ def ablation() -> str:
       [row, *(cell(row, target) for target in targets)] for row in rows])
 
 
+def curves() -> str:
+  """Errors of small bases by network, optimizer, clips and updates, with the seconds that each took."""
+  rows = []
+  for path in (RESULTS / "curves").glob("*.json"):
+    found = read(f"curves/{path.stem}")
+    plan, scores = found["plan"], found["rows"]["as it is"]
+    model, training = plan["model"], plan["pretrain"]
+    size = f"VideoPose {model['channels']}" if "channels" in model else f"MixSTE {model['width']}, depth {model['depth']}"
+    rows.append((
+        size, "Muon" if training["muon_rate"] else "AdamW", model["num_frames"], plan["batch"], training["num_steps"],
+        round(found["seconds"]["as it is"]), *(its["mpjpe_mm"] for its in scores.values())))
+  head = ("network", "optimizer", "frames", "clips", "updates", "s", *map(short_target, scores))
+  return markdown(head, [[*map(str, row[:-2]), *(f"{value:.1f}" for value in row[-2:])] for row in sorted(rows)])
+
+
 def hypotheses() -> str:
   """What twenty hypotheses of the base are worth, by dataset and number of steps."""
   millimetres = {
