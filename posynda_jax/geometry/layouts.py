@@ -90,7 +90,7 @@ def told_apart(points: np.ndarray, layout: str, label="keypoints") -> str:
     return layout
   if layout in ("coco18", "halpe26"):
     away = [stray((1, 2, 5))] if layout == "coco18" else [stray((18, 5, 6)), stray((19, 11, 12))]  # neck, and hip
-    if layout == "coco18" and stray((17, 5, 6)) < min(_STRAY, away[0] / 2):
+    if layout == "coco18" and stray((17, 5, 6), (0, 1, 2)) < min(_STRAY, away[0] / 2):
       return "coco17"
     if 2 * _STRAY < min(away) and max(away) < np.inf:
       order = f"{LAYOUTS[layout].num_joints} joints that lie otherwise than those of {layout}"

@@ -34,6 +34,8 @@ def test_names_without_a_number_of_their_own_follow_their_order():
                 [word.replace("-", "") for word in UUIDS], [f"frame_{word[:8]}.png" for word in UUIDS]):
     assert numbering.videos(names) == {"": {name: i for i, name in enumerate(names)}}
     assert numbering.have_numbers(names) == (names[0] == "clip_2.jpg")
+  names = [f"{i:04}_{word[:5]}.jpg" for i, word in enumerate(UUIDS)]
+  assert numbering.videos(names[::-1])[""] == {name: i for i, name in enumerate(names)}  # these have one
 
 
 @pytest.mark.parametrize("names, videos", [

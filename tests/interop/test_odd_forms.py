@@ -81,6 +81,8 @@ WHOLE = {
     "boxes with x and y": [{"predictions": [{"x": 9, "y": 9, "width": 5, "keypoints": points(t)}]} for t in ALL],
     "a data frame": {"columns": [[NAMES[j], axis] for j in MIXED for axis in ("x", "y", "score")], "index": [*ALL],
                      "data": COCO[:, MIXED].reshape(T, -1).tolist()},
+    "a size named columns": {"columns": W, "rows": H, "frames": [[instance(t)] for t in ALL]},
+    "a name beside frames": {"p": ["Anna"], "frames": [[instance(t)] for t in ALL]},
     "MediaPipe in percent": [(MARKS[t] * [1, 1, 100]).tolist() for t in ALL],
 }
 NUMBERED = {
@@ -98,6 +100,10 @@ NUMBERED = {
         {"frame": t, "keypoints": joints[t].tolist(), name: beside} for t in THERE]
        for joints in (COCO, COCO.reshape(T, -1)) for name, beside in (
            ("conf", [0.9]), ("visibility", [2] * 17), ("c", ["red"]), ("p", [0]))},
+    "a depth camera": [{"frame": t, "keypoints": [one | {"z": 4.3} for one in points(t)]} for t in THERE],
+    "a frame of reference": [{"image_id": t, "frame_id": "camera_link"} | instance(t) for t in THERE],
+    "a sequence that counts": [{"frame": t, "sequence": t + 7} | instance(t) for t in THERE],
+    "time beside the video's image": [{"image": 1, "time": 0.04 * t} | instance(t) for t in THERE],
     "COCO and a neck": [{"frame": t, "keypoints": [*COCO[t].tolist(), COCO[t, 5:7].mean(0).tolist()]} for t in THERE],
     "scores by name": [
         {"frame": t, "keypoints": dict(zip(NAMES, COCO[t, :, :2].tolist())),
@@ -261,8 +267,8 @@ def test_joints_in_another_order_are_refused_and_body25b_is_found():
     ([{"time": time, "landmarks": marks(0)} for time in (0, 1, 2, 1e300)], r"time stamps from 0 to 1e\+300"),
     ([{"image_id": t, "keypoints": [500, 500, 0.1] * 17} for t in ALL],
      "no joint .* is seen .*: every score is below 0.2"),
-    ((COCO * [1, 1, 900]).tolist(), "where scores are expected, after x and y: 3D poses"),
-    ([[one | {"z": 900 + j} for j, one in enumerate(points(t, "c"))] for t in ALL], "z of 900 .* 3D poses"),
+    ((COCO * [1, 1, 4500]).tolist(), "where scores are expected, after x and y: 3D poses"),
+    ([[one | {"z": 900 + 20 * j} for j, one in enumerate(points(t, "c"))] for t in ALL], "z of 900 .* 3D poses"),
     (COCO[..., [2, 0, 1]].tolist(), "scores before x and y. put them last"),
     ([{"keypoints": [t, *COCO[t].ravel().tolist()]} for t in ALL], "52 numbers, one more than"),
     (COCO[:, 5:].tolist(), "has 12 joints, expected 17"),

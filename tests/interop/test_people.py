@@ -81,6 +81,18 @@ def test_numbers_that_are_exchanged_when_somebody_comes_back_move_nobody(hidden)
   assert len(first.rows) + len(second.rows) == len(frame)
 
 
+def test_somebody_who_comes_when_somebody_else_has_left_is_another_person():
+  places = np.array([[300, 500], [1500, 500], [900, 500]])  # left in frame 60, came in 62, is there all the time
+  seen = np.arange(FRAMES)[:, None] < [60, 0, FRAMES]
+  seen[62:, 1] = True
+  frame, who = np.nonzero(seen)
+  body = passing()[0, 0] - passing()[0, 0, 0]  # numbers are places in the list of a frame
+  points = body + places[who, None] + np.random.default_rng(2).normal(0, 3, (len(frame), 17, 2))
+  numbers = np.concatenate([[0, 1]] * 60 + [[0]] * 2 + [[0, 1]] * 58)
+  found = Detections(frame, points, np.ones((len(frame), 17)), "h36m17", person=numbers)
+  assert sorted(tuple({*who[person.rows]}) for person in people.find(found, "a.json")) == [(0,), (1,), (2,)]
+
+
 def test_a_crowd_with_numbers_is_refused():
   points = np.random.default_rng(0).uniform(0, 10, (202, 17, 2)) + 20 * np.arange(202)[:, None, None]
   found = Detections(

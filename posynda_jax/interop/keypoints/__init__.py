@@ -8,7 +8,7 @@ It may import every room but the lifter. A reader returns `Detections`, `people`
     numbering    videos, count, from_times: frame numbers from names, and from what a detector wrote
     joint_names  find, spell: joints by their names
     json_stream, recognition             JSON files of any length, and which format they have
-    detections   Detections, Collector, of_frames
+    detections   Detections, Collector
     people       find, find_doubles, track, join, choose, describe
     cleaning     drop_untrusted, fill, find_exchanged, exchange, find_jumps, interpolate, complete
     recordings   Options, Recording, read, from_array, from_detections

@@ -12,7 +12,7 @@ import numpy as np
 from posynda_jax.data import safe_pickle
 from posynda_jax.geometry import layouts, skeleton
 from posynda_jax.interop.keypoints import fields, joint_names, numbering
-from posynda_jax.interop.keypoints.detections import Detections, of_frames, without_numbers
+from posynda_jax.interop.keypoints.detections import Collector, Detections
 
 # Names of arrays by which `recognise` knows a format.
 _NAMES = {
@@ -196,7 +196,7 @@ def _numbers(data: dict, length: int, path) -> tuple[list[int] | list[str], floa
       if numbers.shape == (length,) and (texts := _texts(numbers)) and (
           pattern != fields.TIME or all(numbering.as_time(one) is not None for one in texts)):
         return texts, None
-      if numbers.shape == (length,) and numbers.dtype.kind in "fiu":
+      if numbers.shape == (length,) and numbers.dtype.kind in "fiu" and (length == 1 or np.ptp(numbers)):
         if pattern == fields.TIME and (np.diff(numbers.astype(float)) > 0).all():
           frames, rate = numbering.from_times(numbers, path)
           return frames.tolist(), rate
@@ -206,10 +206,10 @@ def _numbers(data: dict, length: int, path) -> tuple[list[int] | list[str], floa
 
 
 def _texts(values: np.ndarray) -> list[str]:
-  """Values [n] as text; empty if they are none, or all the same."""
+  """Values [n] as text, one for each frame; empty if they are none, or repeat."""
   listed = values.tolist() if values.dtype.kind in "OSU" else []
   listed = [one.decode(errors="replace") if isinstance(one, bytes) else one for one in listed]
-  return listed if all(isinstance(one, str) for one in listed) and len({*listed}) > 1 else []
+  return listed if all(isinstance(one, str) for one in listed) and len({*listed}) == len(listed) > 1 else []
 
 
 def _of_array(data: dict, value, path, layout: str, **more) -> list[Detections]:
@@ -230,6 +230,41 @@ def _only_array(data: dict, path) -> np.ndarray:
     found = f"{len(arrays)} arrays of keypoints ({', '.join(arrays)})"
     raise ValueError(f"{path} has {found}: expected one, (T, joints, 2 or 3)")
   return arrays.get("keypoints", next(iter(arrays.values())))
+
+
+def of_frames(
+    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, names=(), **fields
+) -> list[Detections]:
+  """Detections of arrays [j 2|3] or [people j 2|3], one for each frame, or with all numbers of a person in one axis.
+
+  None, or an empty array, is a frame without people. `scores` has an array [[people] j] for each frame, `numbers` the
+  number of each frame, `names` those of the joints; `tracked` says that a person keeps the place in the arrays.
+  `fields` are more fields of Detections. Raises ValueError.
+  """
+  collector = Collector(label, layout)
+  for t, frame in enumerate(frames):
+    number = collector.list_frame(t if numbers is None else numbers[t])
+    if frame is None or not np.size(frame):
+      continue
+    try:
+      bodies = without_numbers(np.asarray(frame, np.float32))
+      bodies = bodies.reshape(-1, *bodies.shape[-2 if bodies.shape[-1] in (2, 3) else -1 :])
+      of_bodies = [None] * len(bodies) if scores is None else np.reshape(scores[t], (len(bodies), -1))
+    except (ValueError, TypeError, IndexError) as error:
+      what = f"{collector.where(number)}: {' '.join(str(error).split())}"
+      raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
+    for i, (body, own) in enumerate(zip(bodies, of_bodies)):
+      if len(names):
+        scored = None if own is None else own.tolist()
+        body, own = collector.place_scored(body.tolist(), scored, list(map(str, names)))
+      collector.add(number, body, own, i if tracked else None)
+  return collector.finish(**fields)
+
+
+def without_numbers(values: np.ndarray) -> np.ndarray:
+  """Joints [... j k] without the first of their numbers where it only counts them, from 0."""
+  counts = values.ndim > 1 and values.shape[-1] > 2 and values.shape[-2] > 2
+  return values[..., 1:] if counts and (values[..., 0] == np.arange(values.shape[-2])).all() else values
 
 
 def recognise(path) -> str:

@@ -25,8 +25,8 @@ def read(path, layout=None) -> list[Detections]:
   sizes = {images[field(entry, "image_id", path)][1] for entry in found if entry["image_id"] in images}
   if len(sizes) > 1:
     raise ValueError(f"{path} has images of {len(sizes)} sizes: keep those of one video")
-  has_numbers = all(fields.is_a(number, int) for number in images)
-  for number in sorted(images) if has_numbers else images:  # the order of names without numbers
+  ids_are_numbers = all(fields.is_a(number, int) for number in images)
+  for number in sorted(images) if ids_are_numbers else images:  # the order of names without numbers
     collector.name(images[number][0])
   for entry in found:
     if entry["image_id"] not in images:

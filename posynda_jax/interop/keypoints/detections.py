@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from posynda_jax.geometry import layouts
-from posynda_jax.interop.keypoints import fields as names
 from posynda_jax.interop.keypoints import joint_names, numbering
+from posynda_jax.interop.keypoints.fields import MOVIES
 
 MAX_DETECTIONS = 2_000_000  # some 11 hours of two people at 25 frames a second
 MOST_SCORE = 100.0  # median score from which numbers are no scores
@@ -55,7 +56,7 @@ class Collector:
     self.times, self.unit = False, None  # whether frames are time stamps, and how many are in a second; None: unknown
     self.listed: set[int | float] = set()  # frames of the file, also those without people
     self.videos: set[str] = set()  # that fields of the file name
-    self.depths: list[float] = []  # least z of each skeleton, where joints have one
+    self.depths: list[float] = []  # of `see_depths`
     self.joints: list[str] = []  # names of all joints, where the file lists them once
     self.notes: dict[str, None] = {}  # what a user should know, once each
     self._counted, self._by_names = layout is None, False  # by the number or names of all joints
@@ -221,12 +222,20 @@ class Collector:
     return found
 
   def _check_videos(self) -> None:
-    """Raises ValueError for several videos, unless their number only counts the frames."""
-    movies = {name for name in self._names if name.lower().endswith(names.MOVIES)}
-    are_many = len(self.videos) > 1 and len(self._frames) > min(len(self.videos), len(self.listed))
+    """Raises ValueError for several videos, unless their numbers only count the frames."""
+    movies = {name for name in self._names if name.lower().endswith(MOVIES)}
+    are_many = len(self.videos) > 1 and not is_counter(self.videos, len(self.listed))
     if len(movies) > 1 or are_many and not self._named:
       found = sorted(movies or self.videos)
       raise ValueError(f"{self.label} names {len(found)} videos ({', '.join(found[:4])}): keep the frames of one")
+
+  def see_depths(self, depths, points) -> None:
+    """Keeps the least of depths [n j] of each skeleton that is as deep as 3D poses in the unit of its points [n j 2+]:
+    metres beside px are flat. A 2D detector's z is negative before the hips.
+    """
+    depths, points = np.asarray(depths, float), np.asarray(points, float)[..., :2]
+    wide = np.ptp(points, axis=1).max(-1, initial=0)
+    self.depths += depths.min(1, initial=np.inf)[np.ptp(depths, axis=1) > 0.05 * wide].tolist()
 
   def _check_scores(self, joints: np.ndarray) -> None:
     """Raises ValueError for joints [n j 3] whose third number is no score, and for depths of 3D poses."""
@@ -234,16 +243,22 @@ class Collector:
     if len(joints) and not len(scores) and (np.nan_to_num(joints[..., :2]) != 0).any():
       zero = "every joint has score 0, which means not detected"
       raise ValueError(f"{self.label}: {zero}: write the detector's scores, or leave them out")
-    if len(scores) and np.median(scores) > MOST_SCORE:
+    first = joints[..., 0][joints[..., 2] > 0]  # of each joint: x, or its score
+    if len(scores) and np.median(scores) > MOST_SCORE and (scores.max() > 1000 or np.nanmedian(np.abs(first)) <= 1):
       what = f"numbers like {np.median(scores):.4g} where scores are expected, after x and y"
       raise ValueError(f"{self.label} has {what}: 3D poses? give their 2D; scores before x and y? put them last")
-    if self.depths and np.mean(np.array(self.depths) > 2) > 0.95:  # a 2D detector's z is negative before the hips
-      least = np.median(self.depths)
-      raise ValueError(f"{self.label} has z of {least:.4g} and more for all joints: 3D poses? give their 2D output")
+    if len(self.depths) > len(joints) / 2 and np.mean(np.array(self.depths) > 2) > 0.95:
+      what = f"z of {np.median(self.depths):.4g} and more for all joints"
+      raise ValueError(f"{self.label} has {what}: 3D poses? give their 2D output; a depth camera's? leave z out")
 
 
 _find = functools.lru_cache(64)(joint_names.find)  # each frame of a file has the same names
 _FRAMES = f"expected frame numbers from 0 to {numbering.MAX_FRAME:,} throughout, or images' names throughout"
+
+
+def is_counter(videos, num_frames: int) -> bool:
+  """Whether the "videos" only count the frames, or the rows."""
+  return len(videos) >= num_frames > 1 and all(re.fullmatch(r"[\d.]+", one) for one in videos)
 
 
 def _are_shares(values: np.ndarray) -> bool:
@@ -260,40 +275,5 @@ def notes_on_unknown(names: Sequence[str], layout: str | None) -> list[str]:
   return [note] if layout is None and are_words else []
 
 
-def without_numbers(values: np.ndarray) -> np.ndarray:
-  """Joints [... j k] without the first of their numbers where it only counts them, from 0."""
-  counts = values.ndim > 1 and values.shape[-1] > 2 and values.shape[-2] > 2
-  return values[..., 1:] if counts and (values[..., 0] == np.arange(values.shape[-2])).all() else values
-
-
 def _is_frame(number) -> bool:
   return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= numbering.MAX_FRAME
-
-
-def of_frames(
-    frames, label, layout: str | None, scores=None, numbers=None, tracked=False, names=(), **fields
-) -> list[Detections]:
-  """Detections of arrays [j 2|3] or [people j 2|3], one for each frame, or with all numbers of a person in one axis.
-
-  None, or an empty array, is a frame without people. `scores` has an array [[people] j] for each frame, `numbers` the
-  number of each frame, `names` those of the joints; `tracked` says that a person keeps the place in the arrays.
-  `fields` are more fields of Detections. Raises ValueError.
-  """
-  collector = Collector(label, layout)
-  for t, frame in enumerate(frames):
-    number = collector.list_frame(t if numbers is None else numbers[t])
-    if frame is None or not np.size(frame):
-      continue
-    try:
-      bodies = without_numbers(np.asarray(frame, np.float32))
-      bodies = bodies.reshape(-1, *bodies.shape[-2 if bodies.shape[-1] in (2, 3) else -1 :])
-      of_bodies = [None] * len(bodies) if scores is None else np.reshape(scores[t], (len(bodies), -1))
-    except (ValueError, TypeError, IndexError) as error:
-      what = f"{collector.where(number)}: {' '.join(str(error).split())}"
-      raise ValueError(f"{what}; expected numbers ([people,] joints, 2 or 3), and a score for each joint") from error
-    for i, (body, own) in enumerate(zip(bodies, of_bodies)):
-      if len(names):
-        scored = None if own is None else own.tolist()
-        body, own = collector.place_scored(body.tolist(), scored, list(map(str, names)))
-      collector.add(number, body, own, i if tracked else None)
-  return collector.finish(**fields)

@@ -19,6 +19,7 @@ from posynda_jax.interop.keypoints.json_stream import Reader
 # `dataset_name` in MMPose's `meta_info` -> layout. Where a skeleton has not 17 joints, their number gives the layout.
 _MMPOSE_17 = {"coco": "coco17", "h36m": "h36m17", "mpi_inf_3dhp": "dhp17"}
 _OTHER = "not of this format, see --format"
+ARRAYS = ("keypoints", *joint_names.SCORES[:8])  # fields of a file with one array each over all frames
 LISTS = ("frames", "data", "results", "instance_info", "predictions")  # fields of a file with a list of its frames
 _PEOPLE = ("people", "bodies", "persons", "poses", "instances", "instance_info", "predictions", "detections")
 HOLDERS = _PEOPLE + (  # fields with people or joints, the first of which counts
@@ -92,9 +93,11 @@ def _add_person(collector: Collector, frame, joints: Any, context: dict, where: 
   scores = None if isinstance(joints[0], dict) else _scores(joints, context)
   names = fields.first(context, fields.NAMES, of=list) or collector.joints
   if isinstance(joints[0], dict):
-    depths = [z for joint in joints if fields.is_number(z := joint.get("position", joint).get("z"))]
-    collector.depths += [min(depths)] if depths else []
-    joints = collector.place([_point(joint, where) for joint in joints], [str(_name_of(joint)) for joint in joints])
+    depths = [joint.get("position", joint).get("z") for joint in joints]
+    names, joints = [str(_name_of(joint)) for joint in joints], [_point(joint, where) for joint in joints]
+    if all(map(fields.is_number, depths)):
+      collector.see_depths([depths], [joints])
+    joints = collector.place(joints, names)
   elif names:
     is_flat = not isinstance(joints[0], list)  # x, y, score of all joints in one list
     if is_flat and len(joints) % len(names):
@@ -174,13 +177,16 @@ def _number(collector: Collector, entry: Any, place: int, first: int):
     return place
   if (video := fields.first(entry, fields.VIDEO, of=(str, int))) is not None:
     collector.videos.add(str(video))
-  if (frame := fields.first(entry, *fields.FRAME_OF_ENTRY, of=object)) is not None:
+  frames = (fields.first(entry, *fields.FRAME_OF_ENTRY, of=of) for of in (fields.NUMBER, object))  # ROS names frames
+  if (frame := next((one for one in frames if one is not None), None)) is not None:
     return frame - first if fields.is_number(frame) else frame
-  images = (fields.first(entry, keys, of=(str, int), form=form) for keys, form in fields.IMAGE_OF_ENTRY)
+  times = (fields.first(entry, fields.TIME_OF_ENTRY, of=of) for of in (fields.NUMBER, str))
+  time = next((one for one in times if one is not None), None)
+  forms = fields.IMAGE_OF_ENTRY[: 1 if time is not None else 2]  # beside a time a number may be the video's
+  images = (fields.first(entry, keys, of=(str, int), form=form) for keys, form in forms)
   if (image := next((one for one in images if one is not None), None)) is not None:
     return str(image)
-  times = (fields.first(entry, fields.TIME_OF_ENTRY, of=of) for of in (fields.NUMBER, str))
-  if (time := next((one for one in times if one is not None), None)) is not None:
+  if time is not None:
     collector.times = True
     return float(time) if fields.is_number(time) else time
   joints = entry.get("keypoints") or [{}]
@@ -213,7 +219,7 @@ def _frames(collector: Collector, reader: Reader, about: dict) -> Iterator[tuple
   for key in reader.members():
     if key in LISTS and reader.is_list:
       yield from ((None, entry, int(key == "instance_info")) for entry in reader.elements())
-    elif reader.is_list and (key == "keypoints" or joint_names.score_words([key])):
+    elif key in ARRAYS and reader.is_list:
       arrays[key] = [np.array(one, np.float32) for one in reader.elements()]
     elif key in HOLDERS:
       whole[key] = reader.value()

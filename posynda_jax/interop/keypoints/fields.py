@@ -25,7 +25,7 @@ PERSON = (rf"{_WHO}{_ID}?(s|name)?", "id|idx|pid|tid")
 JOINT = (rf"{_JOINT}s?(name|label)?", rf"{_JOINT}{_ID}", "name", "id|idx|index")
 NAMES = rf"{_JOINT}s?(names|labels)|bodyparts"  # of a list of all joints' names
 NUMBER = (int, float)
-VIDEO = "(video|vid|clip|camera|cam|view|trial|take|sequence|session|recording)(name|id|path|file)?"
+VIDEO = "(video|vid|clip|camera|cam|trial|take|sequence|session|recording)(name|id|path|file)?"
 MOVIES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mts")
 
 

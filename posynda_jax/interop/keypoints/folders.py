@@ -40,9 +40,9 @@ def files(path, ending: str) -> list[pathlib.Path]:
   others = sorted((entry.name for entry in found), key=numbering.natural)
   what = f" but {', '.join(others[:3])}" + f" and {len(others) - 3} more" * (len(others) > 3) if others else ""
   are_arrays = bool(others) and all(name.lower().endswith((".npy", ".npz")) for name in others)
-  give = "one file with the array (T, joints, 2 or 3) of all frames" if are_arrays else "the file of keypoints itself"
-  raise ValueError(f"{path} has no {ending} file{what}: give " + f"{give}, or " * bool(others) +
-                   "the folder that the detector wrote into")
+  file = "one file with the array (T, joints, 2 or 3) of all frames" if are_arrays else "the file of keypoints"
+  give = f"{file}, or " * bool(others) + "the folder that the detector wrote into"
+  raise ValueError(f"{path} has no {ending} file{what}: give {give}")
 
 
 def _videos(path, ending: str) -> tuple[dict[str, list[tuple[int, pathlib.Path]]], tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """The table of detector formats, and their recognition by content.
 
 To add a format, write its reader in `arrays` (npz, npy), `documents` (JSON), `coco` (annotations), `tables` (CSV) or
-`folders` (a file for each frame), add a row to FORMATS, and let `recognise` of the reader's file return the name.
+`folders` (a file for each frame), add a row to FORMATS, and let `recognise` of `arrays`, `recognition` (JSON)
+or `folders` return the name.
 """
 
 import contextlib

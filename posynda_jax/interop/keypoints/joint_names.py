@@ -27,8 +27,8 @@ _FACE = ("eye_inner", "eye", "eye_outer")  # of MediaPipe's 33, as its mouth, ha
 
 
 def score_words(names: Iterable[str], most: int | None = None) -> list[str]:
-  """Those of an entry's fields that have one of the first `most` words of SCORES, in any case, in their order."""
-  return fields.keys(names, *_SCORES[:most])
+  """Those of an entry's fields that have one of the first `most` words of SCORES, in their order. V is no v."""
+  return [name for name in fields.keys(names, *_SCORES[:most]) if name != name.upper() or len(name) > 1]
 
 
 def scores_of(entry: dict, most: int | None = None) -> Iterator[Any]:
@@ -76,7 +76,8 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
   order, the unknown ones are other spellings. Numbers, as in kp_0, kp_1, order themselves. Raises ValueError for a
   joint that is named twice, and where the names are exactly those of another layout than the given one.
 
-  `is_sure` says that other frames name all joints by which `layout` is known: this one may lack some.
+  `is_sure` says that other frames name all joints by which `layout` is known: this one may lack some, and one known
+  name is enough.
   """
   exact = [spell(name, synonyms=False) for name in names]
   plain = [key if (key := spell(name)) == own or key not in exact else own for name, own in zip(names, exact)]
@@ -87,8 +88,8 @@ def find(names: Sequence[str], layout: str | None = None, is_sure: bool = False)
   best = max(counts, key=lambda one: (counts[one], one == layout))
   known = _NAMES[best][0]
   if layout not in (None, best) and len(names) == len(known) and own >= set(known) - {""}:
-    raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out; or earlier "
-                     f"frames name fewer joints: give --layout={best}")
+    raise ValueError(f"the joints have the names of {best}, but {layout} was given: leave --layout out. If it was not "
+                     f"given, earlier frames name fewer joints: give --layout={best}")
   if counts[best] >= (1 if is_sure else LEAST) and layout in (None, best):
     if twice := {name for name in plain if name in known and plain.count(name) > 1}:
       raise ValueError(f"two joints are named {' and '.join(sorted(twice))}: keep one of each")

@@ -49,7 +49,11 @@ def videos(names: Iterable[str]) -> dict[str, dict[str, int]]:
   for name, stem in stems.items():
     by_text[re.sub(r"\d+", "#", stem)][name] = [int(number[-18:]) for number in re.findall(r"\d+", stem)]
   if len(by_text) == len(stems) or len(by_text) > max(2 / 3 * len(stems), _MANY):  # hardly two names are alike
-    return {"": {name: i for i, name in enumerate(stems)}}
+    start = len(os.path.commonprefix([*stems.values()]).rstrip(string.digits))
+    numbers = {int(found[0]) for stem in stems.values() if (found := re.match(r"\d{1,18}", stem[start:]))}
+    are_counted = len(numbers) == len(stems)  # by the first number after what is common
+    ordered = sorted(stems, key=lambda name: natural(stems[name])) if are_counted else stems
+    return {"": {name: i for i, name in enumerate(ordered)}}
   found: dict[str, dict[str, int]] = {}
   for text, numbers in by_text.items():
     found |= _split(text, numbers, stems)
@@ -62,7 +66,10 @@ def videos(names: Iterable[str]) -> dict[str, dict[str, int]]:
 
 def have_numbers(names: Iterable[str]) -> bool:
   """Whether most names hold a number, apart from random words, and differ without these."""
-  stems = _without_hashes(_stems(names)).values()
+  stems = _stems(names)
+  if _base16([*stems.values()]) is not None:
+    return True
+  stems = _without_hashes(stems).values()
   return sum(map(bool, map(re.compile(r"\d").search, stems))) > len(stems) / 2 < len(set(stems))
 
 

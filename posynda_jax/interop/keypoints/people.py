@@ -183,7 +183,7 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
             costs[i, j] = found
       taken = {}
       for i, j in zip(*optimize.linear_sum_assignment(costs), strict=True):
-        if costs[i, j] < _ELSE or given[rows[j]] in last:  # else a new person
+        if costs[i, j] < _ELSE or given[rows[j]] in last and frame - last[known[i]][0] > _RECENT:  # else a new one
           taken[rows[j]] = known[i]
       for row in given:
         if row not in taken:  # a new person, under a number of their own where that is free
@@ -200,10 +200,8 @@ def mend_numbers(frames: np.ndarray, boxes: np.ndarray, own: np.ndarray, label="
 
 def find_doubles(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray, confidence: np.ndarray) -> np.ndarray:
   """For each detection, in the order of frames, the row [n] of a surer one of its frame with which it nearly coincides,
-  else its own row.
-
-  They coincide by the mean distance of the joints that both have, of points [n j 2]. Of two with equal confidence [n],
-  the one nearer to somebody of the frame before counts as surer.
+  else its own row. They coincide by the mean distance of the joints that both have, of points [n j 2]. Of two with
+  equal confidence [n], the one nearer to somebody of the frame before counts as surer.
   """
   sizes, pairs = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=-1), [np.zeros((0, 2), np.int64)]
   for step in range(1, min(np.unique(frames, return_counts=True)[1].max(), MAX_PEOPLE)):
@@ -233,9 +231,11 @@ def find_missing(frames: np.ndarray, boxes: np.ndarray, people: np.ndarray, doub
   order = np.lexsort((frames, people))
   gap, same = np.diff(frames[order]), np.diff(people[order]) == 0
   at = np.flatnonzero(same & (people[order[1:]] >= 0) & (gap > 1) & (gap <= MAX_LOST))
-  before, after, found, filled = order[at], order[at + 1], [], set()
+  at = at[np.argsort(frames[order[at]], kind="stable")]
+  before, after, starts, found, filled = order[at], order[at + 1], frames[order[at]], [], set()
   for row in doubles.tolist():
-    for i in np.flatnonzero((frames[before] < frames[row]) & (frames[row] < frames[after])).tolist():
+    first, end = np.searchsorted(starts, (frames[row] - MAX_LOST, frames[row]))
+    for i in (first + np.flatnonzero(frames[row] < frames[after[first:end]])).tolist():
       share = (frames[row] - frames[before[i]]) / (frames[after[i]] - frames[before[i]])
       box = boxes[before[i]] + share * (boxes[after[i]] - boxes[before[i]])
       if (i, frames[row]) not in filled and -(_cost(boxes[row].tolist(), box.tolist()) or 0) > _OVERLAP:

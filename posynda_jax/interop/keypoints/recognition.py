@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from posynda_jax.interop.keypoints import documents, joint_names
+from posynda_jax.interop.keypoints import documents
 from posynda_jax.interop.keypoints.json_stream import Reader
 
 
@@ -18,9 +18,11 @@ def recognise(path) -> str | None:
         return _name(element)
     return name
   for key in reader.members():
+    if key == "columns":
+      name = "data_frame"
     if key in _BY_KEY:
-      return _BY_KEY[key]
-    if key in documents.LISTS + ("keypoints", *joint_names.SCORES) and reader.is_list:
+      return name if (name, key) == ("data_frame", "data") else _BY_KEY[key]
+    if key in documents.LISTS + documents.ARRAYS and reader.is_list:
       return next((_name(frame) for frame in reader.elements() if frame), "json") or "json"
     value = reader.value()
     if key in documents.HOLDERS:
@@ -34,8 +36,7 @@ def recognise(path) -> str | None:
 
 _BY_KEY = {  # a key of the whole document -> format
     "meta_info": "mmpose", "instance_info": "mmpose", "version": "openpose", "people": "openpose",
-    "bodies": "openpose", "annotations": "coco_annotations", "categories": "coco_annotations", "columns": "data_frame",
-    "data": "skeletons",
+    "bodies": "openpose", "annotations": "coco_annotations", "categories": "coco_annotations", "data": "skeletons",
 }
 _BY_FIELD = {  # a field of a frame or a person -> format, the first of which counts
     "people": "openpose", "bodies": "openpose", "pose_keypoints_2d": "openpose", "landmarks": "mediapipe",

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from posynda_jax.geometry import layouts, skeleton
-from posynda_jax.interop.keypoints import cleaning, detections, formats, numbering, people
+from posynda_jax.interop.keypoints import arrays, cleaning, formats, numbering, people
 from posynda_jax.interop.keypoints.detections import Detections
 
 GUESSED_FPS = 30.0
@@ -96,7 +96,7 @@ def from_array(points: np.ndarray, options: Options, label: str = "keypoints") -
   points = np.asarray(points)
   if points.ndim != 3 or points.shape[-1] not in (2, 3) or points.dtype.kind not in "fiu":
     raise ValueError(f"{label} has shape {points.shape} of {points.dtype}, expected numbers (T, joints, 2 or 3)")
-  (found,) = detections.of_frames(points, label, options.layout, normalised=False)
+  (found,) = arrays.of_frames(points, label, options.layout, normalised=False)
   return from_detections(found, options, label)
 
 

@@ -14,12 +14,12 @@ import sys
 import numpy as np
 
 from posynda_jax.interop.keypoints import fields, joint_names, json_stream, numbering
-from posynda_jax.interop.keypoints.detections import Collector, Detections, notes_on_unknown
+from posynda_jax.interop.keypoints.detections import Collector, Detections, is_counter, notes_on_unknown
 
 MAX_NAMES = 10_000  # columns, or names of joints in a column: 136 joints of 18 people, x, y, z and a score
 _FRAMES = (fields.FRAME, fields.IMAGE, fields.TIME, r"(unnamed0|index)?")  # the last: of pandas
 _AXES = {"x": 0, "y": 1} | dict.fromkeys(joint_names.SCORES, 2)
-_AXES |= dict.fromkeys(("z", "depth"), 3) | dict.fromkeys(("w", "h", "width", "height"), 4)
+_AXES |= {"z": 3} | dict.fromkeys(("depth", "w", "h", "width", "height"), 4)  # depth cameras write depth
 _FILLERS = {"px", "pixel", "pixels", "keypoint", "keypoints", "kp", "kpt", "landmark", "joint", "point", "coord"}
 _WORDS = dict.fromkeys(("", "none", "null", "na", "n/a", "-"), "nan") | {"true": "1", "false": "0"}  # in cells
 _Z = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?").fullmatch  # a cell of z
@@ -146,10 +146,11 @@ def _read(path, layout, rows) -> list[Detections]:
   found = found or joint_names.Places(None, tuple(range(len(joint_list))))
   places = [-1 if place is None else place for place in found.of]
   collector = Collector(path, layout or found.layout)
-  collector.depths = [min(map(float, row)) for row in zip(*(cells[column] for column in depths)) if all(map(_Z, row))]
+  if depths and all(_Z(cell) for column in depths for cell in cells[column]):
+    collector.see_depths(np.array([cells[column] for column in depths], float).T, values)
   numbers, collector.times = _frames(path, names[frames[0]], cells[frames[0]]) if frames else (numbers, False)
   of_video = {*cells[videos[0]]} - {""} if videos else ()
-  if len(of_video) > 1:
+  if len(of_video) > 1 and not is_counter(of_video, len({*numbers})):
     are_images = isinstance(numbers[0], str) and not collector.times
     if not are_images or len({*zip(numbers, cells[videos[0]])}) > len({*numbers}):  # else their names tell videos apart
       column, shown = _shown([names[videos[0]]]), _shown(sorted(of_video))
