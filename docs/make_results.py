@@ -155,10 +155,8 @@ def curves() -> str:
     found = read(f"curves/{path.stem}")
     plan, scores = found["plan"], found["rows"]["as it is"]
     model, training = plan["model"], plan["pretrain"]
-    mixste = "" if "channels" in model else f"MixSTE {model['width']}, depth {model['depth']}"
-    size = mixste or f"VideoPose {model['channels']}"
     rows.append((
-        size, "Muon" if training["muon_rate"] else "AdamW", model["num_frames"], plan["batch"], training["num_steps"],
+        "VideoPose" if "channels" in model else "MixSTE", "Muon" if training["muon_rate"] else "AdamW", model["num_frames"], plan["batch"], training["num_steps"],
         round(found["seconds"]["as it is"]), *(its["mpjpe_mm"] for its in scores.values())))
   head = ("network", "optimizer", "frames", "clips", "updates", "s", *map(short_target, scores))
   return markdown(head, [[*map(str, row[:-2]), *(f"{value:.1f}" for value in row[-2:])] for row in sorted(rows)])
