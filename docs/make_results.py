@@ -154,10 +154,11 @@ def curves() -> str:
   for path in (RESULTS / "curves").glob("*.json"):
     found = read(f"curves/{path.stem}")
     plan, scores = found["plan"], found["rows"]["as it is"]
-    model, training = plan["model"], plan["pretrain"]
-    rows.append((
-        "VideoPose" if "channels" in model else "MixSTE", "Muon" if training["muon_rate"] else "AdamW", model["num_frames"], plan["batch"], training["num_steps"],
-        round(found["seconds"]["as it is"]), *(its["mpjpe_mm"] for its in scores.values())))
+    network = "VideoPose" if "channels" in plan["model"] else "MixSTE"
+    optimizer = "Muon" if plan["pretrain"]["muon_rate"] else "AdamW"
+    trained = plan["model"]["num_frames"], plan["batch"], plan["pretrain"]["num_steps"]
+    seconds = round(found["seconds"]["as it is"])
+    rows.append((network, optimizer, *trained, seconds, *(its["mpjpe_mm"] for its in scores.values())))
   head = ("network", "optimizer", "frames", "clips", "updates", "s", *map(short_target, scores))
   return markdown(head, [[*map(str, row[:-2]), *(f"{value:.1f}" for value in row[-2:])] for row in sorted(rows)])
 
