@@ -203,10 +203,10 @@ def find_doubles(frames: np.ndarray, boxes: np.ndarray, points: np.ndarray, conf
   else its own row. They coincide by the mean distance of the joints that both have, of points [n j 2]. Of two with
   equal confidence [n], the one nearer to somebody of the frame before counts as surer.
   """
-  sizes, pairs = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=-1), [np.zeros((0, 2), np.int64)]
+  sizes, pairs = np.linalg.norm(np.float64(boxes[:, 2:]) - boxes[:, :2], axis=-1), [np.zeros((0, 2), np.int64)]
   for step in range(1, min(np.unique(frames, return_counts=True)[1].max(), MAX_PEOPLE)):
     one = np.flatnonzero(frames[step:] == frames[:-step])
-    distance = np.linalg.norm(points[one] - points[one + step], axis=-1)
+    distance = np.linalg.norm(np.float64(points[one]) - points[one + step], axis=-1)  # damaged ones overflow float32
     largest = _DOUBLE * np.maximum(sizes[one], sizes[one + step]) * np.isfinite(distance).sum(-1)
     pairs.append(np.stack([one, one + step], 1)[np.nansum(distance, -1) < largest])
   double_of = np.arange(len(frames))
