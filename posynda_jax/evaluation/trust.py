@@ -79,7 +79,7 @@ class _Video:
   @property
   def size(self) -> np.ndarray:
     """Diagonal [T] (px) of the box around all joints."""
-    return np.maximum(np.linalg.norm(self.keypoints.max(1) - self.keypoints.min(1), axis=-1), 1.0)
+    return _diagonal(self.keypoints)
 
   @property
   def resolution(self) -> np.ndarray:
@@ -172,14 +172,17 @@ def _reprojection(video: _Video) -> tuple[np.ndarray, Reason]:
       f"the pose misses its keypoints by {100 * np.nanmean(middle[part]):.1f}% of the person's size")
 
 
+def _diagonal(keypoints: np.ndarray) -> np.ndarray:
+  return np.maximum(np.linalg.norm(keypoints.max(1) - keypoints.min(1), axis=-1), 1.0)
+
+
 def measure_motion(keypoints: np.ndarray, detected: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
   """(motion [n-1], jerk [n-2]): the mean step of keypoints [T j 2] (px) between the n >= 3 frames that are `detected`
   [T], and its change, as shares of the person's box and for 1/30 s.
   """
   frames = np.flatnonzero(detected)
   points = keypoints[frames]
-  size = np.maximum(np.linalg.norm(points.max(1) - points.min(1), axis=-1), 1.0)
-  scale = np.median(size) * np.maximum(np.diff(frames) * 30 / fps, 1.0)
+  scale = np.median(_diagonal(points)) * np.maximum(np.diff(frames) * 30 / fps, 1.0)
   step = np.diff(points, axis=0)
   jerk = np.linalg.norm(np.diff(step, axis=0), axis=-1).mean(-1) / scale[1:]
   return np.linalg.norm(step, axis=-1).mean(-1) / scale, jerk

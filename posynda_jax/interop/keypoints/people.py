@@ -49,14 +49,23 @@ def find(found: Detections, label) -> list[Person]:
   _check_apart(frames, boxes, label)
   confidence = found.scores.mean(-1)
   double_of = find_doubles(frames, boxes, found.points[seen], confidence[seen])
-  kept, own = double_of == np.arange(len(seen)), None if found.person is None else found.person[seen]
+  kept, given = double_of == np.arange(len(seen)), None if found.person is None else found.person[seen]
+
+  def number():  # (a number of the person, the detector's own or None) of those who are kept
+    own, of = None if given is None else given[kept], (frames[kept], boxes[kept])
+    if own is not None and len(np.unique([of[0], own], axis=1).T) < len(own):
+      own = None  # a number that repeats in a frame says nothing
+    return track(*of, label, None if own is None else mend_numbers(*of, own, label)), own
+
+  people, own = number()
   if not kept.all():
-    people = np.full(len(seen), -1)
-    people[kept] = _number(frames[kept], boxes[kept], None if own is None else own[kept], label)[0]
-    kept[find_missing(frames, boxes, people, np.flatnonzero(~kept))] = True
+    whole = np.full(len(seen), -1)
+    whole[kept] = people
+    if missing := find_missing(frames, boxes, whole, np.flatnonzero(~kept)):
+      kept[missing] = True
+      people, own = number()
   doubled = np.isin(np.flatnonzero(kept), double_of[~kept])  # whose double is left out
-  seen, frames, boxes, own = seen[kept], frames[kept], boxes[kept], None if own is None else own[kept]
-  people, own = _number(frames, boxes, own, label)
+  seen, frames, boxes = seen[kept], frames[kept], boxes[kept]
   people = join(frames, boxes, people)
   order = np.argsort(people, kind="stable")
   starts = np.unique(people[order], return_index=True)[1]
@@ -65,13 +74,6 @@ def find(found: Detections, label) -> list[Person]:
     number = None if own is None else int(np.bincount(own[rows] - own.min()).argmax() + own.min())
     made.append(Person(seen[rows], number, float(confidence[seen[rows]].mean()), int(doubled[rows].sum())))
   return sorted(made, key=lambda person: -person.confidence * len(person.rows))
-
-
-def _number(frames, boxes, own, label) -> tuple[np.ndarray, np.ndarray | None]:
-  """(a number of the person [n], the detector's `own` numbers, None where they say nothing) of detections."""
-  if own is not None and len(np.unique([frames, own], axis=1).T) < len(frames):
-    own = None  # a number that repeats in a frame says nothing
-  return track(frames, boxes, label, None if own is None else mend_numbers(frames, boxes, own, label)), own
 
 
 def _boxes(points: np.ndarray) -> np.ndarray:
