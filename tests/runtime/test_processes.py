@@ -87,15 +87,24 @@ def test_flags_or_the_launcher_give_addresses_and_numbers(environment, given, jo
     assert updates.get("jax_cuda_visible_devices") == (devices and ",".join(map(str, devices)))
 
 
-def start_two(*flags: str) -> list[subprocess.Popen]:
-  """Two processes of four devices each, of one adaptation, over gloo."""
+def start(number: int, port: int, *flags: str, peer_timeout: int = 5) -> subprocess.Popen:
+  """Process `number` of two, with four devices, of one adaptation over gloo.
+
+  Its output ends only when the child that reports its abort has ended too, which `tests.scripts.run` would not await.
+  """
   environment = os.environ | {
       "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{LIGHT} --xla_force_host_platform_device_count=4",
   }
-  join = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--peer_timeout=5")
-  command = [sys.executable, "-m", "experiments.adapt", *flags, *join]
-  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-  return [subprocess.Popen([*command, f"--process_id={i}"], cwd=ROOT, env=environment, **pipes) for i in range(2)]
+  join = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={number}")
+  command = [sys.executable, "-m", "experiments.adapt", *flags, *join, f"--peer_timeout={peer_timeout}"]
+  return subprocess.Popen(
+      command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+
+
+def start_two(*flags: str) -> list[subprocess.Popen]:
+  port = free_port()
+  return [start(number, port, *flags) for number in range(2)]
 
 
 def end_both(started: list[subprocess.Popen]) -> tuple[list[str], list[str]]:
@@ -115,11 +124,11 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
 
 
 def test_a_process_whose_peer_never_starts_ends_with_one_line():
-  join = (f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=0", "--peer_timeout=1")
-  done = run("adapt", *FLAGS, *join)
-  assert done.returncode and not done.stdout
-  assert done.stderr.strip().splitlines()[-1].startswith("error: process 0 of 2 was ended")
-  assert "did not start within 3 s" in done.stderr
+  process = start(0, free_port(), *FLAGS, peer_timeout=1)
+  output, error = process.communicate(timeout=120)
+  assert process.returncode and not output
+  assert error.strip().splitlines()[-1].startswith("error: process 0 of 2 was ended")
+  assert "did not start within 3 s" in error
 
 
 @pytest.mark.long
