@@ -67,6 +67,19 @@ def test_of_two_skeletons_that_are_as_sure_the_one_nearer_to_the_frame_before_co
   np.testing.assert_array_equal(person.rows, np.flatnonzero(double == double[0]))
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_group_in_which_everybody_is_found_more_than_once_is_no_crowd_at_one_place(times):
+  frame, who = np.divmod(np.arange(30 * 6 * times), 6 * times)
+  who, found_again = np.divmod(who, times)
+  points = passing()[frame, 0] * [0, 1] + passing()[60, 0, :, :1] * [1, 0]
+  points = points + who[:, None, None] * [400, 0] + found_again[:, None, None] * [8, 6]
+  scores = np.where(found_again, 0.4, 0.9)[:, None].repeat(17, 1)
+  group = people.find(Detections(frame, points, scores, "h36m17"), "a.json")
+  assert sorted(who[one.rows[0]] for one in group) == list(range(6))
+  for one in group:
+    np.testing.assert_array_equal(one.rows, np.flatnonzero((who == who[one.rows[0]]) & (found_again == 0)))
+
+
 @pytest.mark.parametrize("hidden", [0, 2, 4, 8, 15, 35])
 def test_numbers_that_are_exchanged_when_somebody_comes_back_move_nobody(hidden):
   frame, who = np.divmod(np.arange(2 * FRAMES), 2)
