@@ -68,29 +68,24 @@ def clip_noise(key: Array, shape: tuple[int, ...], steps: DdimSteps) -> tuple[Ar
 
 
 def propose(
-    keys: Array, denoise: Denoiser, keypoints: Float[Array, "b f j i"], steps: DdimSteps, num_hypotheses: int,
-    chunk: int = 0, mirrored: Int[Array, "b"] | None = None,
+    keys: Array, denoise: Denoiser, keypoints: Float[Array, "*h b f j i"], steps: DdimSteps, num_hypotheses: int,
+    chunk: int = 0,
 ) -> Float[Array, "h b f j 3"]:
   """H hypotheses of the clean pose, vmapped over H noise samples with the denoiser's weights unmapped.
 
-  `keys` [b] belong to the clips, so a clip's hypotheses depend neither on its batch nor on its device. `chunk`
-  hypotheses are computed at a time, which bounds the memory; 0 computes all at once. Channels that the denoiser gives
-  beside the pose come with it. `mirrored`: clips of 1 are found in the mirror image and mirrored
-  back, clips of 0 are not, and hypotheses take turns from there. A network errs differently in the mirror, so means of
-  both err less, at no cost. None: no mirror images.
+  `keypoints` are shared by the hypotheses, or each has its own. `keys` [b] belong to the clips, so a clip's
+  hypotheses depend neither on its batch nor on its device. `chunk` hypotheses are computed at a time, which bounds the
+  memory; 0 computes all at once. Channels that the denoiser gives beside the pose come with it.
   """
-  shape = keypoints.shape[1:-1] + (3,)
+  shape = keypoints.shape[-3:-1] + (3,)
 
   def hypothesis(h):
     def noise(key):
       return clip_noise(jax.random.fold_in(key, h), shape, steps)
 
     init_noise, step_noise = jax.vmap(noise, out_axes=(0, 1))(keys)  # over clips
-
-    def mirror(x):
-      return x if mirrored is None else jnp.where((h + mirrored)[:, None, None, None] % 2, skeleton.flip(x), x)
-
-    return mirror(sample(denoise, mirror(keypoints), init_noise, steps, step_noise)["pred_x0"][-1])
+    own = keypoints[h] if keypoints.ndim == 5 else keypoints
+    return sample(denoise, own, init_noise, steps, step_noise)["pred_x0"][-1]
 
   if 0 < chunk < num_hypotheses:
     return jax.lax.map(hypothesis, jnp.arange(num_hypotheses), batch_size=chunk)

@@ -51,18 +51,26 @@ def propose(
 ) -> Float[Array, "h b f j 3"]:
   """Hypotheses for a batch of clips, in the axes of their own cameras; with `measured.view` through that camera.
 
-  A clip's noise depends on the seed and its `index` alone. Of two hypotheses or more, every second is found in the
-  mirror image, and so is the first of clips whose `mirrored` is 1. Channels that a denoiser gives beside the pose come
-  with it.
+  A clip's hypotheses depend on the seed and its `index` alone. Every second is found in the mirror image, where a
+  network errs differently; of clips whose `mirrored` is 1 these are the first, the third, ... All but the first assume
+  another pitch of the camera (`virtual_camera.assume_pitches`) if the base has a canonical one. Channels that a
+  denoiser gives beside the pose come with it.
   """
   seen = see(clip, measured)
   if config.flip:
     denoise = sampler.with_flip(denoise)
   steps = process.ddim_steps(config.diffusion.schedule, config.sampling_steps)
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(clip["index"])
-  mirrored = clip.get("mirrored", jnp.zeros_like(clip["index"]) if config.num_hypotheses > 1 else None)
-  poses = sampler.propose(
-      keys, denoise, seen["inputs"], steps, config.num_hypotheses, config.hypothesis_chunk, mirrored)
+  count, inputs = config.num_hypotheses, seen["inputs"]
+  if measured.is_canonical and count > 1:
+    inputs = virtual_camera.assume_pitches(inputs, keys, count)
+  turns = jnp.arange(count)[:, None] + clip.get("mirrored", jnp.zeros_like(clip["index"]))
+  in_mirror = (turns % 2 == 1)[..., None, None, None]  # h b 1 1 1
+
+  def mirror(x):
+    return jnp.where(in_mirror, skeleton.flip(x), x)
+
+  poses = mirror(sampler.propose(keys, denoise, mirror(inputs), steps, count, config.hypothesis_chunk))
   if measured.view is None:
     return poses
   turned = virtual_camera.to_camera_axes(poses[..., :3], seen["rotation"])

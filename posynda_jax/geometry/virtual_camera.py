@@ -12,6 +12,7 @@ before the camera, place (x, y) in the image and size, both screen-normalised. S
 of joints from their mean.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -23,6 +24,9 @@ MIN_DEPTH = 0.1  # least z in a division: limits x/z far from the optical axis
 CANONICAL = (0.0, 0.0, 0.0, 0.0, 0.25)  # the view with people on the optical axis, at one size in the image
 CHANNELS = 5  # of `channels`
 SEEN = 0.2  # least confidence of a joint whose position counts
+MOST_PITCH = 0.6  # largest sine of a camera's pitch that hypotheses assume
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, without their whole part, are spread evenly, however many
+_PITCHES = 1 << 31  # folded into a clip's key for its pitches; hypotheses fold in their numbers
 _USUAL_FOCAL = 2.0  # of the canonical camera, for a person at about four metres
 
 
@@ -86,6 +90,19 @@ def channels(rendered: dict, rotation: Float[Array, "b 3 3"]) -> Float[Array, "b
   of_clip = jnp.stack([jnp.log(rendered["intrinsics"][:, 0] / _USUAL_FOCAL), rotation[:, 2, 1]], -1)
   of_clip = jnp.broadcast_to(of_clip[:, None, None], seen.shape[:-1] + (2,))
   return jnp.concatenate([seen * rendered["keypoints"], seen, of_clip], -1)
+
+
+def assume_pitches(inputs: Float[Array, "b f j 5"], keys: Array, count: int) -> Float[Array, "h b f j 5"]:
+  """`channels` once for each of `count` hypotheses: as they are, then for cameras that are pitched.
+
+  An image hardly tells a camera's pitch from a person's lean. So a sine of up to MOST_PITCH is added to the last
+  channel, which says how far a person is below the camera's axis. Those of a clip are spread evenly from a start that
+  is drawn with the clip's key (`keys` [b]).
+  """
+  start = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, _PITCHES)))(keys)
+  turns = (start + _GOLDEN * jnp.arange(count)[:, None]) % 1  # h b
+  sines = (MOST_PITCH * (2 * turns - 1)).at[0].set(0)
+  return jnp.broadcast_to(inputs, (count, *inputs.shape)).at[..., -1].add(sines[..., None, None])
 
 
 def to_camera_axes(poses: Float[Array, "*h b f j 3"], rotation: Float[Array, "b 3 3"]) -> Float[Array, "*h b f j 3"]:

@@ -102,6 +102,40 @@ def test_poses_lifted_through_a_virtual_camera_are_in_the_real_cameras_axes():
   assert np.abs(own[0] - through[0]).max() > 0.05
 
 
+def propose_twenty(denoise, made, clip):
+  config = scoring.SamplingConfig(num_hypotheses=20)
+  return jax.jit(lambda clip: scoring.propose(denoise, made, clip, jax.random.key(0), config))(clip)
+
+
+def test_clips_and_hypotheses_take_turns_in_the_mirror_image():
+  def denoise(keypoints, *_):
+    return jnp.concatenate([0.1 * keypoints, 0 * keypoints[..., :1]], -1) + jnp.float32([0.05, 0, 0])
+
+  clip = viewed_clips() | {"index": np.arange(5), "mirrored": np.array([0, 1, 0, 1, 1])}
+  offset = propose_twenty(denoise, Measured(), clip)[..., 0] - 0.1 * clip["keypoints"][..., 0]
+  turns = (np.arange(20)[:, None] + clip["mirrored"]) % 2
+  assert_close(offset, np.broadcast_to(0.05 - 0.1 * turns[..., None, None], offset.shape))
+
+
+def test_all_hypotheses_but_the_first_assume_another_pitch_of_a_canonical_camera():
+  def denoise(inputs, *_):  # a pose as long as the channel of the pitch
+    return inputs[..., -1:] * jnp.float32([0, 0, 1])
+
+  made = make(view=virtual_camera.CANONICAL, inputs=virtual_camera.CHANNELS)
+  clip = viewed_clips() | {"index": np.arange(5)}
+  sines = np.asarray(propose_twenty(denoise, made, clip))
+  sines = np.sign(sines[..., 2]) * np.linalg.norm(sines, axis=-1)
+  assert_close(sines, np.broadcast_to(sines[:, :, :1, :1], sines.shape))  # one for a hypothesis of a clip
+  own = jax.jit(virtual_camera.render_clip)(clip, virtual_camera.CANONICAL)[1][:, 2, 1]
+  assert_close(sines[0, :, 0, 0], own)
+  assumed = sines[1:, :, 0, 0] - own
+  most = virtual_camera.MOST_PITCH
+  assert np.abs(assumed).max() < most + 1e-5
+  assert (np.diff(np.sort(assumed, 0), axis=0) < 0.2 * most).all()  # evenly: 19 draws leave larger gaps
+  alone = propose_twenty(denoise, made, jax.tree.map(lambda x: x[3:], clip))
+  assert_close(np.linalg.norm(alone, axis=-1), np.abs(sines[:, 3:]))
+
+
 def test_every_number_has_its_protocol():
   config = scoring.SamplingConfig(select="joint", root="oracle", refine="body")
   found = scoring.describe_protocol("hdm05_mocap/wild_rig_detected", "test", 15.0, config, tuple(VIEW.tolist()))
