@@ -155,6 +155,25 @@ def test_a_region_and_its_crop_are_the_persons_own_frame():
   assert (x.min(), x.max()) == (20, 29) and (y.min(), y.max()) == (5, 24)  # above the middle: the head is up
   np.testing.assert_allclose(region.to_image(np.array([[0.5, 0.5], [0.5, 0.1]])), [[120, 40], [160, 40]], atol=1e-6)
   assert not blazepose.crop(image, Region(np.array([-500.0, 0.0]), 50.0, 0.3), 8).any()
+  image[:, ::2], image[:, 1::2] = 255, 0
+  np.testing.assert_allclose(blazepose.crop(image, Region(np.array([100.3, 50.1]), 60.0, 0.2), 15), 0.5, atol=0.01)
+
+
+def test_regions_that_nearly_coincide_are_one_on_the_grid_and_none_moves_far():
+  def numbers(region):
+    return np.array([*region.centre, region.side, region.angle])
+
+  rng, same = np.random.default_rng(0), []
+  for centre, side in zip(rng.uniform(0, 2000, (500, 2)), np.exp(rng.uniform(4, 7, 500))):
+    angle = rng.uniform(-3, 3)
+    grid = Region(centre, side, angle).on_grid()
+    assert np.abs(grid.centre - centre).max() < 0.06 * side and 0.95 < grid.side / side < 1.05
+    assert abs(grid.angle - angle) < 0.1
+    np.testing.assert_allclose(numbers(grid.on_grid()), numbers(grid))
+    near = Region(centre + 0.003 * side, 1.003 * side, angle + 0.003).on_grid()
+    same.append((numbers(near) == numbers(grid)).all())
+  assert np.mean(same) > 0.75
+  assert Region(np.zeros(2), 0.0, 0.0).on_grid().side == 1
 
 
 def test_the_anchors_and_the_merging_of_boxes():

@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from posynda_jax.interop.video import reader
@@ -20,6 +21,7 @@ _DETECTOR_SIZE, _SIZE = 224, 256
 _LEAST_SCORE, _LEAST_PRESENCE = 0.5, 0.5
 _OVERLAP = 0.3  # intersection over union of two boxes that are one person
 _MARGIN = 1.25  # a region's side, as a multiple of the person's circle
+_SIDES, _CELLS, _TURN = 8, 10, np.pi / 18  # of the grid of regions: sides an octave, cells a side, step of the angle
 _HIP, _TOP = 33, 34  # landmarks that show where the person is: the hips' middle, and a point on the circle around it
 _KERNEL, _LEAST_HEAT = 7, 0.5  # of the refinement
 
@@ -49,6 +51,14 @@ class Region:
     across, up = top - hip
     return Region(hip, 2 * _MARGIN * float(np.hypot(across, up)), float(np.pi / 2 - np.arctan2(-up, across)))
 
+  def on_grid(self) -> "Region":
+    """The nearest region of a grid. Answers of the networks differ by pixels where their regions differ by less than
+    one; on a grid, frames that are reached by way of other frames mostly get the same region, so the same answer.
+    """
+    side = float(2 ** (np.round(_SIDES * np.log2(max(self.side, 1.0))) / _SIDES))
+    cell = side / _CELLS
+    return Region(np.round(self.centre / cell) * cell, side, float(np.round(self.angle / _TURN) * _TURN))
+
   def to_image(self, points: np.ndarray) -> np.ndarray:
     """Points [... 2] of the square (0 to 1) in the image (px)."""
     cosine, sine = np.cos(self.angle), np.sin(self.angle)
@@ -57,11 +67,21 @@ class Region:
 
 
 def crop(image: np.ndarray, region: Region, size: int) -> np.ndarray:
-  """The region as an image [size size 3] of float32 in 0..1, bilinear; black beyond the image's edge."""
+  """The region as an image [size size 3] of float32 in 0..1, black beyond the image's edge; bilinear, from means of as
+  many pixels as one of its own spans, so that nearly equal regions give nearly equal images.
+  """
+  step = max(int(region.side / size), 1)
+  corners = region.to_image(np.array([[0, 0], [0, 1], [1, 0], [1, 1]])) / step
+  low = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0) * step
+  high = np.minimum((np.ceil(corners.max(0)).astype(int) + 1) * step, image.shape[1::-1])
+  if (high <= low).any():
+    return np.zeros((size, size, 3), np.float32)
+  small = np.asarray(Image.fromarray(image).reduce(step, (*low.tolist(), *high.tolist())))
   steps = (np.arange(size) + 0.5) / size
-  x, y = np.moveaxis(region.to_image(np.stack(np.meshgrid(steps, steps), -1)) - 0.5, -1, 0)
+  points = (region.to_image(np.stack(np.meshgrid(steps, steps), -1)) - low) / step - 0.5
+  x, y = np.moveaxis(points, -1, 0)
   colours = [ndimage.map_coordinates(channel, (y, x), np.float32, order=1, mode="grid-constant")
-             for channel in np.moveaxis(image, -1, 0)]
+             for channel in np.moveaxis(small, -1, 0)]
   return np.stack(colours, -1) / 255
 
 
@@ -98,7 +118,8 @@ class BlazePose:
     return [Region.around(*whole.to_image(one[2:4])) for one in merged]
 
   def locate(self, image: np.ndarray, region: Region) -> Found | None:
-    """The person in a region; None if nobody is there."""
+    """The person in a region, on the grid; None if nobody is there."""
+    region = region.on_grid()
     found, presence, _, heat, world = self._locate(crop(image, region, _SIZE))
     if float(presence.ravel()[0]) < _LEAST_PRESENCE:
       return None
