@@ -48,7 +48,7 @@ def detect(num_frames: int, seed: int = 0, place=(0.0, 0.0, 4.5)) -> np.ndarray:
   face = {"nose": (0, 0.12, -0.1), "l_eye": (0.03, 0.08, -0.08), "r_eye": (-0.03, 0.08, -0.08)}
   for name, offset in (face | {"l_ear": (0.07, 0.1, 0), "r_ear": (-0.07, 0.1, 0)}).items():
     points[name] = head + offset
-  for name in set(ALL) - set(points):
+  for name in [name for name in ALL if name not in points]:  # in one order, whatever the process's hash seed
     points[name] = body[:, 3] + rng.uniform(-0.2, 0.2, 3)
   stacked = np.stack([points[name] for name in ALL], 1).astype(np.float32)
   px = project(stacked)

@@ -3,6 +3,7 @@
     image --224 px, letter box--> people: hip centre, and a point that shows size and rotation --> Region
     image --256 px, Region--> 39 landmarks, refined on their heat maps --> 33 joints (px), next frame's Region
 
+MediaPipe takes regions as they are and reads them bilinearly. Here they lie on a grid, and means of pixels are read.
 The models are Google's, under Apache-2.0; `data_prep.detector` fetches them from a wheel.
 """
 
@@ -76,7 +77,7 @@ def crop(image: np.ndarray, region: Region, size: int) -> np.ndarray:
   high = np.minimum((np.ceil(corners.max(0)).astype(int) + 1) * step, image.shape[1::-1])
   if (high <= low).any():
     return np.zeros((size, size, 3), np.float32)
-  small = np.asarray(Image.fromarray(image).reduce(step, (*low.tolist(), *high.tolist())))
+  small = np.asarray(Image.fromarray(image[low[1] : high[1], low[0] : high[0]]).reduce(step))
   steps = (np.arange(size) + 0.5) / size
   points = (region.to_image(np.stack(np.meshgrid(steps, steps), -1)) - low) / step - 0.5
   x, y = np.moveaxis(points, -1, 0)
