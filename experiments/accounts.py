@@ -38,10 +38,13 @@ KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run ke
 TARGETS = flags.DEFINE_list("spoilt", [], "Targets, dataset/config, that are only spoilt, to see what the guard says.")
 flags.declare_key_flag("json")
 SHUFFLED = np.random.default_rng(0).permutation(17)
-SPOILT = {  # changes that make right 2D wrong; the guard's remedies do so too
-    "as it is": lambda clip: {}, **account.OTHERWISE, **account.ZOOMED,
+CORNER = np.float32([0, 0, 1, 9 / 16, 0, 0, 0, 0, 0])  # of an image of 16:9, from its centre
+SPOILT = {  # changes that make right 2D wrong; the guard's remedies of sides and axes do so too
+    "as it is": lambda clip: {}, **account.OTHERWISE,
     "joints shuffled": lambda clip: {"keypoints": clip["keypoints"][..., SHUFFLED, :]},
-    "1.5 times the focal length": lambda clip: {"intrinsics": clip["intrinsics"] * np.float32([1.5, 1.5] + 7 * [1])},
+    **{f"{factor:g} times the focal length": lambda clip, factor=factor: account.scale_intrinsics(clip, focal=factor)
+       for factor in (0.5, 2 / 3, 0.8, 1.25, 1.5, 2)},
+    "principal point in a corner": lambda clip: {"intrinsics": clip["intrinsics"] - CORNER},
 }
 WORSE_MM = 1.0  # a change of MPJPE that counts as worse
 

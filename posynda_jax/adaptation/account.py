@@ -25,7 +25,8 @@ from posynda_jax.geometry import camera, metrics, skeleton
 BATCHES = 8  # batches of target clips that an account reads, spread over all clips
 STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, the largest first
 REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
-FITS_BETTER = 0.9  # 2D with a mistake mended that has less than this share of the given 2D's doubt is taken for right
+FITS_BETTER = 0.9  # 2D with a mistake mended that has less than this share of the given 2D's misfit is taken for right
+SYMMETRY_POWER = 6  # in the misfit: by it HDM05's training actors fit best at their own focal length
 KEPT_GAIN = 0.65  # share of the largest fall of doubt; the largest share of an adapter that reaches it is kept
 LEAST_CLIPS = 256  # of a target, fewer of which tell nothing: `experiments.one_video`
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
@@ -33,16 +34,22 @@ OTHERWISE = {  # mistake in a target's 2D -> the changed arrays of a clip that m
     "left and right exchanged": lambda arrays: {"keypoints": skeleton.flip(arrays["keypoints"]) * np.float32([-1, 1])},
     "y downwards": lambda arrays: {"keypoints": arrays["keypoints"] * np.float32([1, -1])},
 }
-ZOOMED = {  # as OTHERWISE, for bases with a canonical camera; to another base a longer lens may be one that it knows
-    "half the focal length": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.float32([0.5, 0.5] + 7 * [1])},
-    "twice the focal length": lambda arrays: {"intrinsics": arrays["intrinsics"] * np.float32([2, 2] + 7 * [1])},
+OTHER_CAMERAS = {  # as OTHERWISE, for bases with a canonical camera; another base may know a longer lens better
+    "two thirds of the focal length": lambda arrays: scale_intrinsics(arrays, focal=2 / 3),
+    "1.5 times the focal length": lambda arrays: scale_intrinsics(arrays, focal=1.5),
+    "the principal point in the image's centre": lambda arrays: scale_intrinsics(arrays, centre=0),
 }
 _RIGHT, _LEFT = np.array(skeleton.RIGHT) - 1, np.array(skeleton.LEFT) - 1  # bones by their end joint
 
 
 def mistakes_of(base: bases.Base) -> dict[str, Callable[[dict], dict]]:
   """The mistakes in 2D that a base can tell from right 2D, as in OTHERWISE."""
-  return OTHERWISE | (ZOOMED if base.view else {})
+  return OTHERWISE | (OTHER_CAMERAS if base.view else {})
+
+
+def scale_intrinsics(arrays: dict, focal: float = 1, centre: float = 1) -> dict:
+  """A clip's intrinsics with the focal length, and the principal point's way from the image's centre, so many times."""
+  return {"intrinsics": arrays["intrinsics"] * np.float32(2 * [focal] + 2 * [centre] + 5 * [1])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +137,15 @@ def doubt(found: dict[str, float]) -> float:
   return found["views_mm"] ** 2 * found["reprojection_percent"]
 
 
+def misfit(found: dict[str, float]) -> float:
+  """What is smallest for right 2D: the doubt, times the difference of left and right bones to the SYMMETRY_POWER.
+
+  Doubt alone misses a focal length that is too long. An image with more perspective than the intrinsics explain shows
+  the nearer limb as a longer one.
+  """
+  return doubt(found) * found["symmetry_percent"] ** SYMMETRY_POWER
+
+
 def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], num_clips: int) -> str | None:
   """Why no adaptation to a target can be judged, by the base's account of it; None where it can.
 
@@ -141,8 +157,8 @@ def why_refused(base: dict[str, float], otherwise: dict[str, dict[str, float]], 
   if num_clips < LEAST_CLIPS:
     return (f"{num_clips} clips are too few to tell whether it helps, expected {LEAST_CLIPS}: give a longer video; "
             "--noguard keeps the adapter all the same")
-  mended = min(otherwise, key=lambda name: doubt(otherwise[name]), default=None)
-  if mended and doubt(otherwise[mended]) < FITS_BETTER * doubt(base):
+  mended = min(otherwise, key=lambda name: misfit(otherwise[name]), default=None)
+  if mended and misfit(otherwise[mended]) < FITS_BETTER * misfit(base):
     return f"the 2D fits better with {mended}: check sides, axes and intrinsics"
   return None
 

@@ -77,6 +77,15 @@ def test_on_few_clips_nothing_is_kept():
   assert decision.share == 0 and "40 clips are too few" in decision.reason and "--noguard" in decision.reason
 
 
+def test_left_and_right_bones_tell_a_focal_length_that_is_too_long():
+  shorter = GOOD | {"views_mm": 41.0, "symmetry_percent": 3.8}
+  assert account.doubt(shorter) > account.doubt(GOOD)
+  name = "two thirds of the focal length"
+  decision = account.decide({1.0: BETTER, 0.0: GOOD}, {name: shorter})
+  assert decision.share == 0 and f"fits better with {name}: check" in decision.reason
+  assert account.decide({1.0: BETTER, 0.0: GOOD}, {name: shorter | {"symmetry_percent": 4.0}}).share == 1
+
+
 @pytest.mark.parametrize("name", ["left and right exchanged", "y downwards"])
 def test_a_mended_mistake_made_twice_is_none(name):
   clip = target().take([0, 1])
