@@ -131,7 +131,7 @@ def make_tables(budget: Budget = Budget()) -> dict[str, Table]:
           "as if H were 1."),
       "8": Table("Table 8: timesteps and width, a base each", tuple(by_size)),
       "open": Table(
-          "Open benchmark, version 3", (source_only, *lessons, *map(_guarded, lessons), ceiling),
+          "Open benchmark, version 4", (source_only, *lessons, *map(_guarded, lessons), ceiling),
           "Guarded rows keep the share of the adapter that `account.decide` finds harmless, without labels."),
   }
 

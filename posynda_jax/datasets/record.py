@@ -16,10 +16,14 @@ _PER_FRAME = {"keypoints_px": (17, 2), "confidence": (17,), "poses_camera_m": (1
 
 @dataclasses.dataclass
 class RigConfig(tfds.core.BuilderConfig):
-  """The views of the virtual `rig` with exact or `detected` keypoints. Without a rig, the motion itself."""
+  """The views of the virtual `rig` with exact or `detected` keypoints. Without a rig, the motion itself.
+
+  `in_image`: exact keypoints, and frames in which people are outside the image show nobody.
+  """
 
   rig: str | None = None
   detected: bool = False
+  in_image: bool = False
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -123,6 +123,26 @@ def test_detected_keypoints_differ_but_their_views_do_not(tiny):
     assert 0 <= b["confidence"].min() < b["confidence"].max() <= 1
 
 
+def test_frames_in_which_people_are_outside_the_image_show_nobody(tmp_path):
+  bones = {bone: [0] * len(dof.split()) for bone, _, _, _, dof in BODY if dof}
+  run = amc([((0, 18, 0.6 * f, 0, 0, 0), *bones.values()) for f in range(360)], ["root", *bones])
+  write_zip(tmp_path / "cmu.zip", {**CMU, "cmu/02/02_01.AMC": run})  # 12 m in 3 s
+  exact, seen = (load_from(tmp_path, "train+test", f"cmu_mocap/wild_rig_{kind}") for kind in ("gt", "in_image"))
+  found = {(r["sequence"], r["camera"]): r for r in seen}
+  hidden = 0
+  for r in exact:
+    inside = (((r["keypoints_px"] >= 0) & (r["keypoints_px"] < r["resolution"])).all(-1).sum(-1)) >= 9  # of 17
+    hidden += (~inside).sum()
+    its = found.pop((r["sequence"], r["camera"]), None)
+    if its is None:
+      assert not inside.any()
+      continue
+    np.testing.assert_array_equal(its["valid"], inside)
+    np.testing.assert_array_equal(its["confidence"], np.repeat(inside[:, None], 17, 1))
+    np.testing.assert_array_equal(its["keypoints_px"], r["keypoints_px"])
+  assert hidden > 20 and not found
+
+
 def test_views_depend_on_shot_view_and_sequence_alone():
   motion = np.random.default_rng(0).normal([0, 1, 0], [0.5, 0.3, 0.5], (40, 17, 3)).astype(np.float32)
 

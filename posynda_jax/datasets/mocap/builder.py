@@ -1,7 +1,7 @@
 """Base class of the motion capture datasets: configurations, splits and records.
 
 The `world` configuration holds the motion itself. `<rig>_<2d>` holds the views of a virtual rig with exact (`gt`) or
-detector-like (`detected`) keypoints. TFDS writes ArrayRecord files in the order of the takes, without TensorFlow.
+detector-like (`detected`) keypoints, or exact ones of people inside the image (`in_image`). TFDS writes ArrayRecord files in the order of the takes, without TensorFlow.
 """
 
 import pathlib
@@ -42,9 +42,9 @@ class MotionBuilder(record.Builder, skip_registration=True):
   TEST: tuple[str, frozenset[str]]  # a label, and its values in the test split
   SOURCE_FPS = 120.0  # of AMC files, which do not say it
   BUILDER_CONFIGS = [record.RigConfig(name="world")] + [
-      record.RigConfig(name=f"{rig}_{kind}", rig=rig, detected=kind == "detected")
+      record.RigConfig(name=f"{rig}_{kind}", rig=rig, detected=kind == "detected", in_image=kind == "in_image")
       for rig in ("h36m_rig", "dhp_rig", "wild_rig")
-      for kind in ("gt", "detected")
+      for kind in ("gt", "detected", "in_image")
   ]
 
   def read(self, archive: archives.Archive, take: Take) -> tuple[np.ndarray, float]:
@@ -105,5 +105,9 @@ class MotionBuilder(record.Builder, skip_registration=True):
     rendered = views.render_shots(
         motion, config.rig, max_frames, detected=config.detected, dataset=self.name, sequence=sequence)
     for shot, view, fields in rendered:
+      if config.in_image:
+        fields = views.only_in_image(fields)
+        if not fields["valid"].any():
+          continue
       name = f"{sequence}/shot{shot:02d}"
       yield f"{name}/{view}", {**fields, "sequence": name, **labels}

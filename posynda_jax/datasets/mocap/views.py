@@ -17,6 +17,7 @@ from posynda_jax.geometry import detector, rigs
 
 SHOT_SECONDS = 6.0
 WANTED_FPS = 50.0
+LEAST_IN_IMAGE = 0.5  # of the joints; with fewer, no detector finds the person
 
 
 def stride_to(fps: float) -> int:
@@ -60,6 +61,15 @@ def render_shots(
           "resolution": rendered.resolution[view],
           "camera": f"{rig_name}/{view}",
       }
+
+
+def only_in_image(fields: dict) -> dict:
+  """A view's fields in which frames with fewer than LEAST_IN_IMAGE of the joints inside the image show nobody: they
+  are not valid, and confidence is 0. A shot's place depends on all its frames, so runners leave the image.
+  """
+  px = fields["keypoints_px"]
+  seen = ((px >= 0) & (px < fields["resolution"])).all(-1).mean(-1) >= LEAST_IN_IMAGE
+  return fields | {"valid": fields["valid"] & seen, "confidence": fields["confidence"] * seen[:, None].astype(np.float32)}
 
 
 @functools.cache
