@@ -5,8 +5,9 @@
         --rigs=wild_rig --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
 
 Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
-bones at the mean length of the source's training subjects. `decompose` splits each error into the source's error at
-home and three parts that add up. For adapters a part is what is left of it.
+bones at the mean length of the source's training subjects. Frames count in which people are inside the image.
+`decompose` splits each error into the source's error at home and three parts that add up. For adapters a part is what
+is left of it.
 
 Actions: the error of every action of a target with its own bodies.
 """
@@ -61,7 +62,7 @@ def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> list[dict]:
-  """View records of the cell, rendered from the dataset's world records."""
+  """View records of the cell, rendered from the dataset's world records, with people inside the image alone."""
   found = []
   for record in sources.load_records(f"{cell.dataset}/world", "test", folders):
     max_frames = int(views.SHOT_SECONDS * record["fps"])
@@ -69,7 +70,8 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
     rendered = views.render_shots(
         motion, cell.rig, max_frames, detected=False, dataset=cell.dataset, sequence=record["sequence"])
     labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
-    found += [{**fields, **labels} for *_, fields in rendered]
+    seen = (views.only_in_image(fields) for *_, fields in rendered)
+    found += [{**fields, **labels} for fields in seen if fields["valid"].any()]
   return found
 
 
