@@ -5,7 +5,7 @@
         --rigs=wild_rig --adapters=RUN/adapted,RUN/ceiling --out=gap_hdm05_wild.json
 
 Gap: every rig renders the test motion of the source and of every dataset, once with its own bodies and once with all
-bones at the mean length of the source's training subjects. Frames count in which people are inside the image.
+bones at the mean length of the source's training subjects. Only frames with people inside the image count.
 `decompose` splits each error into the source's error at home and three parts that add up. For adapters a part is what
 is left of it.
 
@@ -62,16 +62,20 @@ def with_body(motion: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> list[dict]:
-  """View records of the cell, rendered from the dataset's world records, with people inside the image alone."""
+  """View records of the cell, rendered from the dataset's world records: the spans in which people with their own
+  bodies are inside the image.
+  """
   found = []
   for record in sources.load_records(f"{cell.dataset}/world", "test", folders):
     max_frames = int(views.SHOT_SECONDS * record["fps"])
-    motion = record["poses_world_m"] if cell.own_body else with_body(record["poses_world_m"], lengths)
-    rendered = views.render_shots(
-        motion, cell.rig, max_frames, detected=False, dataset=cell.dataset, sequence=record["sequence"])
+    render = functools.partial(
+        views.render_shots, rig_name=cell.rig, max_frames=max_frames, detected=False, dataset=cell.dataset,
+        sequence=record["sequence"])
+    own = record["poses_world_m"]
+    pairs = zip(render(own), render(own if cell.own_body else with_body(own, lengths)), strict=True)
     labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
-    seen = (views.only_in_image(fields) for *_, fields in rendered)
-    found += [{**fields, **labels} for fields in seen if fields["valid"].any()]
+    for (*_, exact), (*_, fields) in pairs:
+      found += [{**views.frames_of(fields, span), **labels} for span in views.spans_in_image(exact, float(record["fps"]))]
   return found
 
 

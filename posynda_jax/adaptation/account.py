@@ -26,7 +26,7 @@ BATCHES = 8  # batches of target clips that an account reads, spread over all cl
 STEPS = (1.0, 0.75, 0.5, 0.25)  # shares of an adapter that the guard compares, the largest first
 REPROJECTION_LIMIT = 4.0  # percent, of the bare base, above which a target's 2D is not trusted
 FITS_BETTER = 0.9  # 2D with a mistake mended that has less than this share of the given 2D's misfit is taken for right
-SYMMETRY_POWER = 6  # in the misfit: by it HDM05's training actors fit best at their own focal length
+SYMMETRY_POWER = 6  # in the misfit; chosen on HDM05's training actors, who fit best at their own focal length by it
 KEPT_GAIN = 0.65  # share of the largest fall of doubt; the largest share of an adapter that reaches it is kept
 LEAST_CLIPS = 256  # of a target, fewer of which tell nothing: `experiments.one_video`
 MEASURES = ("reprojection_percent", "views_mm", "bones_percent", "symmetry_percent")
@@ -48,7 +48,9 @@ def mistakes_of(base: bases.Base) -> dict[str, Callable[[dict], dict]]:
 
 
 def scale_intrinsics(arrays: dict, focal: float = 1, centre: float = 1) -> dict:
-  """A clip's intrinsics with the focal length, and the principal point's way from the image's centre, so many times."""
+  """A clip's intrinsics with `focal` times the focal length and `centre` times the principal point's offset from the
+  image's centre.
+  """
   return {"intrinsics": arrays["intrinsics"] * np.float32(2 * [focal] + 2 * [centre] + 5 * [1])}
 
 
@@ -138,7 +140,7 @@ def doubt(found: dict[str, float]) -> float:
 
 
 def misfit(found: dict[str, float]) -> float:
-  """What is smallest for right 2D: the doubt, times the difference of left and right bones to the SYMMETRY_POWER.
+  """How badly 2D and intrinsics fit: the doubt, times the difference of left and right bones to the SYMMETRY_POWER.
 
   Doubt alone misses a focal length that is too long. An image with more perspective than the intrinsics explain shows
   the nearer limb as a longer one.

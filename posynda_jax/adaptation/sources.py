@@ -14,7 +14,7 @@ from posynda_jax.datasets import load
 from posynda_jax.geometry import camera, detector, rigs, virtual_camera
 from posynda_jax.runtime import processes
 
-VIEWS = ("_gt", "_detected", "_in_image")  # how names of fixed views end
+FIXED_ENDINGS = ("_gt", "_detected", "_in_image")  # how names of fixed views end
 VIEW_CLIPS, VIEW_FRAMES = 2000, 9  # how many clips of how many frames a source's view is measured on
 
 
@@ -97,7 +97,7 @@ def load_source(name: str, split: str, clip_fps: float, folders: Folders) -> Sou
   """A source by name: world motion under a rig or several, or recorded views.
 
   `dataset/rig` or `dataset/rig+rig` (and `synthetic_motion/domain`) is world motion that the rigs render afresh at
-  every step. A name that ends in one of VIEWS, and any dataset of real cameras, is its recorded views.
+  every step. A name that ends in one of FIXED_ENDINGS, and any dataset of real cameras, is its recorded views.
   `dataset/rig+N*dataset/rig` is the motion of both under one mixture of rigs, where clips of the second count N times.
   Raises ValueError for rigs of different motion and for datasets under different rigs.
   """
@@ -144,4 +144,4 @@ def fixed_views(name: str) -> str:
 
 def is_fixed(name: str) -> bool:
   """Whether a source's name means recorded or fixed views, and not world motion that a rig renders."""
-  return name.endswith(VIEWS) or not load.has_world(split_source(name)[0][1])
+  return name.endswith(FIXED_ENDINGS) or not load.has_world(split_source(name)[0][1])

@@ -18,7 +18,7 @@ _PER_FRAME = {"keypoints_px": (17, 2), "confidence": (17,), "poses_camera_m": (1
 class RigConfig(tfds.core.BuilderConfig):
   """The views of the virtual `rig` with exact or `detected` keypoints. Without a rig, the motion itself.
 
-  `in_image`: exact keypoints, and frames in which people are outside the image show nobody.
+  `in_image`: exact keypoints, a record for each span in which the person is inside the image.
   """
 
   rig: str | None = None

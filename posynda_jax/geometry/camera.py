@@ -130,8 +130,9 @@ def solve_root(
 
   Minimises the confidence-weighted squares of x + tx - u (z + tz) and y + ty - v (z + tz), linear in three unknowns a
   frame. Weighted means eliminate tx and ty, which leaves one division for tz. tz keeps every joint at least 0.1 m
-  from the camera.
+  from the camera. Joints of a frame without any confidence count alike.
   """
+  confidence = jnp.where(confidence.max(-1, keepdims=True) > 0, confidence, 1.0)
   weight = confidence[..., None] / jnp.maximum(confidence.sum(-1), 1e-9)[..., None, None]  # *b j 1
 
   def mean(x):

@@ -123,24 +123,31 @@ def test_detected_keypoints_differ_but_their_views_do_not(tiny):
     assert 0 <= b["confidence"].min() < b["confidence"].max() <= 1
 
 
-def test_frames_in_which_people_are_outside_the_image_show_nobody(tmp_path):
+def test_spans_in_which_people_are_inside_the_image_are_records_of_their_own(tmp_path):
   bones = {bone: [0] * len(dof.split()) for bone, _, _, _, dof in BODY if dof}
-  run = amc([((0, 18, 0.6 * f, 0, 0, 0), *bones.values()) for f in range(360)], ["root", *bones])
-  write_zip(tmp_path / "cmu.zip", {**CMU, "cmu/02/02_01.AMC": run})  # 12 m in 3 s
-  exact, seen = (load_from(tmp_path, "train+test", f"cmu_mocap/wild_rig_{kind}") for kind in ("gt", "in_image"))
-  found = {(r["sequence"], r["camera"]): r for r in seen}
-  hidden = 0
+  run = amc([((0, 18, 0.6 * f, 0, 0, 0), *bones.values()) for f in range(360)], ["root", *bones])  # 12 m in 3 s
+  write_zip(tmp_path / "cmu.zip", {**CMU, "cmu/02/02_01.AMC": run})
+  exact, spans = (load_from(tmp_path, "train+test", f"cmu_mocap/wild_rig_{kind}") for kind in ("gt", "in_image"))
+  spans, shorter = iter(spans), 0
   for r in exact:
     inside = (((r["keypoints_px"] >= 0) & (r["keypoints_px"] < r["resolution"])).all(-1).sum(-1)) >= 9  # of 17
-    hidden += (~inside).sum()
-    its = found.pop((r["sequence"], r["camera"]), None)
-    if its is None:
-      assert not inside.any()
-      continue
-    np.testing.assert_array_equal(its["valid"], inside)
-    np.testing.assert_array_equal(its["confidence"], np.repeat(inside[:, None], 17, 1))
-    np.testing.assert_array_equal(its["keypoints_px"], r["keypoints_px"])
-  assert hidden > 20 and not found
+    edges = [0, *(np.flatnonzero(inside[1:] != inside[:-1]) + 1), len(inside)]
+    runs = [slice(*edge) for edge in zip(edges, edges[1:]) if inside[edge[0]] and edge[1] - edge[0] >= 0.6 * r["fps"]]
+    for one, its in zip(runs, spans):
+      assert (its["sequence"], its["camera"]) == (r["sequence"], r["camera"])
+      for name in ("keypoints_px", "poses_camera_m", "confidence", "valid"):
+        np.testing.assert_array_equal(its[name], r[name][one])
+      np.testing.assert_array_equal(its["intrinsics"], r["intrinsics"])
+      shorter += len(its["valid"]) < len(r["valid"])
+  assert next(spans, None) is None and shorter
+
+
+def test_a_view_is_cut_where_half_of_the_joints_leave_the_image_and_short_spans_are_left_out():
+  px = np.full((40, 17, 2), 5.0)
+  px[10, :8], px[12, :9, 0] = -1, 11  # nine joints are inside in frame 10, eight in frame 12
+  px[18], px[33] = 10, 20
+  assert views.spans_in_image({"keypoints_px": px, "resolution": np.array([10, 10])}, 10.0) == [
+      slice(0, 12), slice(19, 33), slice(34, 40)]
 
 
 def test_views_depend_on_shot_view_and_sequence_alone():

@@ -1,7 +1,8 @@
 """Base class of the motion capture datasets: configurations, splits and records.
 
 The `world` configuration holds the motion itself. `<rig>_<2d>` holds the views of a virtual rig with exact (`gt`) or
-detector-like (`detected`) keypoints, or exact ones of people inside the image (`in_image`). TFDS writes ArrayRecord files in the order of the takes, without TensorFlow.
+detector-like (`detected`) keypoints, or exact ones of the spans in which people are inside the image (`in_image`). TFDS
+writes ArrayRecord files in the order of the takes, without TensorFlow.
 """
 
 import pathlib
@@ -105,9 +106,9 @@ class MotionBuilder(record.Builder, skip_registration=True):
     rendered = views.render_shots(
         motion, config.rig, max_frames, detected=config.detected, dataset=self.name, sequence=sequence)
     for shot, view, fields in rendered:
-      if config.in_image:
-        fields = views.only_in_image(fields)
-        if not fields["valid"].any():
-          continue
       name = f"{sequence}/shot{shot:02d}"
-      yield f"{name}/{view}", {**fields, "sequence": name, **labels}
+      if not config.in_image:
+        yield f"{name}/{view}", {**fields, "sequence": name, **labels}
+        continue
+      for number, span in enumerate(views.spans_in_image(fields, float(labels["fps"]))):
+        yield f"{name}/{view}/span{number:02d}", {**views.frames_of(fields, span), "sequence": name, **labels}

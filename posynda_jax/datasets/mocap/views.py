@@ -17,7 +17,8 @@ from posynda_jax.geometry import detector, rigs
 
 SHOT_SECONDS = 6.0
 WANTED_FPS = 50.0
-LEAST_IN_IMAGE = 0.5  # of the joints; with fewer, no detector finds the person
+LEAST_IN_IMAGE, LEAST_SECONDS = 0.5, 0.6  # share of the joints; the length of nine frames at 15 a second
+OF_FRAMES = ("keypoints_px", "confidence", "poses_camera_m", "valid")  # arrays of a view by frame
 
 
 def stride_to(fps: float) -> int:
@@ -63,13 +64,19 @@ def render_shots(
       }
 
 
-def only_in_image(fields: dict) -> dict:
-  """A view's fields in which frames with fewer than LEAST_IN_IMAGE of the joints inside the image show nobody: they
-  are not valid, and confidence is 0. A shot's place depends on all its frames, so runners leave the image.
+def spans_in_image(view: dict, fps: float) -> list[slice]:
+  """Frames in a row of a view's fields in which at least LEAST_IN_IMAGE of the joints are inside the image, for
+  LEAST_SECONDS or more. A shot is placed as a whole, so runners leave the image and come back.
   """
-  px = fields["keypoints_px"]
-  seen = ((px >= 0) & (px < fields["resolution"])).all(-1).mean(-1) >= LEAST_IN_IMAGE
-  return fields | {"valid": fields["valid"] & seen, "confidence": fields["confidence"] * seen[:, None].astype(np.float32)}
+  px = view["keypoints_px"]
+  inside = ((px >= 0) & (px < view["resolution"])).all(-1).mean(-1) >= LEAST_IN_IMAGE
+  edges = np.flatnonzero(np.diff(np.concatenate([[0], inside, [0]]))).reshape(-1, 2)  # first frame, first one after
+  return [slice(*edge) for edge in edges if edge[1] - edge[0] >= LEAST_SECONDS * fps]
+
+
+def frames_of(view: dict, span: slice) -> dict:
+  """The frames `span` of a view's fields."""
+  return {name: value[span] if name in OF_FRAMES else value for name, value in view.items()}
 
 
 @functools.cache
