@@ -86,6 +86,14 @@ def test_left_and_right_bones_tell_a_focal_length_that_is_too_long():
   assert account.decide({1.0: BETTER, 0.0: GOOD}, {name: shorter | {"symmetry_percent": 4.0}}).share == 1
 
 
+def test_intrinsics_scale_by_focal_length_and_by_the_offset_of_the_principal_point():
+  arrays = {"intrinsics": np.float32([[2, 3, 0.1, -0.2, *range(5)]])}
+  longer = account.scale_intrinsics(arrays, focal=1.5)
+  np.testing.assert_allclose(longer["intrinsics"], [[3, 4.5, 0.1, -0.2, *range(5)]], rtol=1e-6)
+  np.testing.assert_allclose(account.scale_intrinsics(longer, focal=2 / 3)["intrinsics"], arrays["intrinsics"], rtol=1e-6)
+  np.testing.assert_allclose(account.scale_intrinsics(arrays, centre=0)["intrinsics"], [[2, 3, 0, 0, *range(5)]])
+
+
 @pytest.mark.parametrize("name", ["left and right exchanged", "y downwards"])
 def test_a_mended_mistake_made_twice_is_none(name):
   clip = target().take([0, 1])

@@ -76,6 +76,15 @@ def test_rays_of_a_projection_go_through_the_points_and_give_their_root():
     rays[..., 16, :], confidence[..., 16] = 5, 0  # a wrong joint is ignored
 
 
+def test_joints_of_a_frame_without_confidence_count_alike():
+  points = scene.poses((5,))
+  rays = points[..., :2] / points[..., 2:]
+  confidence = np.ones((5, 17), np.float32)
+  confidence[2] = 0
+  root = jax.jit(camera.solve_root)(skeleton.root_centre(points), rays, confidence)
+  np.testing.assert_allclose(root, points[..., 0, :], atol=1e-4)
+
+
 def test_p_mpjpe_is_zero_under_any_similarity_but_not_under_a_reflection():
   rng = np.random.default_rng(0)
   pose = skeleton.root_centre(scene.poses((10,)))
