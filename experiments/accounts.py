@@ -38,13 +38,13 @@ KEPT = flags.DEFINE_bool("kept", False, "Only show what the guard of each run ke
 TARGETS = flags.DEFINE_list("spoilt", [], "Targets, dataset/config, that are only spoilt, to see what the guard says.")
 flags.declare_key_flag("json")
 SHUFFLED = np.random.default_rng(0).permutation(17)
-HALF_A_WIDTH = np.float32([0, 0, 1, 0, 0, 0, 0, 0, 0])  # of the image, along x
+A_QUARTER = np.float32([0, 0, 0.5, 0, 0, 0, 0, 0, 0])  # of the image's width, along x
 SPOILT = {  # changes that make right 2D wrong; the guard's remedies of sides and axes do so too
     "as it is": lambda clip: {}, **account.OTHERWISE,
     "joints shuffled": lambda clip: {"keypoints": clip["keypoints"][..., SHUFFLED, :]},
-    **{f"{factor:.2g} times the focal length": lambda clip, factor=factor: account.scale_intrinsics(clip, focal=factor)
+    **{f"{factor:.3g} times the focal length": lambda clip, factor=factor: account.scale_intrinsics(clip, focal=factor)
        for factor in (0.5, 2 / 3, 0.8, 1.25, 1.5, 2)},
-    "principal point half a width off": lambda clip: {"intrinsics": clip["intrinsics"] + HALF_A_WIDTH},
+    "principal point a quarter off": lambda clip: {"intrinsics": clip["intrinsics"] + A_QUARTER},
 }
 WORSE_MM = 1.0  # a change of MPJPE that counts as worse
 
@@ -88,7 +88,7 @@ def refusals_of_spoilt(name: str, base: bases.Base) -> list[dict]:
               for mistake, mend in account.mistakes_of(base).items()}
     why = account.why_refused(found, mended, len(target))
     rows.append({"target": name, "spoilt": spoilt, "base": base.digest, "why_refused": why, **found})
-    print(f"{name:32}{spoilt:28}{why or 'not refused'}", flush=True)
+    print(f"{name}  {spoilt:30}{why or 'not refused'}", flush=True)
   return rows
 
 

@@ -75,7 +75,8 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
     pairs = zip(render(own), render(own if cell.own_body else with_body(own, lengths)), strict=True)
     labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
     for (*_, exact), (*_, fields) in pairs:
-      found += [{**views.frames_of(fields, span), **labels} for span in views.spans_in_image(exact, float(record["fps"]))]
+      spans = views.spans_in_image(exact, float(record["fps"]))
+      found += [{**views.frames_of(fields, span), **labels} for span in spans]
   return found
 
 
