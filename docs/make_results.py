@@ -219,8 +219,8 @@ def spoilt() -> str:
   rows = read("spoilt")["rows"]
   targets = list(dict.fromkeys(row["target"] for row in rows))
   said = {(row["spoilt"], row["target"]): (row["why_refused"] or "not refused").partition(":")[0] for row in rows}
-  said = {key: "reprojection" if "poses reproject" in why else re.sub("the 2D fits better with (the )?", "", why)
-          for key, why in said.items()}
+  common = "the 2D fits better with (the )?| (of )?the focal length"
+  said = {key: "reprojection" if "poses reproject" in why else re.sub(common, "", why) for key, why in said.items()}
   names = [short_target(target) for target in targets]
   return markdown(("2D", *names), [
       [name, *(said[name, target] for target in targets)] for name in dict.fromkeys(row["spoilt"] for row in rows)])
