@@ -148,6 +148,8 @@ def test_a_view_is_cut_where_half_of_the_joints_leave_the_image_and_short_spans_
   px[18], px[33] = 10, 20
   assert views.spans_in_image({"keypoints_px": px, "resolution": np.array([10, 10])}, 10.0) == [
       slice(0, 12), slice(19, 33), slice(34, 40)]
+  short = {"keypoints_px": np.full((3, 17, 2), 5.0), "resolution": np.array([10, 10])}
+  assert views.spans_in_image(short, 10.0) == [slice(0, 3)]  # a shot that is shorter as a whole
 
 
 def test_views_depend_on_shot_view_and_sequence_alone():

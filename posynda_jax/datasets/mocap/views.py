@@ -66,12 +66,13 @@ def render_shots(
 
 def spans_in_image(view: dict, fps: float) -> list[slice]:
   """Frames in a row of a view's fields in which at least LEAST_IN_IMAGE of the joints are inside the image, for
-  LEAST_SECONDS or more. A shot is placed as a whole, so runners leave the image and come back.
+  LEAST_SECONDS or the whole shot. A shot is placed as a whole, so runners leave the image and come back.
   """
   px = view["keypoints_px"]
   inside = ((px >= 0) & (px < view["resolution"])).all(-1).mean(-1) >= LEAST_IN_IMAGE
   edges = np.flatnonzero(np.diff(np.concatenate([[0], inside, [0]]))).reshape(-1, 2)  # first frame, first one after
-  return [slice(*edge) for edge in edges if edge[1] - edge[0] >= LEAST_SECONDS * fps]
+  least = min(LEAST_SECONDS * fps, len(inside))
+  return [slice(*edge) for edge in edges if edge[1] - edge[0] >= least]
 
 
 def frames_of(view: dict, span: slice) -> dict:
