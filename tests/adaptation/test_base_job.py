@@ -1,10 +1,10 @@
-"""Laws of a base's training from another base."""
+"""Laws of a base's training from another base, and of the views that score it."""
 
 import dataclasses
 
 import pytest
 
-from posynda_jax.adaptation import base_job, bases
+from posynda_jax.adaptation import base_job, bases, sources
 from tests.tiny import PLAN
 from tests.tolerance import assert_close
 
@@ -23,3 +23,12 @@ def test_training_goes_on_from_another_base_and_adds_a_doubt_head(tiny_base, fol
 
   with pytest.raises(ValueError, match="give the plan and the flags that this base was made with"):
     base_job.train_base(dataclasses.replace(plan, model=plan.model | {"width": 32}), tmp_path / "wider", folders)
+
+
+@pytest.mark.parametrize("name, views", [
+    ("cmu_mocap/h36m_rig", "cmu_mocap/h36m_rig_gt"), ("cmu_mocap/h36m_rig_gt", "cmu_mocap/h36m_rig_gt"),
+    ("cmu_mocap/wild_rig_detected", "cmu_mocap/wild_rig_detected"), ("human36m/gt", "human36m/gt"),
+    ("accad_mocap/wild_rig_in_image", "accad_mocap/wild_rig_in_image"),
+])
+def test_a_source_is_scored_on_its_own_views_or_the_exact_ones_of_its_rig(name, views):
+  assert sources.fixed_views(name) == views
