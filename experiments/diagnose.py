@@ -71,11 +71,11 @@ def render_cell(cell: Cell, lengths: np.ndarray, folders: sources.Folders) -> li
     render = functools.partial(
         views.render_shots, rig_name=cell.rig, max_frames=max_frames, detected=False, dataset=cell.dataset,
         sequence=record["sequence"])
-    own = record["poses_world_m"]
-    pairs = zip(render(own), render(own if cell.own_body else with_body(own, lengths)), strict=True)
+    own = list(render(record["poses_world_m"]))
+    shown = own if cell.own_body else render(with_body(record["poses_world_m"], lengths))
     labels = {name: record[name] for name in ("fps", "subject", "action", "sequence")}
-    for (*_, exact), (*_, fields) in pairs:
-      spans = views.spans_in_image(exact, float(record["fps"]))
+    for (*_, own_fields), (*_, fields) in zip(own, shown, strict=True):
+      spans = views.spans_in_image(own_fields, float(record["fps"]))
       found += [{**views.frames_of(fields, span), **labels} for span in spans]
   return found
 

@@ -34,6 +34,12 @@ def make_cut(length: int, num_frames: int) -> Cut:
   return Cut(np.minimum(frames, length - 1), mask)
 
 
+def stretches(true: np.ndarray) -> list[slice]:
+  """Each run of true values [T], as a slice."""
+  edges = np.flatnonzero(np.diff(np.r_[False, true, False].astype(np.int8)))
+  return [slice(int(first), int(end)) for first, end in edges.reshape(-1, 2)]
+
+
 def cut(sequence: np.ndarray, num_frames: int) -> np.ndarray:
   """Clips [n f ...] of a sequence [T ...]."""
   return np.asarray(sequence)[make_cut(len(sequence), num_frames).frames]

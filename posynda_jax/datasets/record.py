@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-_PER_FRAME = {"keypoints_px": (17, 2), "confidence": (17,), "poses_camera_m": (17, 3)}
+# Arrays of a view by frame, and the shape of one frame.
+PER_FRAME = {"keypoints_px": (17, 2), "confidence": (17,), "poses_camera_m": (17, 3), "valid": ()}
 
 
 @dataclasses.dataclass
@@ -49,8 +50,8 @@ def view_features(**extra) -> tfds.features.FeaturesDict:
   """Features of one camera's view of one sequence of T frames (T varies), and the `extra` features of a dataset."""
   tensor = tfds.features.Tensor
   return tfds.features.FeaturesDict({
-      **{name: tensor(shape=(None, *shape), dtype=np.float32) for name, shape in _PER_FRAME.items()},
-      "valid": tensor(shape=(None,), dtype=np.bool_),
+      **{name: tensor(shape=(None, *shape), dtype=np.bool_ if name == "valid" else np.float32)
+         for name, shape in PER_FRAME.items()},
       "intrinsics": tensor(shape=(9,), dtype=np.float32),
       "resolution": tensor(shape=(2,), dtype=np.float32),
       "camera": tfds.features.Text(),

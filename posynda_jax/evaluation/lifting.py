@@ -58,8 +58,10 @@ class Lifted:
 
 
 def reproject(pose: Float[Array, "b f j 3"], clip: dict) -> tuple[Float[Array, "b f 3"], Float[Array, "b f"]]:
-  """(solved roots (m), distances to the clip's keypoints) of root-relative poses; joints weigh by confidence."""
-  observed, confidence = (clip["keypoints"], clip["intrinsics"]), clip["confidence"]
+  """(solved roots (m), distances to the clip's keypoints) of root-relative poses; joints weigh by confidence, or alike
+  in frames without any.
+  """
+  observed, confidence = (clip["keypoints"], clip["intrinsics"]), camera.joint_weights(clip["confidence"])
   root = hypotheses.solve_roots(pose[None], *observed, confidence)
   error = hypotheses.reprojection_error(pose[None], root, *observed)[0]
   return root[0], (error * confidence).sum(-1) / jnp.maximum(confidence.sum(-1), 1e-9)
@@ -78,8 +80,7 @@ def make_lifter(make_denoiser: Callable, config: scoring.SamplingConfig) -> Prog
 
   @jax.jit
   def lift(weights, measured, clip):
-    detected = clip["confidence"].max(-1, keepdims=True) > 0
-    clip = clip | {"confidence": jnp.where(detected, clip["confidence"], 1.0)}
+    clip = clip | {"confidence": camera.joint_weights(clip["confidence"])}
     found = scoring.propose(make_denoiser(weights), measured, clip, key, config)
     poses = skeleton.root_centre(found[..., :3])
     pose = skeleton.root_centre(scoring.combine(poses, measured, clip, config))
@@ -177,11 +178,9 @@ def see_level(record: dict, turn: Float[np.ndarray, "3 3"]) -> dict:
 def place(pose: Float[np.ndarray, "T 17 3"], record: dict) -> tuple[np.ndarray, np.ndarray]:
   """(roots [T 3] (m), distances [T] in screen units) of `reproject` for root-relative poses of a record's frames."""
   (track,) = tracks.make_tracks([record], tracks.UNLABELLED, float(record["fps"]))
-  confidence = track.arrays["confidence"]
-  confidence = np.where(confidence.max(-1, keepdims=True) > 0, confidence, 1)
   blocks = []
   for rows in _blocks(record):
-    clip = {"keypoints": track.arrays["keypoints"][None, rows], "confidence": confidence[None, rows],
+    clip = {"keypoints": track.arrays["keypoints"][None, rows], "confidence": track.arrays["confidence"][None, rows],
             "intrinsics": track.arrays["intrinsics"][None]}
     blocks.append([np.asarray(values)[0] for values in _reproject(pose[None, rows], clip)])
   roots, errors = (np.concatenate(values)[: len(pose)] for values in zip(*blocks, strict=True))

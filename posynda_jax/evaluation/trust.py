@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from posynda_jax.data import clips
 from posynda_jax.geometry import skeleton, virtual_camera
 
 REPROJECTION = 0.03  # of the diagonal of the person's box; right results have 0.4 to 2.2% of it
@@ -58,8 +59,8 @@ def judge(
   for check in CHECKS:
     wrong, why = check(video)
     trusted &= ~wrong
-    for first, last in _stretches(wrong):
-      reasons.append((int(frame[first]), int(frame[last]), why(slice(first, last + 1)) if callable(why) else why))
+    for part in clips.stretches(wrong):
+      reasons.append((int(frame[part.start]), int(frame[part.stop - 1]), why(part) if callable(why) else why))
   return Trust(trusted, seen & trusted[:, None] & (sigma_m <= UNSURE_M), tuple(reasons))
 
 
@@ -216,9 +217,3 @@ CHECKS = (
     _undetected, _few_joints, _one_frame, _intrinsics, _outside, _lying, _upside_down, _depth, _reprojection, _motion,
     _unsure,
 )
-
-
-def _stretches(wrong: np.ndarray) -> list[tuple[int, int]]:
-  """(first, last) of each run of true values."""
-  edges = np.flatnonzero(np.diff(np.r_[False, wrong, False].astype(np.int8)))
-  return [(int(first), int(end) - 1) for first, end in edges.reshape(-1, 2)]

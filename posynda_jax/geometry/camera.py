@@ -123,6 +123,11 @@ def intrinsics_from_sensor(mm: Float[Array, "9"], resolution_and_sensor: Float[A
   return jnp.concatenate([mm[:2] * size / sensor, mm[2:4] * size / sensor + size / 2, mm[4:]])
 
 
+def joint_weights(confidence: Float[Array, "*b j"]) -> Float[Array, "*b j"]:
+  """Confidence as weights of joints: in a frame without any, all joints count alike."""
+  return jnp.where(confidence.max(-1, keepdims=True) > 0, confidence, 1.0)
+
+
 def solve_root(
     pose: Float[Array, "*b j 3"], ray: Float[Array, "*b j 2"], confidence: Float[Array, "*b j"]
 ) -> Float[Array, "*b 3"]:
@@ -132,7 +137,7 @@ def solve_root(
   frame. Weighted means eliminate tx and ty, which leaves one division for tz. tz keeps every joint at least 0.1 m
   from the camera. Joints of a frame without any confidence count alike.
   """
-  confidence = jnp.where(confidence.max(-1, keepdims=True) > 0, confidence, 1.0)
+  confidence = joint_weights(confidence)
   weight = confidence[..., None] / jnp.maximum(confidence.sum(-1), 1e-9)[..., None, None]  # *b j 1
 
   def mean(x):

@@ -30,12 +30,10 @@ def save_page(path, sequence: PoseSequence) -> int:
   Raises ValueError for poses too large to be in metres.
   """
   keypoints, intrinsics = (np.asarray(values, np.float32) for values in (sequence.keypoints_px, sequence.intrinsics))
-  # In frames without a detection all joints have equal weight.
-  confidence = np.where(sequence.confidence.max(-1, keepdims=True) > 0, sequence.confidence, 1)
   series = []
   for name, kind, colour, pose in sequence.series():
     pose = skeleton.root_centre(np.asarray(pose, np.float32))
-    root, projection = map(np.asarray, project(pose, keypoints, intrinsics, confidence))
+    root, projection = map(np.asarray, project(pose, keypoints, intrinsics, sequence.confidence))
     packed = {"pose": _pack(pose), "projection": _pack(projection), "root": _pack(root)}
     series.append({"name": name, "kind": kind, "colour": colour, "shown": True, **packed})
   step = max(one["pose"]["step"] for one in series)

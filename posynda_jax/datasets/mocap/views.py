@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from posynda_jax.data import clips
+from posynda_jax.datasets import record
 from posynda_jax.geometry import detector, rigs
 
 SHOT_SECONDS = 6.0
 WANTED_FPS = 50.0
 LEAST_IN_IMAGE, LEAST_SECONDS = 0.5, 0.6  # share of the joints; the length of nine frames at 15 a second
-OF_FRAMES = ("keypoints_px", "confidence", "poses_camera_m", "valid")  # arrays of a view by frame
 
 
 def stride_to(fps: float) -> int:
@@ -70,14 +71,13 @@ def spans_in_image(view: dict, fps: float) -> list[slice]:
   """
   px = view["keypoints_px"]
   inside = ((px >= 0) & (px < view["resolution"])).all(-1).mean(-1) >= LEAST_IN_IMAGE
-  edges = np.flatnonzero(np.diff(np.concatenate([[0], inside, [0]]))).reshape(-1, 2)  # first frame, first one after
   least = min(LEAST_SECONDS * fps, len(inside))
-  return [slice(*edge) for edge in edges if edge[1] - edge[0] >= least]
+  return [span for span in clips.stretches(inside) if span.stop - span.start >= least]
 
 
 def frames_of(view: dict, span: slice) -> dict:
   """The frames `span` of a view's fields."""
-  return {name: value[span] if name in OF_FRAMES else value for name, value in view.items()}
+  return {name: value[span] if name in record.PER_FRAME else value for name, value in view.items()}
 
 
 @functools.cache
